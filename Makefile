@@ -1,0 +1,39 @@
+# Everything a fresh machine needs is Python 3.11+ and make.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+RUN := $(VENV)/bin/
+READY := $(VENV)/.ready
+
+.PHONY: serve test lint types imports check bench clean
+
+serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
+	PORT=$(PORT) $(RUN)gunicorn wsgi:app
+
+test: $(READY)  ## run the unit and API tests
+	$(RUN)pytest
+
+lint: $(READY)
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)codespell ingest_service tests benchmarks docs README.md CHANGELOG.md
+
+types: $(READY)
+	$(RUN)mypy
+
+imports: $(READY)
+	$(RUN)lint-imports
+
+check: lint types imports test  ## everything that is fast
+
+bench: $(READY)  ## print tables of ratios, measured now
+	$(RUN)python -m benchmarks
+
+clean:
+	rm -rf $(VENV)
+
+# Made anew whenever the pinned requirements change.
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,35 @@
+"""How gunicorn runs the service; read from the working directory by itself."""
+
+import os
+import sys
+
+from ingest_service.errors import SettingsError
+from ingest_service.settings import Settings
+
+# Here, in the parent, a wrong setting ends everything with one line; a worker
+# that fails would be reported with a traceback.
+try:
+    Settings.from_env()
+except SettingsError as error:
+    sys.exit(f"ingest_service: {error}")
+
+bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+workers = 1
+worker_class = "gthread"
+threads = 16
+graceful_timeout = 30
+control_socket_disable = True
+
+
+def on_starting(server):
+    """Refuse what would break the promises: the queue and its thread live in one process."""
+    if server.cfg.workers != 1:
+        sys.exit(
+            f"ingest_service: {server.cfg.workers} workers would each have a queue and a pace of "
+            "their own; run it with 1 (no -w, no WEB_CONCURRENCY)."
+        )
+    if server.cfg.preload_app:
+        sys.exit(
+            "ingest_service: with --preload the worker thread would start before the fork and "
+            "not exist in the process that serves; run it without."
+        )

@@ -1,0 +1,89 @@
+"""The composition root: the one place where parts are chosen and joined."""
+
+from dataclasses import dataclass
+
+from flask import Flask
+
+from ingest_service import web
+from ingest_service.clock import Clock, SystemClock
+from ingest_service.journal import Journal, MemoryJournal
+from ingest_service.line import Line
+from ingest_service.model import Kind
+from ingest_service.pace import Pace
+from ingest_service.service import IngestService
+from ingest_service.settings import Settings
+from ingest_service.store import Store
+from ingest_service.upstream import SimulatedUpstream, Upstream
+from ingest_service.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What `build` joined together."""
+
+    service: IngestService
+    worker: Worker
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    journal: Journal | None = None,
+    upstream: Upstream | None = None,
+) -> Parts:
+    """Join the parts that `settings` name; a test brings its own clock or upstream."""
+    clock = clock or SystemClock()
+    journal = journal or MemoryJournal()
+    pace, line, store = Pace(settings.interval, settings.settle), Line(), Store()
+    worker = Worker(
+        clock=clock,
+        pace=pace,
+        line=line,
+        store=store,
+        journal=journal,
+        upstream=upstream or _simulated(settings, clock),
+        max_concurrent=settings.max_concurrent_batches,
+    )
+    service = IngestService(
+        clock=clock,
+        pace=pace,
+        line=line,
+        store=store,
+        journal=journal,
+        worker=worker,
+        batch_sizes={
+            Kind.IDS: settings.batch_size_ids,
+            Kind.MAPPINGS: settings.batch_size_mappings,
+        },
+        max_queued_items=settings.max_queued_items,
+    )
+    return Parts(service, worker)
+
+
+def create_app(settings: Settings | None = None, parts: Parts | None = None) -> Flask:
+    """Build the WSGI application and start its worker thread.
+
+    Without `settings` they are read from the environment. Whoever brings
+    `parts` also starts their worker.
+    """
+    settings = settings or Settings.from_env()
+    app = Flask(__name__, static_folder=None)
+    if parts is None:
+        parts = build(settings)
+        parts.worker.start()
+    web.init_app(app, settings, parts.service)
+    app.extensions["ingest_worker"] = parts.worker
+    return app
+
+
+def _simulated(settings: Settings, clock: Clock) -> SimulatedUpstream:
+    return SimulatedUpstream(
+        clock,
+        settings.simulated_latency,
+        {
+            Kind.IDS: settings.simulated_success_rate_ids,
+            Kind.MAPPINGS: settings.simulated_success_rate_mappings,
+        },
+        settings.simulated_seed,
+    )

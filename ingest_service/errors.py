@@ -1,0 +1,35 @@
+"""Everything this package raises on purpose.
+
+IngestServiceError
+ +- SettingsError         a setting is wrong; the service does not start
+ +- IngestionNotFound     nobody knows this id
+ +- QueueFull             no room for the request now
+ +- IdempotencyMismatch   the key was used for another request
+"""
+
+
+class IngestServiceError(Exception):
+    """Base of all errors of this package."""
+
+
+class SettingsError(IngestServiceError):
+    """A setting has a value that is not allowed; the message is one line for the operator."""
+
+
+class IngestionNotFound(IngestServiceError):
+    """No ingestion has this id, or it was removed after its retention time."""
+
+
+class QueueFull(IngestServiceError):
+    """The queue has no room for the request.
+
+    `retry_after` is the number of seconds until it will have, at the present pace.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("The queue is full.")
+        self.retry_after = retry_after
+
+
+class IdempotencyMismatch(IngestServiceError):
+    """The idempotency key was used before, for a request with another content."""

@@ -1,0 +1,264 @@
+"""The words of the domain as plain data; imports nothing of ours, knows no lock and no clock."""
+
+import uuid
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+
+class Priority(IntEnum):
+    """What goes first; a smaller number is served earlier."""
+
+    HIGH = 1
+    MEDIUM = 2
+    LOW = 3
+
+
+class Kind(StrEnum):
+    """What an ingestion consists of."""
+
+    IDS = "ids"
+    MAPPINGS = "mappings"
+
+
+class ItemState(IntEnum):
+    """Where an item is; one byte an item is all that the service keeps of it in memory."""
+
+    #: Never sent.
+    QUEUED = 0
+    #: In a batch that was started.
+    IN_FLIGHT = 1
+    SUCCEEDED = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+class Status(StrEnum):
+    """State of a batch or of a whole ingestion; each family of clients has words of its own."""
+
+    WAITING = "waiting"
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self not in (Status.WAITING, Status.STARTED)
+
+
+class Ids(Sequence[int]):
+    """Integer items, 4 bytes each."""
+
+    kind = Kind.IDS
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self._ids = ids if isinstance(ids, array) else array("I", ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._ids[index]
+        return found.tolist() if isinstance(found, array) else found
+
+    def keys(self, start: int, end: int) -> list[int]:
+        """Return what a client calls the items from `start` to `end`."""
+        return self._ids[start:end].tolist()
+
+    def to_bytes(self) -> bytes:
+        """Return a compact form, the same for equal items."""
+        return self._ids.tobytes()
+
+
+class Mappings(Sequence[dict[str, Any]]):
+    """Mapping items, kept as JSON text: an object each would cost many times as much."""
+
+    kind = Kind.MAPPINGS
+
+    def __init__(self, mappings: Iterable[dict[str, Any]]) -> None:
+        texts = [orjson.dumps(mapping) for mapping in mappings]
+        self._text = b"".join(texts)
+        self._bounds = array("I", [0])
+        for text in texts:
+            self._bounds.append(self._bounds[-1] + len(text))
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        start, end = self._bounds[index : index + 2]
+        return orjson.loads(self._text[start:end])
+
+    def keys(self, start: int, end: int) -> list[str]:
+        """Return what a client calls the items from `start` to `end`."""
+        return [mapping["id"] for mapping in self[start:end]]
+
+    def to_bytes(self) -> bytes:
+        """Return a compact form, the same for equal items."""
+        return b"\n".join(self._text[start:end] for start, end in pairwise(self._bounds))
+
+
+Items = Ids | Mappings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item."""
+
+    succeeded: bool
+    #: What the upstream answered, when it succeeded: anything JSON can say.
+    processed_data: Any = None
+    #: Why it failed, in words.
+    error: str | None = None
+
+    @property
+    def state(self) -> ItemState:
+        """The state the item is in from now on."""
+        return ItemState.SUCCEEDED if self.succeeded else ItemState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items that are sent together."""
+
+    ingestion_id: str
+    batch_id: str
+    kind: Kind
+    #: Which batch of its ingestion, from 0.
+    index: int
+    items: Sequence[Any]
+
+
+class Counts(NamedTuple):
+    """How many items are where; the last five always sum to the first."""
+
+    total: int
+    queued: int
+    in_flight: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+    @property
+    def settled(self) -> int:
+        """Number of items with a final outcome."""
+        return self.succeeded + self.failed + self.cancelled
+
+    @property
+    def status(self) -> Status:
+        """State of what these items make up together."""
+        if self.queued == self.total:
+            return Status.WAITING
+        if self.settled < self.total:
+            return Status.STARTED
+        if self.cancelled:
+            return Status.CANCELLED
+        return Status.FAILED if self.failed == self.total else Status.COMPLETED
+
+    @property
+    def outcome(self) -> str | None:
+        """One word for how it ended, None before that."""
+        if self.settled < self.total:
+            return None
+        if self.cancelled:
+            return "cancelled"
+        if not self.failed:
+            return "succeeded"
+        return "failed" if self.failed == self.total else "partially_failed"
+
+    @property
+    def progress(self) -> int:
+        """Whole percentage of settled items, rounded down: 100 only when all are."""
+        return self.settled * 100 // self.total
+
+    @classmethod
+    def of(cls, states: bytes | bytearray) -> Self:
+        """Count the items of `states`, a byte an item."""
+        return cls(len(states), *(states.count(state) for state in ItemState))
+
+
+@dataclass(slots=True)
+class Ingestion:
+    """An accepted request. Changed only by the methods below, only under the store's lock."""
+
+    ingestion_id: str
+    sequence: int
+    priority: Priority
+    items: Items
+    batch_size: int
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    #: The first batch that was never cut.
+    next_batch: int = 0
+    item_states: bytearray = field(default_factory=bytearray)
+    #: Counted along with every change, so that nobody has to scan the states.
+    counts: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.item_states:
+            self.item_states = bytearray(len(self.items))
+        self.counts = Counts.of(self.item_states)
+
+    @property
+    def batches_total(self) -> int:
+        """How many batches the items make."""
+        return -(-len(self.items) // self.batch_size)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a batch is left to be cut."""
+        return self.next_batch < self.batches_total
+
+    def span(self, index: int) -> slice:
+        """Return the positions of the items of batch `index`."""
+        start = index * self.batch_size
+        return slice(start, min(start + self.batch_size, len(self.items)))
+
+    def cut(self) -> Batch:
+        """Take the next batch out of what is left; nobody sees it as started yet."""
+        index = self.next_batch
+        self.next_batch += 1
+        (batch_id,) = batch_ids(self.ingestion_id, range(index, index + 1))
+        items = self.items[self.span(index)]
+        return Batch(self.ingestion_id, batch_id, self.items.kind, index, items)
+
+    def mark(self, index: int, states: Iterable[ItemState], at: datetime) -> None:
+        """Set the states of the items of batch `index`."""
+        span = self.span(index)
+        before = Counts.of(self.item_states[span])
+        self.item_states[span] = bytes(states)
+        after = Counts.of(self.item_states[span])
+        changed = (
+            had - lost + won for had, lost, won in zip(self.counts, before, after, strict=True)
+        )
+        self.counts = Counts(*changed)
+        if self.started_at is None and after.in_flight:
+            self.started_at = at
+        if self.counts.status.final:
+            self.finished_at = at
+
+
+def batch_ids(ingestion_id: str, indices: Iterable[int]) -> Iterator[str]:
+    """Yield the ids of the batches at `indices`: uuid4 strings, derived instead of stored.
+
+    The last 48 random bits of the ingestion's id, counted on from, make the last
+    group; so a batch has the same id after a restart, and its index can be told from it.
+    """
+    head, tail = ingestion_id[:24], int(ingestion_id[24:], 16) + 1
+    return (f"{head}{(tail + index) & 0xFFFF_FFFF_FFFF:012x}" for index in indices)
+
+
+def new_ingestion_id() -> str:
+    """Return a fresh lower-case uuid4 string."""
+    return str(uuid.uuid4())

@@ -1,0 +1,143 @@
+"""Every knob, its default, and what it accepts."""
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from ingest_service.errors import SettingsError
+
+PREFIX = "INGEST_"
+
+Parse = Callable[[str], Any]
+
+
+def _knob(default: Any, parse: Parse, allowed: str, about: str) -> Any:
+    """Declare a setting: `parse` raises ValueError for anything that is not `allowed`."""
+    return field(default=default, metadata={"parse": parse, "allowed": allowed, "about": about})
+
+
+def _number(low: float, high: float) -> Parse:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high or math.isnan(value):
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Parse:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not text.isascii() or "_" in text or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _one_of(*values: str) -> Parse:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError
+        return text
+
+    return parse
+
+
+_DAY = 86_400.0
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_seconds = _number(0, _DAY)
+_rate = _number(0, 1)
+_seconds_allowed = "a number of seconds from 0 to 86400"
+_rate_allowed = "a number from 0 to 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The configuration; `from_env` reads it from variables called `INGEST_` and the upper-case name."""
+
+    batch_size_ids: int = _knob(
+        3, _integer(1, 10_000), "a whole number from 1 to 10000", "ids sent together"
+    )
+    batch_size_mappings: int = _knob(
+        5, _integer(1, 10_000), "a whole number from 1 to 10000", "mappings sent together"
+    )
+    interval: float = _knob(
+        5.0, _seconds, _seconds_allowed, "seconds from one batch start to the next; 0 = no limit"
+    )
+    settle: float = _knob(
+        0.4, _seconds, _seconds_allowed, "seconds an empty queue waits for more before it starts"
+    )
+    max_concurrent_batches: int = _knob(
+        1, _integer(1, 1_000), "a whole number from 1 to 1000", "batches under way at the same time"
+    )
+    upstream: str = _knob("simulated", _one_of("simulated"), "`simulated`", "the external API")
+    simulated_latency: float = _knob(
+        1.0, _seconds, _seconds_allowed, "seconds a simulated batch takes"
+    )
+    simulated_success_rate_ids: float = _knob(
+        1.0, _rate, _rate_allowed, "share of the ids that succeed"
+    )
+    simulated_success_rate_mappings: float = _knob(
+        0.9, _rate, _rate_allowed, "share of the mappings that succeed"
+    )
+    simulated_seed: int | None = _knob(
+        None, _integer(0, 2**63 - 1), "a whole number", "makes the simulated failures repeatable"
+    )
+    max_items: int = _knob(
+        1_000_000,
+        _integer(1, 10_000_000),
+        "a whole number from 1 to 10000000",
+        "items one request may have",
+    )
+    max_body: int = _knob(
+        64 * 2**20,
+        _integer(1, 2**32),
+        "a whole number of bytes from 1 to 4294967296",
+        "size of a request body in bytes",
+    )
+    max_queued_items: int = _knob(
+        10_000_000,
+        _integer(1, 2**40),
+        "a whole number from 1 to 1099511627776",
+        "items that may wait at a time",
+    )
+    log_level: str = _knob(
+        "INFO", _one_of(*_LEVELS), "one of " + ", ".join(_LEVELS), "what is logged"
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings; raise `SettingsError` at the first one that is wrong."""
+        knobs = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+        values = {}
+        for name, text in sorted(given.items()):
+            if name not in knobs:
+                _refuse_if_misspelt(name, knobs)
+                continue
+            knob = knobs[name]
+            try:
+                values[knob.name] = knob.metadata["parse"](text)
+            except ValueError:
+                allowed = knob.metadata["allowed"]
+                raise SettingsError(
+                    f"{name}={text!r} is not allowed: it must be {allowed}."
+                ) from None
+        return cls(**values)
+
+    @property
+    def item_limit(self) -> int:
+        """How many items a request may have: never more than the queue can hold."""
+        return min(self.max_items, self.max_queued_items)
+
+
+def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
+    # Variables of others may share the prefix; a near miss is a typo.
+    near = difflib.get_close_matches(name, knobs, n=1, cutoff=0.9)
+    if near:
+        raise SettingsError(f"{name} is not a setting; did you mean {near[0]}?")

@@ -1,0 +1,43 @@
+"""HTTP: the only part that knows Flask and marshmallow."""
+
+import re
+import uuid
+
+from flask import Flask, Response, g, request
+
+from ingest_service.service import IngestService
+from ingest_service.settings import Settings
+from ingest_service.web import docs, ingest, ops, problems
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
+    """Give `app` the routes of this service."""
+    app.extensions["ingest_service"] = service
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.config["ITEM_LIMIT"] = settings.item_limit
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.before_request(_name_request)
+    app.after_request(_finish)
+    problems.init_app(app)
+    app.register_blueprint(ingest.bp)
+    app.register_blueprint(ops.bp)
+    docs.init_app(app)
+
+
+def _name_request() -> None:
+    """Take the caller's request id if it is harmless, otherwise make one."""
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    if request.method == "OPTIONS":
+        # Flask calls its empty body HTML.
+        response.headers.pop("Content-Type", None)
+    return response

@@ -1,0 +1,95 @@
+"""The documentation, served by the service itself: no internet needed."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import flask_swagger_ui
+from flask import Blueprint, Flask, Response, current_app, render_template, send_from_directory
+from werkzeug.exceptions import NotFound
+
+from ingest_service.web import answers
+from ingest_service.web.json_out import answer
+from ingest_service.web.openapi import build_document, operation
+from ingest_service.web.problems import PROBLEMS
+
+bp = Blueprint("docs", __name__, template_folder="templates")
+
+_SWAGGER_UI = Path(flask_swagger_ui.__file__).with_name("dist")
+_CSP = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'"
+
+
+def init_app(app: Flask) -> None:
+    """Serve the documentation of the routes that `app` has by the time it is asked for."""
+    app.register_blueprint(bp)
+    app.extensions["openapi"] = cache(
+        lambda: build_document(app, PROBLEMS, app.config["ITEM_LIMIT"])
+    )
+
+
+@bp.get("/openapi.json")
+def openapi() -> Response:
+    """Return the OpenAPI document."""
+    return answer(_document())
+
+
+@bp.get("/docs")
+def swagger_ui() -> Response:
+    """Return the interactive documentation."""
+    return _page(render_template("swagger_ui.html"))
+
+
+@bp.get("/docs/<any('swagger-ui.css', 'swagger-ui-bundle.js', 'favicon-32x32.png'):name>")
+def swagger_ui_asset(name: str) -> Response:
+    """Return a file of the installed Swagger UI."""
+    return _asset(_SWAGGER_UI, name)
+
+
+@bp.get("/static/<name>")
+def static_asset(name: str) -> Response:
+    """Return a file of our own."""
+    return _asset(Path(__file__).with_name("static"), name)
+
+
+@bp.get("/redoc")
+def reference() -> Response:
+    """Return the documentation as one page to read, without scripts."""
+    return _page(render_template("reference.html", document=_document(), problems=PROBLEMS))
+
+
+@bp.get("/problems/<slug>")
+@operation(
+    "Explain a kind of problem",
+    "The `type` of every error is the address of its explanation.",
+    tag="Documentation",
+    answers={200: answers.PROBLEM_PAGE},
+    problems=("not-found",),
+)
+def explain(slug: str) -> Response:
+    """Explain a kind of problem."""
+    if slug not in PROBLEMS:
+        raise NotFound(f"There is no such problem; known are {', '.join(PROBLEMS)}.")
+    kind = PROBLEMS[slug]
+    return answer(
+        {
+            "type": kind.type,
+            "title": kind.title,
+            "status": kind.status,
+            "explanation": kind.explanation,
+        }
+    )
+
+
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = current_app.extensions["openapi"]()
+    return document
+
+
+def _page(html: str) -> Response:
+    response = Response(html, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = _CSP
+    return response
+
+
+def _asset(folder: Path, name: str) -> Response:
+    return send_from_directory(folder, name, max_age=86_400)

@@ -1,0 +1,217 @@
+"""Errors as RFC 9457 problem details: one shape, whatever went wrong."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, g
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from ingest_service import logs
+from ingest_service.errors import IdempotencyMismatch, IngestionNotFound, QueueFull
+from ingest_service.web.json_out import to_json
+from ingest_service.web.schemas import OMITTED
+from ingest_service.web.strict_json import InvalidJson
+
+MEDIA_TYPE = "application/problem+json"
+
+#: How many errors of one request are listed.
+LISTED_ERRORS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A kind of problem; `/problems/<slug>` explains it."""
+
+    slug: str
+    status: int
+    title: str
+    explanation: str
+
+    @property
+    def type(self) -> str:
+        """The URI reference that names this kind (RFC 9457, section 3.1.1)."""
+        return f"/problems/{self.slug}"
+
+
+PROBLEMS = {
+    problem.slug: problem
+    for problem in (
+        Problem(
+            "invalid-json",
+            400,
+            "The body is not valid JSON",
+            "Send UTF-8 encoded JSON (RFC 8259) without duplicate keys, NaN or infinities. "
+            "The detail says where reading stopped.",
+        ),
+        Problem(
+            "validation-error",
+            400,
+            "The request does not keep the contract",
+            "Each entry of `errors` points (RFC 6901) to a value and says what is expected there.",
+        ),
+        Problem(
+            "not-found",
+            404,
+            "There is nothing here",
+            "The path is wrong, or no ingestion has this id, or it was removed after its "
+            "retention time.",
+        ),
+        Problem(
+            "method-not-allowed",
+            405,
+            "The method is not allowed here",
+            "The `Allow` header lists the methods that are.",
+        ),
+        Problem(
+            "conflict",
+            409,
+            "The request conflicts with the present state",
+            "Ask for the state and decide anew.",
+        ),
+        Problem(
+            "payload-too-large",
+            413,
+            "The body is too large",
+            "Send the items in several requests.",
+        ),
+        Problem(
+            "unsupported-media-type",
+            415,
+            "The body has a media type that is not understood",
+            "Send `Content-Type: application/json` without a `Content-Encoding`.",
+        ),
+        Problem(
+            "idempotency-mismatch",
+            422,
+            "The idempotency key was used for another request",
+            "Use a new `Idempotency-Key` for a new request; repeat the same body to get the "
+            "first answer again.",
+        ),
+        Problem(
+            "internal-error",
+            500,
+            "The service made a mistake",
+            "It is logged under the request id in the answer's `X-Request-ID` header.",
+        ),
+        Problem(
+            "queue-full",
+            503,
+            "The queue is full",
+            "Nothing was stored. Repeat the request after the seconds in `Retry-After`.",
+        ),
+        Problem(
+            "not-ready",
+            503,
+            "The service does not take work now",
+            "The detail gives the reason.",
+        ),
+    )
+}
+
+_BY_STATUS = {
+    400: "validation-error",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "payload-too-large",
+    415: "unsupported-media-type",
+}
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error, expected or not, as a problem."""
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(InvalidJson, _invalid_json)
+    app.register_error_handler(ValidationError, _invalid)
+    app.register_error_handler(IngestionNotFound, _ingestion_not_found)
+    app.register_error_handler(QueueFull, _queue_full)
+    app.register_error_handler(IdempotencyMismatch, _mismatch)
+    app.register_error_handler(Exception, _crash)
+
+
+def problem(slug: str, detail: str, **extensions: Any) -> Response:
+    """Return the answer for a problem of the kind `slug`."""
+    kind = PROBLEMS[slug]
+    body = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "error": detail,
+        **extensions,
+    }
+    return Response(to_json(body), kind.status, mimetype=MEDIA_TYPE)
+
+
+def _http_exception(error: HTTPException) -> Response:
+    """Keep what Werkzeug decided (status, `Allow`); replace its page."""
+    made = error.get_response()
+    kind = PROBLEMS[_BY_STATUS.get(made.status_code, "validation-error")]
+    if made.status_code >= 500:
+        kind = PROBLEMS["internal-error"]
+    elif 300 <= made.status_code < 400:
+        kind = PROBLEMS["not-found"]
+    answer = problem(kind.slug, error.description or kind.explanation)
+    for name in ("Allow", "Connection"):
+        if name in made.headers:
+            answer.headers[name] = made.headers[name]
+    return answer
+
+
+def _invalid_json(error: InvalidJson) -> Response:
+    return problem("invalid-json", str(error))
+
+
+def _invalid(error: ValidationError) -> Response:
+    found = list(_flatten("", error.messages))
+    omitted = sum(count for _, count in found if isinstance(count, int))
+    listed = [{"pointer": at, "detail": text} for at, text in found if isinstance(text, str)]
+    omitted += max(0, len(listed) - LISTED_ERRORS)
+    first = listed[0]
+    where = f"{first['pointer']}: " if first["pointer"] else ""
+    extensions: dict[str, Any] = {"errors": listed[:LISTED_ERRORS]}
+    if omitted:
+        extensions["errors_omitted"] = omitted
+    return problem("validation-error", f"{where}{first['detail']}", **extensions)
+
+
+def _ingestion_not_found(_: IngestionNotFound) -> Response:
+    return problem("not-found", "Ingestion ID not found")
+
+
+def _queue_full(error: QueueFull) -> Response:
+    seconds = max(1, math.ceil(error.retry_after))
+    answer = problem("queue-full", f"The queue is full; there will be room in {seconds} s.")
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def _mismatch(_: IdempotencyMismatch) -> Response:
+    return problem("idempotency-mismatch", PROBLEMS["idempotency-mismatch"].title + ".")
+
+
+def _crash(_: Exception) -> Response:
+    logs.event("request_crashed", level=logging.ERROR, exc_info=True, request_id=g.request_id)
+    return problem("internal-error", "Something went wrong here; the operator's log tells more.")
+
+
+def _flatten(at: str, messages: object) -> Iterator[tuple[str, str | int]]:
+    """Yield (RFC 6901 pointer, text) for marshmallow's nested messages, and counts of omitted ones."""
+    if isinstance(messages, Mapping):
+        for key, below in messages.items():
+            if key == OMITTED:
+                yield at, below
+            elif key == "_schema":
+                yield from _flatten(at, below)
+            else:
+                escaped = str(key).replace("~", "~0").replace("/", "~1")
+                yield from _flatten(f"{at}/{escaped}", below)
+    elif isinstance(messages, list):
+        for message in messages:
+            yield from _flatten(at, message)
+    else:
+        yield at, str(messages)
