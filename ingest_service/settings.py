@@ -58,7 +58,7 @@ _rate_allowed = "a number from 0 to 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The configuration; `from_env` reads it from variables called `INGEST_` and the upper-case name."""
+    """The configuration; in the environment a name is upper-case and begins with `INGEST_`."""
 
     batch_size_ids: int = _knob(
         3, _integer(1, 10_000), "a whole number from 1 to 10000", "ids sent together"

@@ -11,7 +11,7 @@ from ingest_service.settings import Settings
 from tests.support import Api, FrozenClock, LockstepClock, RecordingUpstream, Stepper, Timeline
 
 # Without this, --durations subtracts real time from frozen time.
-configure(extend_ignore_list=["_pytest.timing"])  # type: ignore[no-untyped-call]
+configure(extend_ignore_list=["_pytest.timing"])
 
 EPOCH = "2026-01-01T12:00:00Z"
 
@@ -34,7 +34,7 @@ def frozen() -> Iterator[FrozenDateTimeFactory]:
 def api(
     request: pytest.FixtureRequest, settings: Settings, frozen: FrozenDateTimeFactory
 ) -> Iterator[Api]:
-    """Give a client in frozen time, once stepped on the test's thread and once with the worker's."""
+    """Give a client in frozen time: stepped on the test's thread, then with the worker's own."""
     stepped = request.param == "stepped"
     clock = FrozenClock() if stepped else LockstepClock(frozen)
     upstream = RecordingUpstream(clock)

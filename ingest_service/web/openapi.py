@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
 from marshmallow import Schema
 from werkzeug.routing import Rule
@@ -74,21 +75,20 @@ def build_document(app: Flask, problems: dict[str, Any], item_limit: int) -> dic
             "in order, at its pace, nothing lost."
         },
     )
-    converter = plugin.converter
-    assert converter is not None
+    converter = cast(OpenAPIConverter, plugin.converter)
 
     def describe_items(
         _: Any, described: Any, **__: Any
     ) -> dict[str, Any]:  # the signature apispec expects
         return _item_list(converter, described, item_limit)
 
-    converter.add_attribute_function(describe_items)
+    converter.add_attribute_function(describe_items)  # type: ignore[no-untyped-call]
     spec.components.schema("Problem", schema=ProblemDetails)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         documented = getattr(app.view_functions[rule.endpoint], "__operation__", None)
         if documented is not None:
             _add(spec, rule, documented, problems)
-    return cast(dict[str, Any], spec.to_dict())
+    return spec.to_dict()
 
 
 def _add(spec: APISpec, rule: Rule, documented: Operation, problems: dict[str, Any]) -> None:

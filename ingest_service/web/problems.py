@@ -200,7 +200,7 @@ def _crash(_: Exception) -> Response:
 
 
 def _flatten(at: str, messages: object) -> Iterator[tuple[str, str | int]]:
-    """Yield (RFC 6901 pointer, text) for marshmallow's nested messages, and counts of omitted ones."""
+    """Yield marshmallow's nested messages as (RFC 6901 pointer, text or count of omitted ones)."""
     if isinstance(messages, Mapping):
         for key, below in messages.items():
             if key == OMITTED:

@@ -28,8 +28,11 @@ class StrictSchema(Schema):
     class Meta:
         unknown = RAISE
 
-    error_messages = {"type": "This must be a JSON object.", "unknown": "Unknown key."}
     known: tuple[str, ...] = ()
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.error_messages |= {"type": "This must be a JSON object."}
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         """Add the nearest known key to the message about an unknown one."""
@@ -41,7 +44,7 @@ class StrictSchema(Schema):
             messages[key] = [f"Unknown key; {hint}"]
 
 
-class PriorityField(fields.Enum):
+class PriorityField(fields.Enum[Priority]):
     """Exactly the name of a priority."""
 
     def __init__(self, **kwargs: Any) -> None:
