@@ -2,17 +2,24 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
 from flask.testing import FlaskClient
+from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
+from ingest_service.app import build, create_app
 from ingest_service.model import Batch, Outcome
+from ingest_service.settings import Settings
 from ingest_service.upstream import Call, FinishedCall
 from ingest_service.worker import Worker
+
+#: When time is frozen.
+EPOCH = "2026-01-01T12:00:00Z"
 
 #: How long a test waits for a thread before it fails, in real seconds.
 GUARD = 20.0
@@ -192,3 +199,24 @@ class Api:
     def sent(self) -> list[tuple[float, list[Any]]]:
         """Return what reached the upstream: (seconds since the test began, items)."""
         return [(round(at - self.began, 3), list(b.items)) for at, b in self.upstream.starts]
+
+
+@contextmanager
+def serving(settings: Settings, *, threaded: bool) -> Iterator[Api]:
+    """Give a client in frozen time; the worker has its own thread or is stepped on this one."""
+    with freeze_time(EPOCH) as frozen:
+        assert isinstance(frozen, FrozenDateTimeFactory)
+        clock = LockstepClock(frozen) if threaded else FrozenClock()
+        upstream = RecordingUpstream(clock)
+        parts = build(settings, clock=clock, upstream=upstream)
+        timeline: Timeline = (
+            clock if isinstance(clock, LockstepClock) else Stepper(frozen, clock, parts.worker)
+        )
+        if threaded:
+            parts.worker.start()
+        client = create_app(settings, parts).test_client()
+        yield Api(client, timeline, upstream, began=clock.monotonic())
+        parts.worker.stop(timeout=0)
+        if isinstance(clock, LockstepClock):
+            clock.release()
+        assert parts.worker.stop(GUARD), "the worker's thread outlived its test"
