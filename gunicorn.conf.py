@@ -9,13 +9,13 @@ from ingest_service.settings import Settings
 # Here, in the parent, a wrong setting ends everything with one line; a worker
 # that fails would be reported with a traceback.
 try:
-    Settings.from_env()
+    Settings.from_env(os.environ)
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = 1
-worker_class = "gthread"
+worker_class = "ingest_service.server.IngestWorker"
 threads = 16
 graceful_timeout = 30
 control_socket_disable = True

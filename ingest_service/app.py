@@ -1,17 +1,20 @@
 """The composition root: the one place where parts are chosen and joined."""
 
+import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 from flask import Flask
 
 from ingest_service import web
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.journal import Journal, MemoryJournal
+from ingest_service.journals.sqlite import SqliteJournal
 from ingest_service.line import Line
 from ingest_service.model import Kind
 from ingest_service.pace import Pace
 from ingest_service.service import IngestService
-from ingest_service.settings import Settings
+from ingest_service.settings import IN_MEMORY, Settings
 from ingest_service.store import Store
 from ingest_service.upstream import SimulatedUpstream, Upstream
 from ingest_service.worker import Worker
@@ -23,6 +26,12 @@ class Parts:
 
     service: IngestService
     worker: Worker
+    journal: Journal
+
+    def close(self, timeout: float) -> None:
+        """Let the batch in flight end, in `timeout` seconds at most, and leave a clean journal."""
+        self.worker.stop(timeout)
+        self.journal.close()
 
 
 def build(
@@ -34,7 +43,9 @@ def build(
 ) -> Parts:
     """Join the parts that `settings` name; a test brings its own clock or upstream."""
     clock = clock or SystemClock()
-    journal = journal or MemoryJournal()
+    journal = journal or _journal(settings)
+    recovered = journal.recover()
+    retention = timedelta(seconds=settings.retention)
     pace, line, store = Pace(settings.interval, settings.settle), Line(), Store()
     worker = Worker(
         clock=clock,
@@ -44,7 +55,9 @@ def build(
         journal=journal,
         upstream=upstream or _simulated(settings, clock),
         max_concurrent=settings.max_concurrent_batches,
+        retention=retention,
     )
+    worker.resume(recovered)
     service = IngestService(
         clock=clock,
         pace=pace,
@@ -57,24 +70,32 @@ def build(
             Kind.MAPPINGS: settings.batch_size_mappings,
         },
         max_queued_items=settings.max_queued_items,
+        retention=retention,
+        last_sequence=recovered.last_sequence,
     )
-    return Parts(service, worker)
+    return Parts(service, worker, journal)
 
 
 def create_app(settings: Settings | None = None, parts: Parts | None = None) -> Flask:
     """Build the WSGI application and start its worker thread.
 
-    Without `settings` they are read from the environment. Whoever brings
-    `parts` also starts their worker.
+    Without `settings` they are read from the environment, and work is kept in
+    memory unless it names a journal. Whoever brings `parts` also starts their worker.
     """
-    settings = settings or Settings.from_env()
+    settings = settings or Settings.from_env(os.environ)
     app = Flask(__name__, static_folder=None)
     if parts is None:
         parts = build(settings)
         parts.worker.start()
     web.init_app(app, settings, parts.service)
-    app.extensions["ingest_worker"] = parts.worker
+    app.extensions["ingest_parts"] = parts
     return app
+
+
+def _journal(settings: Settings) -> Journal:
+    if settings.journal == IN_MEMORY:
+        return MemoryJournal()
+    return SqliteJournal(settings.journal)
 
 
 def _simulated(settings: Settings, clock: Clock) -> SimulatedUpstream:

@@ -4,11 +4,16 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 
 class Clock(Protocol):
     """Time for everything else; a test brings its own."""
+
+    #: Names what `monotonic` counts from: two processes that read the same name
+    #: can compare their readings.
+    era: str
 
     def now(self) -> datetime:
         """Return the wall-clock time in UTC, for people and for records."""
@@ -36,14 +41,15 @@ class SystemClock:
 
     def __init__(self) -> None:
         (self._monotonic,) = _MONOTONIC
-
-    def monotonic(self) -> float:
-        """Return seconds that never run backwards."""
-        return self._monotonic()
+        self.era = _boot_id()
 
     def now(self) -> datetime:
         """Return the wall-clock time in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return self._monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Block for `seconds`."""
@@ -56,3 +62,15 @@ class SystemClock:
 
 # In a tuple, because freezegun replaces what it finds as a module's attribute.
 _MONOTONIC = (time.monotonic,)
+
+
+def _boot_id() -> str:
+    """Return what changes whenever the machine's monotonic clock begins anew.
+
+    Linux counts from the boot, for all processes alike, and names the boot. Where
+    that cannot be read, each process has an era of its own.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"process {time.time_ns()}"

@@ -5,6 +5,9 @@ IngestServiceError
  +- IngestionNotFound     nobody knows this id
  +- QueueFull             no room for the request now
  +- IdempotencyMismatch   the key was used for another request
+ +- StorageUnavailable    the journal cannot be written now
+ +- JournalUnusable       the journal cannot be opened; the service does not start
+ +- Stopping              the service is about to end and takes nothing more
 """
 
 
@@ -33,3 +36,15 @@ class QueueFull(IngestServiceError):
 
 class IdempotencyMismatch(IngestServiceError):
     """The idempotency key was used before, for a request with another content."""
+
+
+class StorageUnavailable(IngestServiceError):
+    """The journal cannot be written now; nothing of what was asked has happened."""
+
+
+class JournalUnusable(IngestServiceError):
+    """The journal cannot be opened; the message is one line that says why and what to do."""
+
+
+class Stopping(IngestServiceError):
+    """The service is about to end and takes nothing more."""

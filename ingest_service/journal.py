@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -23,16 +24,59 @@ class IdempotencyKey:
     digest: bytes
 
 
-class Settled(NamedTuple):
-    """One batch that has ended."""
+class Instant(NamedTuple):
+    """A moment, for people and for whoever has to count on from it."""
 
     at: datetime
-    #: One an item, in the order of the items.
+    #: Reading of the monotonic clock.
+    monotonic: float
+    #: What that reading counts from, see `Clock.era`.
+    era: str
+
+
+class Settled(NamedTuple):
+    """How a batch has ended."""
+
+    at: datetime
+    #: One an item that was sent, in their order.
     outcomes: Sequence[Outcome]
 
 
+class ItemResult(NamedTuple):
+    """What became of an item, and when."""
+
+    at: datetime
+    outcome: Outcome
+
+
+#: Results of items by (index of the batch, place in the batch).
+Results = dict[tuple[int, int], ItemResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a journal knows when the service starts."""
+
+    #: In the order of their sequences; what was in flight is to be sent again.
+    unfinished: Sequence[Ingestion] = ()
+    #: Batches that were started as often as is sensible and never ended.
+    hopeless: Sequence[Batch] = ()
+    #: The highest sequence ever given.
+    last_sequence: int = 0
+    #: When the last slot was taken.
+    last_slot: Instant | None = None
+
+
 class Journal(Protocol):
-    """Append first, act second: a caller acts only once the record has returned."""
+    """Append first, act second: a caller acts only once the record has returned.
+
+    Every method may be called from any thread, and every one that writes is all
+    or nothing and raises `StorageUnavailable` when it could do nothing.
+    """
+
+    def recover(self) -> Recovered:
+        """Return what there is to go on with; called once, before anything else."""
+        ...
 
     def accepted(self, ingestion: Ingestion, key: IdempotencyKey | None) -> str:
         """Record an ingestion together with its key; return the id that the key stands for.
@@ -42,29 +86,74 @@ class Journal(Protocol):
         """
         ...
 
-    def slot_taken(self, batch: Batch, at: datetime) -> None:
-        """Record that `batch` is started at `at`, before the upstream hears of it."""
+    def slot_taken(self, batch: Batch, instant: Instant) -> None:
+        """Record that `batch` is started, before the upstream hears of it."""
         ...
 
     def settled(self, batch: Batch, settled: Settled) -> None:
-        """Record what became of the items of `batch`."""
+        """Record what became of the items of `batch`; repeating it changes nothing."""
         ...
 
-    def results(self, ingestion_id: str, indices: Iterable[int]) -> dict[int, Settled]:
-        """Return what was settled of the batches at `indices`, by index."""
+    def finished(self, ingestion: Ingestion) -> None:
+        """Record the end of an ingestion; from then on `find` knows it."""
         ...
+
+    def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
+        """Return what is known of the items of the batches at `indices`."""
+        ...
+
+    def find(self, ingestion_id: str) -> Ingestion | None:
+        """Return a finished ingestion, None if there is no such one."""
+        ...
+
+    def prune(self, finished_before: datetime) -> int:
+        """Forget some of what finished before, in a short step; return how many ingestions."""
+        ...
+
+    def check(self) -> None:
+        """Raise `StorageUnavailable` if nothing can be written now."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left and let go of everything; may be called twice."""
+        ...
+
+
+def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
+    """Return outcomes as text: a hundred bytes an item instead of a thousand."""
+    return orjson.dumps([(each.succeeded, each.processed_data, each.error) for each in outcomes])
+
+
+def decode_outcomes(text: bytes) -> list[Outcome]:
+    """Return the outcomes that `encode_outcomes` made `text` of."""
+    return [Outcome(*each) for each in orjson.loads(text)]
+
+
+@dataclass(slots=True)
+class _Kept:
+    ingestion: Ingestion
+    #: By index and attempt: when it was settled, which places, their outcomes as text.
+    settled: dict[int, dict[int, tuple[datetime, Sequence[int], bytes]]] = field(
+        default_factory=dict
+    )
 
 
 class MemoryJournal:
-    """Keeps everything as long as the process lives."""
+    """Keeps everything as long as the process lives; a restart forgets work and pace together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._keys: dict[str, tuple[IdempotencyKey, str, datetime]] = {}
-        self._results: dict[str, dict[int, tuple[datetime, bytes]]] = {}
+        self._kept: dict[str, _Kept] = {}
+        #: Ids in the order in which they finished.
+        self._finished: dict[str, datetime] = {}
+
+    def recover(self) -> Recovered:
+        """There is never anything to go on with."""
+        return Recovered()
 
     def accepted(self, ingestion: Ingestion, key: IdempotencyKey | None) -> str:
-        """Remember the key; the ingestion itself is in the store."""
+        """Remember the ingestion and its key."""
         with self._lock:
             if key is not None:
                 self._forget_keys(ingestion.created_at - KEY_LIFETIME)
@@ -75,29 +164,57 @@ class MemoryJournal:
                     raise IdempotencyMismatch
                 if ingestion_id != ingestion.ingestion_id:
                     return ingestion_id
-            self._results[ingestion.ingestion_id] = {}
+            self._kept[ingestion.ingestion_id] = _Kept(ingestion)
             return ingestion.ingestion_id
 
-    def slot_taken(self, batch: Batch, at: datetime) -> None:
-        """Nothing to do: a restart forgets the pace together with the work."""
+    def slot_taken(self, batch: Batch, instant: Instant) -> None:
+        """Nothing to do: what does not survive needs no record."""
 
     def settled(self, batch: Batch, settled: Settled) -> None:
-        """Keep the outcomes, as text: a hundred bytes an item instead of a thousand."""
-        text = orjson.dumps(
-            [(each.succeeded, each.processed_data, each.error) for each in settled.outcomes]
-        )
+        """Keep the outcomes."""
+        text = encode_outcomes(settled.outcomes)
         with self._lock:
-            self._results[batch.ingestion_id][batch.index] = settled.at, text
+            of_batch = self._kept[batch.ingestion_id].settled.setdefault(batch.index, {})
+            of_batch[batch.attempt] = settled.at, batch.places, text
 
-    def results(self, ingestion_id: str, indices: Iterable[int]) -> dict[int, Settled]:
+    def finished(self, ingestion: Ingestion) -> None:
+        """Note when it ended."""
+        assert ingestion.finished_at is not None  # noqa: S101 - narrows the type
+        with self._lock:
+            self._finished[ingestion.ingestion_id] = ingestion.finished_at
+
+    def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
         """Return what was settled of the batches at `indices`."""
         with self._lock:
-            kept = self._results.get(ingestion_id, {})
-            found = {index: kept[index] for index in indices if index in kept}
+            kept = self._kept.get(ingestion_id)
+            of_batch = {index: kept.settled.get(index, {}) for index in indices} if kept else {}
+            settled = [(index, row) for index, rows in of_batch.items() for row in rows.values()]
         return {
-            index: Settled(at, [Outcome(*each) for each in orjson.loads(text)])
-            for index, (at, text) in found.items()
+            (index, place): ItemResult(at, outcome)
+            for index, (at, places, text) in settled
+            for place, outcome in zip(places, decode_outcomes(text), strict=True)
         }
+
+    def find(self, ingestion_id: str) -> Ingestion | None:
+        """Return a finished ingestion."""
+        with self._lock:
+            found = ingestion_id in self._finished
+            return self._kept[ingestion_id].ingestion if found else None
+
+    def prune(self, finished_before: datetime) -> int:
+        """Forget the oldest ones, a thousand at a time."""
+        with self._lock:
+            oldest = list(islice(self._finished.items(), 1_000))
+            gone = [each for each, at in oldest if at < finished_before]
+            for ingestion_id in gone:
+                del self._finished[ingestion_id], self._kept[ingestion_id]
+            return len(gone)
+
+    def check(self) -> None:
+        """Memory can always be written."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def _forget_keys(self, before: datetime) -> None:
         # Oldest first: a dictionary keeps the order in which keys came.

@@ -2,11 +2,12 @@
 
 import uuid
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -37,6 +38,8 @@ class ItemState(IntEnum):
     SUCCEEDED = 2
     FAILED = 3
     CANCELLED = 4
+    #: Sent before, without an outcome; waits to be sent again.
+    RETRYING = 5
 
 
 class Status(StrEnum):
@@ -77,6 +80,13 @@ class Ids(Sequence[int]):
         """Return a compact form, the same for equal items."""
         return self._ids.tobytes()
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Return the items that `to_bytes` made `content` of."""
+        ids = array("I")
+        ids.frombytes(content)
+        return cls(ids)
+
 
 class Mappings(Sequence[dict[str, Any]]):
     """Mapping items, kept as JSON text: an object each would cost many times as much."""
@@ -84,11 +94,11 @@ class Mappings(Sequence[dict[str, Any]]):
     kind = Kind.MAPPINGS
 
     def __init__(self, mappings: Iterable[dict[str, Any]]) -> None:
-        texts = [orjson.dumps(mapping) for mapping in mappings]
-        self._text = b"".join(texts)
-        self._bounds = array("I", [0])
-        for text in texts:
-            self._bounds.append(self._bounds[-1] + len(text))
+        self._keep(map(orjson.dumps, mappings))
+
+    def _keep(self, texts: Iterable[bytes]) -> None:
+        self._bounds = array("I", accumulate(map(len, kept := list(texts)), initial=0))
+        self._text = b"".join(kept)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -107,8 +117,16 @@ class Mappings(Sequence[dict[str, Any]]):
         """Return a compact form, the same for equal items."""
         return b"\n".join(self._text[start:end] for start, end in pairwise(self._bounds))
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Return the items that `to_bytes` made `content` of."""
+        made = cls(())
+        made._keep(content.split(b"\n"))
+        return made
+
 
 Items = Ids | Mappings
+ITEMS: dict[Kind, type[Ids] | type[Mappings]] = {Kind.IDS: Ids, Kind.MAPPINGS: Mappings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +150,44 @@ class Batch:
     """Items that are sent together."""
 
     ingestion_id: str
+    #: The sequence of its ingestion.
+    sequence: int
+    #: The same whenever it is sent.
     batch_id: str
     kind: Kind
     #: Which batch of its ingestion, from 0.
     index: int
+    #: How often it was started before, plus 1.
+    attempt: int
+    #: Which of the batch's items are sent this time, from 0.
+    places: Sequence[int]
     items: Sequence[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A batch, or what is left of it, that is to be sent again."""
+
+    index: int
+    attempt: int
+    places: Sequence[int]
+
+
 class Counts(NamedTuple):
-    """How many items are where; the last five always sum to the first."""
+    """How many items are where; all but the first sum to it, in the order of `ItemState`."""
 
     total: int
-    queued: int
+    unsent: int
     in_flight: int
     succeeded: int
     failed: int
     cancelled: int
+    retrying: int
+
+    @property
+    def queued(self) -> int:
+        """Number of items that wait, for the first time or again."""
+        return self.unsent + self.retrying
 
     @property
     def settled(self) -> int:
@@ -157,7 +197,7 @@ class Counts(NamedTuple):
     @property
     def status(self) -> Status:
         """State of what these items make up together."""
-        if self.queued == self.total:
+        if self.unsent == self.total:
             return Status.WAITING
         if self.settled < self.total:
             return Status.STARTED
@@ -201,6 +241,8 @@ class Ingestion:
     finished_at: datetime | None = None
     #: The first batch that was never cut.
     next_batch: int = 0
+    #: What goes out before it.
+    again: deque[Again] = field(default_factory=deque)
     item_states: bytearray = field(default_factory=bytearray)
     #: Counted along with every change, so that nobody has to scan the states.
     counts: Counts = field(init=False)
@@ -208,6 +250,10 @@ class Ingestion:
     def __post_init__(self) -> None:
         if not self.item_states:
             self.item_states = bytearray(len(self.items))
+        self.recount()
+
+    def recount(self) -> None:
+        """Count the items anew, after their states were set from outside."""
         self.counts = Counts.of(self.item_states)
 
     @property
@@ -218,27 +264,48 @@ class Ingestion:
     @property
     def has_more(self) -> bool:
         """Whether a batch is left to be cut."""
-        return self.next_batch < self.batches_total
+        return bool(self.again) or self.next_batch < self.batches_total
 
-    def span(self, index: int) -> slice:
+    def span(self, index: int) -> range:
         """Return the positions of the items of batch `index`."""
         start = index * self.batch_size
-        return slice(start, min(start + self.batch_size, len(self.items)))
+        return range(start, min(start + self.batch_size, len(self.items)))
 
     def cut(self) -> Batch:
         """Take the next batch out of what is left; nobody sees it as started yet."""
-        index = self.next_batch
+        if self.again:
+            return self.batch(self.again.popleft())
         self.next_batch += 1
-        (batch_id,) = batch_ids(self.ingestion_id, range(index, index + 1))
-        items = self.items[self.span(index)]
-        return Batch(self.ingestion_id, batch_id, self.items.kind, index, items)
+        index = self.next_batch - 1
+        return self.batch(Again(index, 1, range(len(self.span(index)))))
 
-    def mark(self, index: int, states: Iterable[ItemState], at: datetime) -> None:
-        """Set the states of the items of batch `index`."""
-        span = self.span(index)
-        before = Counts.of(self.item_states[span])
-        self.item_states[span] = bytes(states)
-        after = Counts.of(self.item_states[span])
+    def put_back(self, batch: Batch) -> None:
+        """Undo `cut`: the batch was not started after all."""
+        self.again.appendleft(Again(batch.index, batch.attempt, batch.places))
+
+    def batch(self, what: Again) -> Batch:
+        """Return the batch that sends `what`."""
+        (batch_id,) = batch_ids(self.ingestion_id, range(what.index, what.index + 1))
+        start = what.index * self.batch_size
+        items = [self.items[start + place] for place in what.places]
+        return Batch(
+            ingestion_id=self.ingestion_id,
+            sequence=self.sequence,
+            batch_id=batch_id,
+            kind=self.items.kind,
+            index=what.index,
+            attempt=what.attempt,
+            places=what.places,
+            items=items,
+        )
+
+    def mark(self, batch: Batch, states: Iterable[ItemState], at: datetime) -> None:
+        """Set the states of the items that `batch` sends."""
+        span = self.span(batch.index)
+        before = Counts.of(self.item_states[span.start : span.stop])
+        for place, state in zip(batch.places, states, strict=True):
+            self.item_states[span.start + place] = state
+        after = Counts.of(self.item_states[span.start : span.stop])
         changed = (
             had - lost + won for had, lost, won in zip(self.counts, before, after, strict=True)
         )

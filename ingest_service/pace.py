@@ -26,3 +26,12 @@ class Pace:
     def take(self, now: float) -> None:
         """Spend the slot that is open at `now`."""
         self.next_at = max(now, self.next_at) + self.interval
+
+    def resume(self, last: float | None, now: float) -> None:
+        """Go on after a restart at `now`; the last slot was taken at `last`, None if unknown.
+
+        Waits for the rest of the interval, or for a whole one if nobody can tell
+        how much of it is over; never longer.
+        """
+        rest_at = math.inf if last is None else last + self.interval
+        self.next_at = min(rest_at, now + self.interval)

@@ -4,12 +4,12 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ingest_service import logs
 from ingest_service.clock import Clock
-from ingest_service.errors import QueueFull
+from ingest_service.errors import IngestionNotFound, QueueFull, Stopping
 from ingest_service.journal import IdempotencyKey, Journal
 from ingest_service.line import Line
 from ingest_service.model import (
@@ -23,7 +23,7 @@ from ingest_service.model import (
 )
 from ingest_service.pace import Pace
 from ingest_service.schedule import slots_until_started
-from ingest_service.store import Snapshot, Store
+from ingest_service.store import Snapshot, Store, snapshot_of
 from ingest_service.worker import Worker
 
 
@@ -67,6 +67,8 @@ class IngestService:
         worker: Worker,
         batch_sizes: dict[Kind, int],
         max_queued_items: int,
+        retention: timedelta,
+        last_sequence: int,
     ) -> None:
         self._clock = clock
         self._pace = pace
@@ -76,13 +78,17 @@ class IngestService:
         self._worker = worker
         self._batch_sizes = batch_sizes
         self._max_queued_items = max_queued_items
-        self._sequence = itertools.count(1)
+        self._retention = retention
+        self._sequence = itertools.count(last_sequence + 1)
 
     def accept(self, items: Items, priority: Priority, key: str | None = None) -> Accepted:
         """Take responsibility for `items`: durable first, then visible, then runnable.
 
-        Raise `QueueFull`, or `IdempotencyMismatch` if `key` stands for something else.
+        Raise `QueueFull`, `StorageUnavailable`, `Stopping`, or `IdempotencyMismatch`
+        if `key` stands for something else.
         """
+        if self._worker.stopping:
+            raise Stopping
         ingestion = Ingestion(
             ingestion_id=new_ingestion_id(),
             sequence=next(self._sequence),
@@ -116,7 +122,7 @@ class IngestService:
 
         Raise `IngestionNotFound`.
         """
-        return self._store.snapshot(ingestion_id, range(offset, offset + limit))
+        return self._snapshot(ingestion_id, range(offset, offset + limit))
 
     def results(
         self, ingestion_id: str, wanted: Sequence[ItemState], offset: int, limit: int
@@ -125,17 +131,36 @@ class IngestService:
 
         Only items in one of the states `wanted` count. Raise `IngestionNotFound`.
         """
-        snapshot = self._store.snapshot(ingestion_id, None)
+        snapshot = self._snapshot(ingestion_id, None)
         positions = _find(snapshot.states, wanted, offset, limit)
-        indices = {at // snapshot.batch_size for at in positions}
-        settled = self._journal.results(ingestion_id, sorted(indices))
+        indices = {position // snapshot.batch_size for position in positions}
+        settled = self._journal.results(ingestion_id, indices)
         results = []
         for position in positions:
-            index, place = divmod(position, snapshot.batch_size)
-            batch = settled[index]
+            at, outcome = settled[divmod(position, snapshot.batch_size)]
             (key,) = snapshot.items.keys(position, position + 1)
-            results.append(Result(key, batch.outcomes[place], batch.at))
+            results.append(Result(key, outcome, at))
         return snapshot, results
+
+    def check_ready(self) -> None:
+        """Return if work is taken and done; raise `Stopping` or `StorageUnavailable` if not."""
+        if self._worker.stopping or not self._worker.alive:
+            raise Stopping
+        self._journal.check()
+
+    def _snapshot(self, ingestion_id: str, batches: range | None) -> Snapshot:
+        """Look in memory, then in the journal, where the finished ones stay longer."""
+        try:
+            snapshot = self._store.snapshot(ingestion_id, batches)
+        except IngestionNotFound:
+            ingestion = self._journal.find(ingestion_id)
+            if ingestion is None:
+                raise
+            snapshot = snapshot_of(ingestion, batches)
+        expires = self._clock.now() - self._retention
+        if snapshot.finished_at is not None and snapshot.finished_at < expires:
+            raise IngestionNotFound
+        return snapshot
 
     def health(self) -> Health:
         """Return how the service is, without touching the work."""

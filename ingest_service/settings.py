@@ -1,8 +1,6 @@
 """Every knob, its default, and what it accepts."""
 
 import difflib
-import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -22,7 +20,7 @@ def _knob(default: Any, parse: Parse, allowed: str, about: str) -> Any:
 def _number(low: float, high: float) -> Parse:
     def parse(text: str) -> float:
         value = float(text)
-        if not low <= value <= high or math.isnan(value):
+        if not text.isascii() or "_" in text or not low <= value <= high:
             raise ValueError
         return value
 
@@ -48,7 +46,25 @@ def _one_of(*values: str) -> Parse:
     return parse
 
 
+def _duration(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isascii() or not number.isdecimal():
+        raise ValueError
+    return int(number) * _UNITS[unit]
+
+
+def _one_line(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError
+    return text
+
+
+#: The journal that is none.
+IN_MEMORY = "memory"
+SERVER_JOURNAL = "ingest.sqlite3"
+
 _DAY = 86_400.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _seconds = _number(0, _DAY)
 _rate = _number(0, 1)
@@ -106,16 +122,31 @@ class Settings:
         "a whole number from 1 to 1099511627776",
         "items that may wait at a time",
     )
+    journal: str = _knob(
+        IN_MEMORY,
+        _one_line,
+        "the path of a file, or `memory`",
+        "the file that keeps accepted work; the server's default is ingest.sqlite3",
+    )
+    retention: float = _knob(
+        7 * _DAY,
+        _duration,
+        "a number followed by s, m, h or d, as in `7d`",
+        "how long finished ingestions can be asked for",
+    )
     log_level: str = _knob(
         "INFO", _one_of(*_LEVELS), "one of " + ", ".join(_LEVELS), "what is logged"
     )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings; raise `SettingsError` at the first one that is wrong."""
+    def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> Self:
+        """Read the settings; raise `SettingsError` at the first one that is wrong.
+
+        `defaults` stand in for what the environment does not say.
+        """
         knobs = {PREFIX + each.name.upper(): each for each in fields(cls)}
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
-        values = {}
+        values = dict(defaults)
         for name, text in sorted(given.items()):
             if name not in knobs:
                 _refuse_if_misspelt(name, knobs)
@@ -138,6 +169,6 @@ class Settings:
 
 def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
     # Variables of others may share the prefix; a near miss is a typo.
-    near = difflib.get_close_matches(name, knobs, n=1, cutoff=0.9)
+    near = difflib.get_close_matches(name.upper(), knobs, n=1, cutoff=0.85)
     if near:
         raise SettingsError(f"{name} is not a setting; did you mean {near[0]}?")

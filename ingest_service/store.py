@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ingest_service.errors import IngestionNotFound
 from ingest_service.model import Batch, Counts, Ingestion, Items, ItemState, Outcome, Priority
@@ -31,6 +31,30 @@ class Snapshot:
     states: bytes
 
 
+#: How long a finished ingestion stays in memory; those who follow it ask once more.
+LINGER = timedelta(seconds=60)
+
+
+def snapshot_of(ingestion: Ingestion, batches: range | None) -> Snapshot:
+    """Return `ingestion` as it is now, with the states of the items of `batches` (None: all)."""
+    size = ingestion.batch_size
+    first = batches.start * size if batches else 0
+    last = batches.stop * size if batches else None
+    return Snapshot(
+        ingestion_id=ingestion.ingestion_id,
+        priority=ingestion.priority,
+        items=ingestion.items,
+        batch_size=size,
+        batches_total=ingestion.batches_total,
+        created_at=ingestion.created_at,
+        started_at=ingestion.started_at,
+        finished_at=ingestion.finished_at,
+        counts=ingestion.counts,
+        first=first,
+        states=bytes(ingestion.item_states[first:last]),
+    )
+
+
 class Store:
     """All ingestions by id. Readers get snapshots and never hold the lock."""
 
@@ -38,6 +62,8 @@ class Store:
         self._lock = threading.Lock()
         self._ingestions: dict[str, Ingestion] = {}
         self._unfinished: dict[str, Ingestion] = {}
+        #: When each was archived, oldest first.
+        self._archived: dict[str, datetime] = {}
         self._queued_items = 0
 
     def reserve(self, items: int, limit: int) -> int:
@@ -57,23 +83,44 @@ class Store:
             self._queued_items -= items
 
     def add(self, ingestion: Ingestion) -> None:
-        """Make `ingestion`, whose room was reserved, visible."""
+        """Make `ingestion`, whose room for the queue was reserved, visible."""
         with self._lock:
             self._ingestions[ingestion.ingestion_id] = ingestion
             self._unfinished[ingestion.ingestion_id] = ingestion
+
+    def recover(self, ingestion: Ingestion) -> None:
+        """Make an ingestion visible that was accepted before a restart."""
+        with self._lock:
+            self._queued_items += ingestion.counts.queued
+        self.add(ingestion)
 
     def cut(self, ingestion_id: str) -> tuple[Batch, bool] | None:
         """Take the next batch, None if none is left; tell whether more are left after it."""
         with self._changing(ingestion_id) as ingestion:
             return (ingestion.cut(), ingestion.has_more) if ingestion.has_more else None
 
+    def put_back(self, batch: Batch) -> None:
+        """Undo `cut`, after which nobody has seen `batch` started."""
+        with self._changing(batch.ingestion_id) as ingestion:
+            ingestion.put_back(batch)
+
     def start(self, batch: Batch, at: datetime) -> None:
         """Show the items of `batch` as in flight."""
         self._mark(batch, [ItemState.IN_FLIGHT] * len(batch.items), at)
 
-    def settle(self, batch: Batch, outcomes: Sequence[Outcome], at: datetime) -> Counts:
-        """Show what became of the items of `batch`; return the counts of its ingestion."""
+    def settle(self, batch: Batch, outcomes: Sequence[Outcome], at: datetime) -> Ingestion | None:
+        """Show what became of the items of `batch`; return its ingestion if that finished it."""
         return self._mark(batch, [outcome.state for outcome in outcomes], at)
+
+    def archive(self, ingestion_id: str, at: datetime) -> None:
+        """Let go of a finished ingestion, which the journal knows by now, after a while."""
+        with self._lock:
+            self._archived[ingestion_id] = at
+            while self._archived:
+                oldest = next(iter(self._archived))
+                if self._archived[oldest] > at - LINGER:
+                    break
+                del self._archived[oldest], self._ingestions[oldest]
 
     def snapshot(self, ingestion_id: str, batches: range | None = None) -> Snapshot:
         """Return the ingestion as it is now, with the states of the items of `batches` (None: all).
@@ -81,22 +128,7 @@ class Store:
         Raise `IngestionNotFound`.
         """
         with self._changing(ingestion_id) as ingestion:
-            size = ingestion.batch_size
-            first = batches.start * size if batches else 0
-            last = batches.stop * size if batches else None
-            return Snapshot(
-                ingestion_id=ingestion.ingestion_id,
-                priority=ingestion.priority,
-                items=ingestion.items,
-                batch_size=ingestion.batch_size,
-                batches_total=ingestion.batches_total,
-                created_at=ingestion.created_at,
-                started_at=ingestion.started_at,
-                finished_at=ingestion.finished_at,
-                counts=ingestion.counts,
-                first=first,
-                states=bytes(ingestion.item_states[first:last]),
-            )
+            return snapshot_of(ingestion, batches)
 
     def waiting(self) -> list[Waiting]:
         """Return what is queued, in the order in which it will be served."""
@@ -119,10 +151,10 @@ class Store:
         with self._lock:
             return self._queued_items
 
-    def _mark(self, batch: Batch, states: Sequence[ItemState], at: datetime) -> Counts:
+    def _mark(self, batch: Batch, states: Sequence[ItemState], at: datetime) -> Ingestion | None:
         with self._changing(batch.ingestion_id) as ingestion:
-            ingestion.mark(batch.index, states, at)
-            return ingestion.counts
+            ingestion.mark(batch, states, at)
+            return ingestion if ingestion.finished_at else None
 
     @contextmanager
     def _changing(self, ingestion_id: str) -> Iterator[Ingestion]:

@@ -40,6 +40,8 @@ class FrozenClock:
     hands back the real one to a caller within five frames of `threading`.
     """
 
+    era = "frozen"
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 

@@ -15,7 +15,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
     """Give `app` the routes of this service."""
     app.extensions["ingest_service"] = service
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.config["BODY_LIMIT"] = settings.max_body
+    # One more: Werkzeug cuts a chunked body there without a word, so one that long is too long.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.config["ITEM_LIMIT"] = settings.item_limit
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

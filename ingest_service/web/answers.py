@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import INCLUDE, Schema, fields, validate
 
 _ID = "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f60"
 _BATCH_ID = "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f61"
@@ -232,6 +232,17 @@ class ProblemPage(Schema):
     explanation = _text("what it means and what to do")
 
 
+class Document(Schema):
+    """An OpenAPI 3.1 document."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    openapi = _text("version of the format")
+    info = fields.Dict(required=True, metadata={"description": "name and version"})
+    paths = fields.Dict(required=True, metadata={"description": "the routes"})
+
+
 _COUNTS = {"total": 2, "queued": 0, "in_flight": 0, "succeeded": 2, "failed": 0, "cancelled": 0}
 _DONE = {
     "progress": 100,
@@ -339,6 +350,17 @@ HEALTH = Answer(
             "worker": "running",
             "queued_items": 17,
             "version": "0.1.0",
+        }
+    },
+)
+DOCUMENT = Answer(
+    "The document.",
+    (Document,),
+    {
+        "document": {
+            "openapi": "3.1.0",
+            "info": {"title": "ingest_service", "version": "0.1.0"},
+            "paths": {},
         }
     },
 )

@@ -1,11 +1,14 @@
 """The documentation, served by the service itself: no internet needed."""
 
+import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import flask_swagger_ui
 from flask import Blueprint, Flask, Response, current_app, render_template, send_from_directory
+from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
 from ingest_service.web import answers
@@ -22,12 +25,20 @@ _CSP = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inlin
 def init_app(app: Flask) -> None:
     """Serve the documentation of the routes that `app` has by the time it is asked for."""
     app.register_blueprint(bp)
+    for template_filter in (_marked, _json, _constraints):
+        app.add_template_filter(template_filter)
     app.extensions["openapi"] = cache(
         lambda: build_document(app, PROBLEMS, app.config["ITEM_LIMIT"])
     )
 
 
 @bp.get("/openapi.json")
+@operation(
+    "Return this document",
+    "The OpenAPI document; `/docs` and `/redoc` show it to people.",
+    tag="Documentation",
+    answers={200: answers.DOCUMENT},
+)
 def openapi() -> Response:
     """Return the OpenAPI document."""
     return answer(_document())
@@ -54,7 +65,16 @@ def static_asset(name: str) -> Response:
 @bp.get("/redoc")
 def reference() -> Response:
     """Return the documentation as one page to read, without scripts."""
-    return _page(render_template("reference.html", document=_document(), problems=PROBLEMS))
+    document = _document()
+    by_tag: dict[str, list[Any]] = {tag["name"]: [] for tag in document["tags"]}
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            by_tag[described["tags"][0]].append((method, path, described))
+    return _page(
+        render_template(
+            "reference.html", document=document, by_tag=by_tag, problems=PROBLEMS.values()
+        )
+    )
 
 
 @bp.get("/problems/<slug>")
@@ -83,6 +103,25 @@ def explain(slug: str) -> Response:
 def _document() -> dict[str, Any]:
     document: dict[str, Any] = current_app.extensions["openapi"]()
     return document
+
+
+def _marked(text: str) -> Markup:
+    """Return `text`, escaped, with what is between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
+def _json(value: Any) -> str:
+    """Return `value` as text, with the keys in the order in which they are answered."""
+    return json.dumps(value, indent=2)
+
+
+def _constraints(schema: dict[str, Any]) -> str:
+    """Return in one line what `schema` allows."""
+    return ", ".join(
+        f"{key} {' | '.join(value) if isinstance(value, list) else value}"
+        for key, value in schema.items()
+        if key != "description"
+    )
 
 
 def _page(html: str) -> Response:

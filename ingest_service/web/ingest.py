@@ -4,7 +4,7 @@ import re
 
 from flask import Blueprint, Response, current_app, request
 from marshmallow import ValidationError
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from ingest_service.model import ItemState
 from ingest_service.service import IngestService
@@ -43,12 +43,16 @@ _OUTCOMES = {"succeeded": ItemState.SUCCEEDED, "failed": ItemState.FAILED}
     },
     answers={200: answers.ACCEPTED},
     problems=(
+        "malformed-request",
         "invalid-json",
         "validation-error",
+        "request-timeout",
         "payload-too-large",
         "unsupported-media-type",
         "idempotency-mismatch",
         "queue-full",
+        "storage-unavailable",
+        "not-ready",
     ),
 )
 def submit() -> Response:
@@ -119,11 +123,17 @@ def _body() -> bytes:
         raise UnsupportedMediaType("The body has a Content-Encoding; send it without.")
     if request.headers.get("Content-Type", "").strip() and request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be sent as application/json.")
+    limit = current_app.config["BODY_LIMIT"]
+    too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")
     try:
-        return request.get_data(cache=False)
+        body = request.get_data(cache=False)
     except RequestEntityTooLarge:
-        limit = current_app.config["MAX_CONTENT_LENGTH"]
-        raise RequestEntityTooLarge(f"The body is larger than {limit} bytes.") from None
+        raise too_large from None
+    except OSError:
+        raise BadRequest("The body could not be read to its end.") from None
+    if len(body) > limit:
+        raise too_large
+    return body
 
 
 def _idempotency_key() -> str | None:

@@ -29,9 +29,19 @@ _BODY_EXAMPLES = {
     "IdsRequest": {"ids": [1, 2, 3, 4, 5], "priority": "MEDIUM"},
     "MappingsRequest": {"mappings": [_MAPPING_EXAMPLE], "priority": "HIGH"},
 }
+#: What there is to read about, in the order in which it is shown.
+_TAGS = {
+    "Ingestions": "Submit items, follow them, fetch the results.",
+    "Operation": "Is it there, is it well.",
+    "Documentation": "What you are reading.",
+}
 _HEADERS = {
     "Location": "Where to follow the ingestion.",
     "Idempotency-Replayed": "`true` if this is the answer of an earlier request.",
+}
+_PATHS = {
+    "ingestion_id": "what the submission was answered",
+    "slug": "the last part of the `type` of a problem",
 }
 
 
@@ -74,6 +84,7 @@ def build_document(app: Flask, problems: dict[str, Any], item_limit: int) -> dic
             "description": "Queue work in front of one slow, rate-limited API: "
             "in order, at its pace, nothing lost."
         },
+        tags=[{"name": name, "description": about} for name, about in _TAGS.items()],
     )
     converter = cast(OpenAPIConverter, plugin.converter)
 
@@ -88,7 +99,10 @@ def build_document(app: Flask, problems: dict[str, Any], item_limit: int) -> dic
         documented = getattr(app.view_functions[rule.endpoint], "__operation__", None)
         if documented is not None:
             _add(spec, rule, documented, problems)
-    return spec.to_dict()
+    document = spec.to_dict()
+    types = [kind.type for kind in problems.values()]
+    document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"] = types
+    return document
 
 
 def _add(spec: APISpec, rule: Rule, documented: Operation, problems: dict[str, Any]) -> None:
@@ -120,7 +134,13 @@ def _add(spec: APISpec, rule: Rule, documented: Operation, problems: dict[str, A
 
 def _parameters(rule: Rule, documented: Operation) -> list[Any]:
     parameters: list[Any] = [
-        {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+        {
+            "in": "path",
+            "name": name,
+            "required": True,
+            "description": _PATHS[name],
+            "schema": {"type": "string"},
+        }
         for name in sorted(rule.arguments)
     ]
     if documented.query:
@@ -157,7 +177,7 @@ def _responses(documented: Operation, problems: dict[str, Any]) -> dict[str, Any
         )
         content["description"] = f"{content['description']} {kind.title}.".strip()
         content["content"][_PROBLEM_MEDIA_TYPE]["examples"][slug] = {"value": _example(kind)}
-        if kind.status == 503:
+        if kind.slug == "queue-full":
             content["headers"] = {
                 "Retry-After": {
                     "description": "Seconds after which to try again.",

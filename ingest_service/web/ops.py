@@ -2,12 +2,11 @@
 
 from flask import Blueprint, Response, current_app
 
-from ingest_service.service import Health, IngestService
+from ingest_service.service import IngestService
 from ingest_service.version import VERSION
 from ingest_service.web import answers
 from ingest_service.web.json_out import answer, timestamp
 from ingest_service.web.openapi import operation
-from ingest_service.web.problems import problem
 
 bp = Blueprint("ops", __name__)
 
@@ -28,7 +27,7 @@ def index() -> Response:
 )
 def health() -> Response:
     """Tell how the service is."""
-    found = _health()
+    found = _service().health()
     return answer(
         {
             "status": "healthy",
@@ -59,15 +58,14 @@ def live() -> Response:
     "For a load balancer: 503, with the reason, while new work would not be done.",
     tag="Operation",
     answers={200: answers.READINESS},
-    problems=("not-ready",),
+    problems=("storage-unavailable", "not-ready"),
 )
 def ready() -> Response:
     """Say whether work is taken and done."""
-    if not _health().worker_alive:
-        return problem("not-ready", "The worker thread does not run.")
+    _service().check_ready()
     return answer({"status": "ready"})
 
 
-def _health() -> Health:
+def _service() -> IngestService:
     service: IngestService = current_app.extensions["ingest_service"]
-    return service.health()
+    return service

@@ -11,7 +11,13 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from ingest_service import logs
-from ingest_service.errors import IdempotencyMismatch, IngestionNotFound, QueueFull
+from ingest_service.errors import (
+    IdempotencyMismatch,
+    IngestionNotFound,
+    QueueFull,
+    Stopping,
+    StorageUnavailable,
+)
 from ingest_service.web.json_out import to_json
 from ingest_service.web.schemas import OMITTED
 from ingest_service.web.strict_json import InvalidJson
@@ -20,6 +26,9 @@ MEDIA_TYPE = "application/problem+json"
 
 #: How many errors of one request are listed.
 LISTED_ERRORS = 20
+
+#: Longest part of a pointer that is repeated to the client that made it up.
+_LONGEST_KEY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,12 @@ PROBLEMS = {
             "The detail says where reading stopped.",
         ),
         Problem(
+            "malformed-request",
+            400,
+            "The request is not valid HTTP",
+            "The head or the framing of the body cannot be read (RFC 9112).",
+        ),
+        Problem(
             "validation-error",
             400,
             "The request does not keep the contract",
@@ -71,6 +86,12 @@ PROBLEMS = {
             409,
             "The request conflicts with the present state",
             "Ask for the state and decide anew.",
+        ),
+        Problem(
+            "request-timeout",
+            408,
+            "The request took too long to arrive",
+            "Send the head within 10 seconds and the body within 60 more.",
         ),
         Problem(
             "payload-too-large",
@@ -104,6 +125,12 @@ PROBLEMS = {
             "Nothing was stored. Repeat the request after the seconds in `Retry-After`.",
         ),
         Problem(
+            "storage-unavailable",
+            503,
+            "The journal cannot be written",
+            "Nothing was stored. The service heals by itself when its disk does; try again then.",
+        ),
+        Problem(
             "not-ready",
             503,
             "The service does not take work now",
@@ -113,7 +140,7 @@ PROBLEMS = {
 }
 
 _BY_STATUS = {
-    400: "validation-error",
+    400: "malformed-request",
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",
@@ -130,6 +157,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(IngestionNotFound, _ingestion_not_found)
     app.register_error_handler(QueueFull, _queue_full)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
+    app.register_error_handler(StorageUnavailable, _storage_unavailable)
+    app.register_error_handler(Stopping, _stopping)
     app.register_error_handler(Exception, _crash)
 
 
@@ -150,15 +179,14 @@ def problem(slug: str, detail: str, **extensions: Any) -> Response:
 def _http_exception(error: HTTPException) -> Response:
     """Keep what Werkzeug decided (status, `Allow`); replace its page."""
     made = error.get_response()
-    kind = PROBLEMS[_BY_STATUS.get(made.status_code, "validation-error")]
+    kind = PROBLEMS[_BY_STATUS.get(made.status_code, "malformed-request")]
     if made.status_code >= 500:
         kind = PROBLEMS["internal-error"]
     elif 300 <= made.status_code < 400:
         kind = PROBLEMS["not-found"]
     answer = problem(kind.slug, error.description or kind.explanation)
-    for name in ("Allow", "Connection"):
-        if name in made.headers:
-            answer.headers[name] = made.headers[name]
+    if "Allow" in made.headers:
+        answer.headers["Allow"] = made.headers["Allow"]
     return answer
 
 
@@ -194,6 +222,20 @@ def _mismatch(_: IdempotencyMismatch) -> Response:
     return problem("idempotency-mismatch", PROBLEMS["idempotency-mismatch"].title + ".")
 
 
+def _storage_unavailable(error: StorageUnavailable) -> Response:
+    return _try_again(problem("storage-unavailable", str(error)))
+
+
+def _stopping(_: Stopping) -> Response:
+    return _try_again(problem("not-ready", "The service is stopping and takes no new work."))
+
+
+def _try_again(answer: Response) -> Response:
+    # Nobody knows when; a supervisor restarts, and a disk is freed, in about this time.
+    answer.headers["Retry-After"] = "5"
+    return answer
+
+
 def _crash(_: Exception) -> Response:
     logs.event("request_crashed", level=logging.ERROR, exc_info=True, request_id=g.request_id)
     return problem("internal-error", "Something went wrong here; the operator's log tells more.")
@@ -205,10 +247,8 @@ def _flatten(at: str, messages: object) -> Iterator[tuple[str, str | int]]:
         for key, below in messages.items():
             if key == OMITTED:
                 yield at, below
-            elif key == "_schema":
-                yield from _flatten(at, below)
             else:
-                escaped = str(key).replace("~", "~0").replace("/", "~1")
+                escaped = str(key)[:_LONGEST_KEY].replace("~", "~0").replace("/", "~1")
                 yield from _flatten(f"{at}/{escaped}", below)
     elif isinstance(messages, list):
         for message in messages:

@@ -46,7 +46,14 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "started_at": timestamp(snapshot.started_at),
         "finished_at": timestamp(snapshot.finished_at),
         "outcome": counts.outcome,
-        "counts": counts._asdict(),
+        "counts": {
+            "total": counts.total,
+            "queued": counts.queued,
+            "in_flight": counts.in_flight,
+            "succeeded": counts.succeeded,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+        },
     }
 
 

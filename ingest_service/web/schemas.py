@@ -15,8 +15,9 @@ MAX_DEPTH = 16
 #: Most batches or results in one answer.
 MAX_PAGE = 10_000
 
-#: Key under which a field tells how many more errors of its elements there are.
-OMITTED = "\0omitted"
+#: Key under which it is told how many more errors there are; an object, so that it cannot be
+#: mistaken for a key that a client sent.
+OMITTED = object()
 _DETAILED = 20
 
 _MISSING = "This key is missing."
@@ -36,12 +37,22 @@ class StrictSchema(Schema):
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
         """Add the nearest known key to the message about an unknown one."""
+        messages = cast(dict[Any, Any], error.messages)
+        if not isinstance(data, dict):
+            error.messages = messages["_schema"]
+            return
+        unknown = sorted(set(messages) - set(self.fields))
+        for key in unknown[:_DETAILED]:
+            messages[key] = [f"Unknown key; {self._hint(key)}"]
+        for key in unknown[_DETAILED:]:
+            del messages[key]
+        if len(unknown) > _DETAILED:
+            messages[OMITTED] = len(unknown) - _DETAILED
+
+    def _hint(self, key: str) -> str:
         known = self.known or tuple(self.fields)
-        messages = cast(dict[str, Any], error.messages)
-        for key in set(messages) - set(self.fields) - {"_schema"}:
-            near = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
-            messages[key] = [f"Unknown key; {hint}"]
+        near = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.6)
+        return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
 
 
 class PriorityField(fields.Enum[Priority]):
@@ -49,7 +60,7 @@ class PriorityField(fields.Enum[Priority]):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(Priority, **kwargs)
-        allowed = f"The priority must be {self.choices_text}."
+        allowed = f"The priority must be one of {self.choices_text}."
         self.error_messages |= {"required": f"{_MISSING} {allowed}"}
         for key in ("invalid", "unknown", "null"):
             self.error_messages[key] = allowed
@@ -130,30 +141,25 @@ class MappingList(ItemList):
 
     def check(self, value: list[Any]) -> Items:
         """Check each mapping by hand first: the schema is 20 times as slow."""
-        errors: dict[int, Any] = {}
         seen: set[str] = set()
-        wrong = 0
+        bad: list[int] = []
         for index, each in enumerate(value):
-            messages = None if _is_mapping(each) else self._messages(each)
-            if messages is None and each["id"] in seen:
-                messages = {"id": ["Another mapping of this request has the same id."]}
-            if messages:
-                wrong += 1
-                if wrong <= _DETAILED:
-                    errors[index] = messages
-            else:
+            if _is_mapping(each) and each["id"] not in seen:
                 seen.add(each["id"])
-        if errors:
-            _refuse(errors, wrong)
+            else:
+                bad.append(index)
+        if bad:
+            _refuse({index: self._messages(value[index]) for index in bad[:_DETAILED]}, len(bad))
         return Mappings(value)
 
     def _messages(self, value: Any) -> Any:
-        messages: dict[str, Any] = dict(self._element.validate(value))
-        if not messages:
-            messages["transformation"] = [
+        if _is_mapping(value):
+            return {"id": ["Another mapping of this request has the same id."]}
+        return self._element.validate(value) or {
+            "transformation": [
                 f"This must be at most {MAX_DEPTH} deep, with integers of at most 64 bits."
             ]
-        return messages
+        }
 
 
 class _SubmitSchema(StrictSchema):
@@ -194,20 +200,35 @@ class QuerySchema(Schema):
 class PageQuery(QuerySchema):
     """Which part of a long list."""
 
-    offset = WholeNumber(load_default=0)
-    limit = WholeNumber(load_default=MAX_PAGE, validate=validate.Range(1, MAX_PAGE))
+    offset = WholeNumber(
+        load_default=0,
+        validate=validate.Range(min=0),
+        metadata={"description": "how many to leave out at the beginning"},
+    )
+    limit = WholeNumber(
+        load_default=MAX_PAGE,
+        validate=validate.Range(1, MAX_PAGE),
+        metadata={"description": "how many to list at most"},
+    )
 
 
 class ResultsQuery(PageQuery):
     """Which results."""
 
-    outcome = fields.String(validate=validate.OneOf(("succeeded", "failed")))
+    outcome = fields.String(
+        validate=validate.OneOf(("succeeded", "failed")),
+        metadata={"description": "only items that ended like this"},
+    )
 
 
 class FindQuery(PageQuery):
     """Which ingestion."""
 
-    ingestion_id = fields.String(required=True, error_messages={"required": _MISSING})
+    ingestion_id = fields.String(
+        required=True,
+        error_messages={"required": _MISSING},
+        metadata={"description": "what the submission was answered"},
+    )
 
 
 def parse_submission(payload: Any, item_limit: int) -> tuple[Items, Priority]:

@@ -51,7 +51,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidJson(f"The key {json.dumps(twice)} appears twice in one object.")
+        raise InvalidJson(f"The key {json.dumps(twice[:100])} appears twice in one object.")
     return value
 
 
