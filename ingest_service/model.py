@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -97,8 +97,13 @@ class Mappings(Sequence[dict[str, Any]]):
         self._keep(map(orjson.dumps, mappings))
 
     def _keep(self, texts: Iterable[bytes]) -> None:
-        self._bounds = array("I", accumulate(map(len, kept := list(texts)), initial=0))
-        self._text = b"".join(kept)
+        # One at a time: orjson leaves up to 4 KiB allocated behind each text it returns.
+        self._bounds = array("I", [0])
+        joined = bytearray()
+        for text in texts:
+            joined += text
+            self._bounds.append(len(joined))
+        self._text = bytes(joined)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -106,8 +111,9 @@ class Mappings(Sequence[dict[str, Any]]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
-        start, end = self._bounds[index : index + 2]
-        return orjson.loads(self._text[start:end])
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return orjson.loads(self._text[self._bounds[index] : self._bounds[index + 1]])
 
     def keys(self, start: int, end: int) -> list[str]:
         """Return what a client calls the items from `start` to `end`."""

@@ -1,0 +1,1 @@
+"""How fast and how small, in ratios: both sides of each are measured in the same run."""
