@@ -4,12 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 from freezegun import configure
+from hypothesis import settings as hypothesis_settings
 
 from ingest_service.settings import Settings
 from tests.support import Api, serving
 
-# Without this, --durations subtracts real time from frozen time.
-configure(extend_ignore_list=["_pytest.timing"])
+# Without this, --durations and hypothesis subtract real time from frozen time.
+configure(extend_ignore_list=["_pytest.timing", "hypothesis"])
+
+# The same examples every time: a gate that sometimes fails teaches nobody anything.
+hypothesis_settings.register_profile("gate", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("gate")
 
 
 @pytest.fixture
