@@ -5,13 +5,16 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test lint types imports check bench clean
+.PHONY: serve test test-browser lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
 
 test: $(READY)  ## run the unit and API tests
 	$(RUN)pytest
+
+test-browser: $(READY)  ## look at the pages with Debian's chromium
+	$(RUN)pytest tests/browser/check_pages.py
 
 lint: $(READY)
 	$(RUN)ruff check .

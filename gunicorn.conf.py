@@ -14,7 +14,6 @@ except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
-workers = 1
 worker_class = "ingest_service.server.IngestWorker"
 threads = 16
 graceful_timeout = 30

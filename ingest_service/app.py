@@ -13,10 +13,16 @@ from ingest_service.journals.sqlite import SqliteJournal
 from ingest_service.line import Line
 from ingest_service.model import Kind
 from ingest_service.pace import Pace
+from ingest_service.patience import Patience
 from ingest_service.service import IngestService
-from ingest_service.settings import IN_MEMORY, Settings
+from ingest_service.settings import BATCH, IN_MEMORY, SIMULATED, Settings
 from ingest_service.store import Store
-from ingest_service.upstream import SimulatedUpstream, Upstream
+from ingest_service.upstream import Connector, Upstream
+from ingest_service.upstreams.http import BatchConnector, Client, ItemConnector, Limits
+from ingest_service.upstreams.python import load_connector
+from ingest_service.upstreams.setup import connection_pool, read_headers
+from ingest_service.upstreams.simulated import SimulatedUpstream
+from ingest_service.upstreams.threaded import ThreadedUpstream
 from ingest_service.worker import Worker
 
 
@@ -53,9 +59,15 @@ def build(
         line=line,
         store=store,
         journal=journal,
-        upstream=upstream or _simulated(settings, clock),
+        upstream=upstream or _upstream(settings, clock),
         max_concurrent=settings.max_concurrent_batches,
         retention=retention,
+        patience=Patience(
+            max_attempts=settings.max_attempts,
+            backoff=settings.backoff,
+            backoff_max=settings.backoff_max,
+            max_hold=settings.upstream_max_hold,
+        ),
     )
     worker.resume(recovered)
     service = IngestService(
@@ -98,13 +110,34 @@ def _journal(settings: Settings) -> Journal:
     return SqliteJournal(settings.journal)
 
 
-def _simulated(settings: Settings, clock: Clock) -> SimulatedUpstream:
-    return SimulatedUpstream(
-        clock,
-        settings.simulated_latency,
-        {
+def _upstream(settings: Settings, clock: Clock) -> Upstream:
+    name = settings.upstream
+    if name == SIMULATED:
+        rates = {
             Kind.IDS: settings.simulated_success_rate_ids,
             Kind.MAPPINGS: settings.simulated_success_rate_mappings,
-        },
-        settings.simulated_seed,
+        }
+        return SimulatedUpstream(clock, settings.simulated_latency, rates, settings.simulated_seed)
+    connector: Connector
+    by_item = name.startswith(("http://", "https://"))
+    if by_item or name.startswith(BATCH):
+        client = Client(
+            clock,
+            connection_pool(settings),
+            Limits(settings.upstream_timeout, settings.upstream_max_response),
+            read_headers(settings.upstream_headers_file),
+        )
+        if by_item:
+            connector = ItemConnector(client, name)
+        else:
+            connector = BatchConnector(client, name.removeprefix(BATCH))
+    else:
+        connector = load_connector(name)
+    batch_size = max(settings.batch_size_ids, settings.batch_size_mappings) if by_item else 1
+    return ThreadedUpstream(
+        clock,
+        connector,
+        timeout=settings.upstream_timeout,
+        at_a_time=settings.max_concurrent_batches * batch_size,
+        by_item=by_item,
     )

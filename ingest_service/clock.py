@@ -27,8 +27,10 @@ class Clock(Protocol):
         """Block for `seconds`; may return early."""
         ...
 
-    def wait_for(self, condition: threading.Condition, ready: Callable[[], object]) -> None:
-        """Block, however long it takes, until `ready()` is true; the caller holds `condition`."""
+    def wait_for(
+        self, condition: threading.Condition, ready: Callable[[], object], timeout: float | None
+    ) -> None:
+        """Block until `ready()` is true, or `timeout` seconds; the caller holds `condition`."""
         ...
 
 
@@ -55,9 +57,11 @@ class SystemClock:
         """Block for `seconds`."""
         time.sleep(seconds)
 
-    def wait_for(self, condition: threading.Condition, ready: Callable[[], object]) -> None:
-        """Block until `ready()` is true."""
-        condition.wait_for(ready)
+    def wait_for(
+        self, condition: threading.Condition, ready: Callable[[], object], timeout: float | None
+    ) -> None:
+        """Block until `ready()` is true, or `timeout` seconds."""
+        condition.wait_for(ready, timeout)
 
 
 # In a tuple, because freezegun replaces what it finds as a module's attribute.

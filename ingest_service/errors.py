@@ -7,7 +7,7 @@ IngestServiceError
  +- IdempotencyMismatch   the key was used for another request
  +- StorageUnavailable    the journal cannot be written now
  +- JournalUnusable       the journal cannot be opened; the service does not start
- +- Stopping              the service is about to end and takes nothing more
+ +- Stopping              no work is done any more, so none is taken
 """
 
 
@@ -47,4 +47,4 @@ class JournalUnusable(IngestServiceError):
 
 
 class Stopping(IngestServiceError):
-    """The service is about to end and takes nothing more."""
+    """No work is done any more, so none is taken; the message says why."""

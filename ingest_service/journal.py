@@ -1,7 +1,7 @@
 """What must outlive the moment: accepted requests, started batches, outcomes."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from ingest_service.errors import IdempotencyMismatch
-from ingest_service.model import Batch, Ingestion, Outcome
+from ingest_service.model import Again, Batch, Ingestion, Outcome
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)
@@ -35,15 +35,18 @@ class Instant(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """How a batch has ended."""
+    """How a start of a batch has ended."""
 
     at: datetime
     #: One an item that was sent, in their order.
     outcomes: Sequence[Outcome]
+    #: What is sent again, and when; None if every outcome is final.
+    again: Again | None = None
+    again_at: datetime | None = None
 
 
 class ItemResult(NamedTuple):
-    """What became of an item, and when."""
+    """What became of an item, for good, and when."""
 
     at: datetime
     outcome: Outcome
@@ -59,12 +62,16 @@ class Recovered:
 
     #: In the order of their sequences; what was in flight is to be sent again.
     unfinished: Sequence[Ingestion] = ()
+    #: What waits for its next attempt: (when, id of its ingestion, what).
+    retries: Sequence[tuple[datetime, str, Again]] = ()
     #: Batches that were started as often as is sensible and never ended.
     hopeless: Sequence[Batch] = ()
     #: The highest sequence ever given.
     last_sequence: int = 0
     #: When the last slot was taken.
     last_slot: Instant | None = None
+    #: What `remember` was told last, by name.
+    remembered: Mapping[str, str] = field(default_factory=dict)
 
 
 class Journal(Protocol):
@@ -86,6 +93,10 @@ class Journal(Protocol):
         """
         ...
 
+    def known(self, key: IdempotencyKey, at: datetime) -> str | None:
+        """Return what `key` stands for at `at`, None if nothing; may raise as `accepted` does."""
+        ...
+
     def slot_taken(self, batch: Batch, instant: Instant) -> None:
         """Record that `batch` is started, before the upstream hears of it."""
         ...
@@ -98,8 +109,12 @@ class Journal(Protocol):
         """Record the end of an ingestion; from then on `find` knows it."""
         ...
 
+    def remember(self, name: str, value: str) -> None:
+        """Keep `value` under `name`, in place of what was there."""
+        ...
+
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
-        """Return what is known of the items of the batches at `indices`."""
+        """Return the final outcomes of the items of the batches at `indices`."""
         ...
 
     def find(self, ingestion_id: str) -> Ingestion | None:
@@ -120,10 +135,23 @@ class Journal(Protocol):
 
 
 def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
-    """Return outcomes as text: a hundred bytes an item instead of a thousand."""
-    text = orjson.dumps([(each.succeeded, each.processed_data, each.error) for each in outcomes])
+    """Return outcomes as text: a hundred bytes an item instead of a thousand.
+
+    Raise `TypeError` if there is something in them that JSON cannot say.
+    """
+    rows = [
+        (each.succeeded, each.processed_data, each.error, each.status_code, each.attempts)
+        for each in outcomes
+    ]
     # A copy: orjson leaves up to 4 KiB allocated behind the text it returns.
-    return bytes(memoryview(text))
+    return bytes(memoryview(orjson.dumps(rows)))
+
+
+def final_outcomes(batch: Batch, settled: Settled) -> tuple[Sequence[int], bytes]:
+    """Return the places whose outcome will not change any more, and those outcomes as text."""
+    pairs = zip(batch.places, settled.outcomes, strict=True)
+    final = [(place, outcome) for place, outcome in pairs if not outcome.transient]
+    return [place for place, _ in final], encode_outcomes(outcome for _, outcome in final)
 
 
 def decode_outcomes(text: bytes) -> list[Outcome]:
@@ -134,7 +162,7 @@ def decode_outcomes(text: bytes) -> list[Outcome]:
 @dataclass(slots=True)
 class _Kept:
     ingestion: Ingestion
-    #: By index and attempt: when it was settled, which places, their outcomes as text.
+    #: By index and round: when it was settled, which places, their outcomes as text.
     settled: dict[int, dict[int, tuple[datetime, Sequence[int], bytes]]] = field(
         default_factory=dict
     )
@@ -158,26 +186,30 @@ class MemoryJournal:
         """Remember the ingestion and its key."""
         with self._lock:
             if key is not None:
-                self._forget_keys(ingestion.created_at - KEY_LIFETIME)
-                known, ingestion_id, _ = self._keys.setdefault(
-                    key.key, (key, ingestion.ingestion_id, ingestion.created_at)
-                )
-                if known.digest != key.digest:
-                    raise IdempotencyMismatch
-                if ingestion_id != ingestion.ingestion_id:
-                    return ingestion_id
+                known = self._find_key(key, ingestion.created_at)
+                if known is not None:
+                    return known
+                self._keys[key.key] = key, ingestion.ingestion_id, ingestion.created_at
             self._kept[ingestion.ingestion_id] = _Kept(ingestion)
             return ingestion.ingestion_id
+
+    def known(self, key: IdempotencyKey, at: datetime) -> str | None:
+        """Look the key up."""
+        with self._lock:
+            return self._find_key(key, at)
 
     def slot_taken(self, batch: Batch, instant: Instant) -> None:
         """Nothing to do: what does not survive needs no record."""
 
     def settled(self, batch: Batch, settled: Settled) -> None:
-        """Keep the outcomes."""
-        text = encode_outcomes(settled.outcomes)
+        """Keep the final outcomes."""
+        places, text = final_outcomes(batch, settled)
         with self._lock:
             of_batch = self._kept[batch.ingestion_id].settled.setdefault(batch.index, {})
-            of_batch[batch.attempt] = settled.at, batch.places, text
+            of_batch[batch.round] = settled.at, places, text
+
+    def remember(self, name: str, value: str) -> None:
+        """Nothing to do: see `slot_taken`."""
 
     def finished(self, ingestion: Ingestion) -> None:
         """Note when it ended."""
@@ -218,10 +250,11 @@ class MemoryJournal:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _forget_keys(self, before: datetime) -> None:
+    def _find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
         # Oldest first: a dictionary keeps the order in which keys came.
-        while self._keys:
-            oldest = next(iter(self._keys))
-            if self._keys[oldest][2] > before:
-                return
-            del self._keys[oldest]
+        while self._keys and next(iter(self._keys.values()))[2] <= at - KEY_LIFETIME:
+            del self._keys[next(iter(self._keys))]
+        known, ingestion_id, _ = self._keys.get(key.key, (key, None, at))
+        if known.digest != key.digest:
+            raise IdempotencyMismatch
+        return ingestion_id

@@ -8,7 +8,13 @@ from typing import Any
 _logger = logging.getLogger("ingest_service")
 
 
-def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: Any) -> None:
+def event(
+    name: str,
+    *,
+    level: int = logging.INFO,
+    exc_info: bool | BaseException = False,
+    **fields: Any,
+) -> None:
     """Log that `name` happened; `fields` say to what, in plain values."""
     _logger.log(level, name, exc_info=exc_info, extra={"fields": fields})
 

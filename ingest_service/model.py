@@ -137,18 +137,30 @@ ITEMS: dict[Kind, type[Ids] | type[Mappings]] = {Kind.IDS: Ids, Kind.MAPPINGS: M
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one item."""
+    """What became of one item, or of one attempt at it."""
 
     succeeded: bool
     #: What the upstream answered, when it succeeded: anything JSON can say.
     processed_data: Any = None
     #: Why it failed, in words.
     error: str | None = None
+    #: The HTTP status of the answer, if there was one.
+    status_code: int | None = None
+    #: How many attempts it took; the worker counts them.
+    attempts: int = 1
+    #: Whether another attempt may succeed.
+    transient: bool = False
+    #: Whether the upstream could not even be reached.
+    unreachable: bool = False
+    #: For how many seconds the upstream asks to be left alone.
+    hold: float | None = None
 
     @property
     def state(self) -> ItemState:
         """The state the item is in from now on."""
-        return ItemState.SUCCEEDED if self.succeeded else ItemState.FAILED
+        if self.succeeded:
+            return ItemState.SUCCEEDED
+        return ItemState.RETRYING if self.transient else ItemState.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +175,17 @@ class Batch:
     kind: Kind
     #: Which batch of its ingestion, from 0.
     index: int
-    #: How often it was started before, plus 1.
+    #: Which start of this batch, from 1.
+    round: int
+    #: Which attempt at its items, from 1: the starts that had an end, plus 1.
     attempt: int
-    #: Which of the batch's items are sent this time, from 0.
+    #: Which of the batch's items are sent this time, from 0; a range means all.
     places: Sequence[int]
     items: Sequence[Any]
+
+    def pick(self, places: Sequence[int], attempt: int) -> "Again":
+        """Return what sends the items at `places` again."""
+        return Again(self.index, self.round + 1, attempt, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +193,7 @@ class Again:
     """A batch, or what is left of it, that is to be sent again."""
 
     index: int
+    round: int
     attempt: int
     places: Sequence[int]
 
@@ -249,6 +268,8 @@ class Ingestion:
     next_batch: int = 0
     #: What goes out before it.
     again: deque[Again] = field(default_factory=deque)
+    #: Whether it has an entry in the line.
+    lined: bool = False
     item_states: bytearray = field(default_factory=bytearray)
     #: Counted along with every change, so that nobody has to scan the states.
     counts: Counts = field(init=False)
@@ -283,11 +304,11 @@ class Ingestion:
             return self.batch(self.again.popleft())
         self.next_batch += 1
         index = self.next_batch - 1
-        return self.batch(Again(index, 1, range(len(self.span(index)))))
+        return self.batch(Again(index, 1, 1, range(len(self.span(index)))))
 
     def put_back(self, batch: Batch) -> None:
         """Undo `cut`: the batch was not started after all."""
-        self.again.appendleft(Again(batch.index, batch.attempt, batch.places))
+        self.again.appendleft(Again(batch.index, batch.round, batch.attempt, batch.places))
 
     def batch(self, what: Again) -> Batch:
         """Return the batch that sends `what`."""
@@ -300,6 +321,7 @@ class Ingestion:
             batch_id=batch_id,
             kind=self.items.kind,
             index=what.index,
+            round=what.round,
             attempt=what.attempt,
             places=what.places,
             items=items,
@@ -318,8 +340,7 @@ class Ingestion:
         self.counts = Counts(*changed)
         if self.started_at is None and after.in_flight:
             self.started_at = at
-        if self.counts.status.final:
-            self.finished_at = at
+        self.finished_at = at if self.counts.status.final else None
 
 
 def batch_ids(ingestion_id: str, indices: Iterable[int]) -> Iterator[str]:

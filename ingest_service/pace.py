@@ -15,13 +15,17 @@ class Pace:
         self.settle = settle
         #: The first instant at which the interval since the last start is over.
         self.next_at = -math.inf
+        #: Until when the upstream asked to be left alone.
+        self.held_until = -math.inf
+        #: While the upstream cannot be reached: when to try again.
+        self.probe_at = -math.inf
 
     def opens_at(self, filled_at: float) -> float:
         """Return when the next slot opens for a queue that has not been empty since `filled_at`.
 
         The settling delay lets requests that are posted together be ordered by priority.
         """
-        return max(self.next_at, filled_at + self.settle)
+        return max(self.next_at, filled_at + self.settle, self.held_until, self.probe_at)
 
     def take(self, now: float) -> None:
         """Spend the slot that is open at `now`."""

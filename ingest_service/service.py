@@ -88,7 +88,7 @@ class IngestService:
         if `key` stands for something else.
         """
         if self._worker.stopping:
-            raise Stopping
+            raise Stopping("The service is stopping and takes no new work.")
         ingestion = Ingestion(
             ingestion_id=new_ingestion_id(),
             sequence=next(self._sequence),
@@ -97,9 +97,17 @@ class IngestService:
             batch_size=self._batch_sizes[items.kind],
             created_at=self._clock.now(),
         )
-        self._reserve(len(items))
+        claim = _idempotency_key(key, items, priority)
         try:
-            ingestion_id = self._journal.accepted(ingestion, _idempotency_key(key, items, priority))
+            self._reserve(len(items))
+        except QueueFull:
+            # What was accepted before is answered again, full or not.
+            known = self._journal.known(claim, ingestion.created_at) if claim else None
+            if known is None:
+                raise
+            return Accepted(known, replayed=True)
+        try:
+            ingestion_id = self._journal.accepted(ingestion, claim)
         except BaseException:
             self._store.release(len(items))
             raise
@@ -144,8 +152,10 @@ class IngestService:
 
     def check_ready(self) -> None:
         """Return if work is taken and done; raise `Stopping` or `StorageUnavailable` if not."""
-        if self._worker.stopping or not self._worker.alive:
-            raise Stopping
+        if self._worker.stopping:
+            raise Stopping("The service is stopping and takes no new work.")
+        if not self._worker.alive:
+            raise Stopping("The worker thread does not run.")
         self._journal.check()
 
     def _snapshot(self, ingestion_id: str, batches: range | None) -> Snapshot:

@@ -1,9 +1,11 @@
 """Every knob, its default, and what it accepts."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from ingest_service.errors import SettingsError
 
@@ -50,7 +52,10 @@ def _duration(text: str) -> float:
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not number.isascii() or not number.isdecimal():
         raise ValueError
-    return int(number) * _UNITS[unit]
+    seconds = int(number) * int(_UNITS[unit])
+    if seconds > _LONGEST:
+        raise ValueError
+    return float(seconds)
 
 
 def _one_line(text: str) -> str:
@@ -59,11 +64,43 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _upstream(text: str) -> str:
+    if text == SIMULATED or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text, re.ASCII):
+        return text
+    by_batch = text.startswith(BATCH)
+    _check_url(text.removeprefix(BATCH))
+    if ("{id}" in text) == by_batch:
+        raise ValueError
+    return text
+
+
+def _proxy(text: str) -> str:
+    _check_url(text)
+    return text
+
+
+def _check_url(text: str) -> None:
+    url = urlsplit(text)
+    # Secrets are read from files: a setting shows up in logs and process lists.
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+        raise ValueError
+    # Raises for what is not a port.
+    _ = url.port
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+
+
+#: The upstream that is none.
+SIMULATED = "simulated"
+#: What begins the address of an upstream that takes a batch a request.
+BATCH = "batch+"
+
 #: The journal that is none.
 IN_MEMORY = "memory"
 SERVER_JOURNAL = "ingest.sqlite3"
 
 _DAY = 86_400.0
+_LONGEST = 36_500 * _DAY
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _seconds = _number(0, _DAY)
@@ -91,7 +128,43 @@ class Settings:
     max_concurrent_batches: int = _knob(
         1, _integer(1, 1_000), "a whole number from 1 to 1000", "batches under way at the same time"
     )
-    upstream: str = _knob("simulated", _one_of("simulated"), "`simulated`", "the external API")
+    upstream: str = _knob(
+        SIMULATED,
+        _upstream,
+        "`simulated`, http(s)://host/path/{id}, batch+http(s)://host/path "
+        "(without user or password), or package.module:callable",
+        "the external API",
+    )
+    upstream_timeout: float = _knob(
+        30.0, _number(0.01, 3_600), "a number of seconds from 0.01 to 3600", "for a whole request"
+    )
+    upstream_max_response: int = _knob(
+        2**20,
+        _integer(1, 2**30),
+        "a whole number of bytes from 1 to 1073741824",
+        "size of an answer in bytes, an item",
+    )
+    upstream_headers_file: str | None = _knob(
+        None, _one_line, "the path of a file", "a file of `Name: value` lines sent along; secrets"
+    )
+    upstream_ca: str | None = _knob(
+        None, _one_line, "the path of a file", "the certificates (PEM) that vouch for the upstream"
+    )
+    upstream_proxy: str | None = _knob(
+        None, _proxy, "http(s)://host:port", "a proxy; those of the environment are ignored"
+    )
+    upstream_max_hold: float = _knob(
+        3_600.0, _seconds, _seconds_allowed, "longest `Retry-After` that is obeyed, in seconds"
+    )
+    max_attempts: int = _knob(
+        5, _integer(1, 100), "a whole number from 1 to 100", "how often an item is sent at most"
+    )
+    backoff: float = _knob(
+        1.0, _seconds, _seconds_allowed, "longest wait before the second attempt; then it doubles"
+    )
+    backoff_max: float = _knob(
+        300.0, _seconds, _seconds_allowed, "longest wait before any attempt, in seconds"
+    )
     simulated_latency: float = _knob(
         1.0, _seconds, _seconds_allowed, "seconds a simulated batch takes"
     )
@@ -131,7 +204,7 @@ class Settings:
     retention: float = _knob(
         7 * _DAY,
         _duration,
-        "a number followed by s, m, h or d, as in `7d`",
+        "a whole number followed by s, m, h or d, as in `7d`, at most 36500d",
         "how long finished ingestions can be asked for",
     )
     log_level: str = _knob(
@@ -157,7 +230,7 @@ class Settings:
             except ValueError:
                 allowed = knob.metadata["allowed"]
                 raise SettingsError(
-                    f"{name}={text!r} is not allowed: it must be {allowed}."
+                    f"{name}={text[:80]!r} is not allowed: it must be {allowed}."
                 ) from None
         return cls(**values)
 

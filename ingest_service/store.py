@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ingest_service.errors import IngestionNotFound
-from ingest_service.model import Batch, Counts, Ingestion, Items, ItemState, Outcome, Priority
+from ingest_service.model import (
+    Again,
+    Batch,
+    Counts,
+    Ingestion,
+    Items,
+    ItemState,
+    Outcome,
+    Priority,
+)
 from ingest_service.schedule import Waiting
 
 
@@ -85,6 +94,7 @@ class Store:
     def add(self, ingestion: Ingestion) -> None:
         """Make `ingestion`, whose room for the queue was reserved, visible."""
         with self._lock:
+            ingestion.lined = ingestion.has_more
             self._ingestions[ingestion.ingestion_id] = ingestion
             self._unfinished[ingestion.ingestion_id] = ingestion
 
@@ -97,12 +107,26 @@ class Store:
     def cut(self, ingestion_id: str) -> tuple[Batch, bool] | None:
         """Take the next batch, None if none is left; tell whether more are left after it."""
         with self._changing(ingestion_id) as ingestion:
-            return (ingestion.cut(), ingestion.has_more) if ingestion.has_more else None
+            if not ingestion.has_more:
+                ingestion.lined = False
+                return None
+            batch = ingestion.cut()
+            ingestion.lined = ingestion.has_more
+            return batch, ingestion.lined
 
     def put_back(self, batch: Batch) -> None:
         """Undo `cut`, after which nobody has seen `batch` started."""
         with self._changing(batch.ingestion_id) as ingestion:
             ingestion.put_back(batch)
+            ingestion.lined = True
+
+    def send_again(self, ingestion_id: str, again: Again) -> Ingestion | None:
+        """Queue what is due for another attempt; return its ingestion if the line lacks it."""
+        with self._changing(ingestion_id) as ingestion:
+            ingestion.again.append(again)
+            lacks = not ingestion.lined
+            ingestion.lined = True
+            return ingestion if lacks else None
 
     def start(self, batch: Batch, at: datetime) -> None:
         """Show the items of `batch` as in flight."""

@@ -1,19 +1,27 @@
-"""The external API, seen from here, and its simulation."""
+"""The external API, seen from here."""
 
+import logging
 import math
-import random
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from ingest_service.clock import Clock
-from ingest_service.model import Batch, Kind, Outcome
+from ingest_service import logs
+from ingest_service.model import Batch, Outcome
 
 
 class Call(Protocol):
     """A batch on its way."""
 
+    @property
+    def announced(self) -> bool:
+        """Whether `on_end` is called when it ends, which may be before `ends_at`."""
+        ...
+
     def ends_at(self) -> float:
-        """Return the monotonic instant from which `outcomes` may be asked; inf while unknown."""
+        """Return the monotonic instant from which `outcomes` may be asked.
+
+        For an announced call that is when it is given up, and -inf once it has ended.
+        """
         ...
 
     def outcomes(self) -> Sequence[Outcome]:
@@ -21,20 +29,17 @@ class Call(Protocol):
         ...
 
 
-class Upstream(Protocol):
-    """Where batches are sent."""
-
-    def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
-        """Begin to send `batch` without waiting for it.
-
-        A call that cannot tell beforehand when it ends calls `on_end`, from any
-        thread, once it has; from then on its `ends_at` lies in the past.
-        """
-        ...
+def crashed(batch: Batch, error: Exception) -> list[Outcome]:
+    """Return the outcomes of a batch whose call raised `error`, which is logged."""
+    logs.event("upstream_crashed", level=logging.ERROR, exc_info=error, batch_id=batch.batch_id)
+    reason = f"The upstream crashed: {type(error).__name__}."
+    return [Outcome(succeeded=False, error=reason)] * len(batch.items)
 
 
 class FinishedCall:
     """A call whose outcomes are known beforehand."""
+
+    announced = False
 
     def __init__(self, outcomes: Sequence[Outcome], ends_at: float = -math.inf) -> None:
         self._outcomes = outcomes
@@ -49,33 +54,28 @@ class FinishedCall:
         return self._outcomes
 
 
-class SimulatedUpstream:
-    """Takes `latency` seconds a batch, all items at the same time, and fails some of them."""
+class Connector(Protocol):
+    """What a Python connector is: a function that sends a batch and waits for it.
 
-    def __init__(
-        self, clock: Clock, latency: float, success_rates: dict[Kind, float], seed: int | None
-    ) -> None:
-        self._clock = clock
-        self._latency = latency
-        self._success_rates = success_rates
-        # Chance in a simulation, repeatable on demand; nothing secret hangs on it.
-        self._random = random.Random(seed)  # noqa: S311
+    `docs/connectors.md` has an example, `ingest_service.connector_contract` the tests.
+    """
 
-    def start(self, batch: Batch, on_end: Callable[[], None]) -> FinishedCall:
-        """Decide the outcomes now; they can be had once the latency is over."""
-        outcomes = [self._outcome(batch.kind, item) for item in batch.items]
-        return FinishedCall(outcomes, self._clock.monotonic() + self._latency)
+    def __call__(self, batch: Batch) -> Sequence[Outcome]:
+        """Send `batch`; return one outcome an item, in the order of `batch.items`.
 
-    def _outcome(self, kind: Kind, item: Any) -> Outcome:
-        if self._random.random() >= self._success_rates[kind]:
-            return Outcome(succeeded=False, error="The simulated upstream failed this item.")
-        if kind is Kind.IDS:
-            return Outcome(succeeded=True, processed_data={"id": item, "data": "processed"})
-        return Outcome(
-            succeeded=True,
-            processed_data={
-                "source": item["source"],
-                "target": item["target"],
-                "transformation": item.get("transformation"),
-            },
-        )
+        Called from several threads at a time. Whatever it raises fails the
+        batch for good.
+        """
+        ...
+
+
+class Upstream(Protocol):
+    """Where batches are sent."""
+
+    def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
+        """Begin to send `batch` without waiting for it.
+
+        A call that cannot tell beforehand when it ends calls `on_end`, from any
+        thread, once it has.
+        """
+        ...

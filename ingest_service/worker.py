@@ -1,27 +1,32 @@
 """The one thread that sends batches: it drains the line in order, at the pace."""
 
+import heapq
+import itertools
 import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.errors import StorageUnavailable
-from ingest_service.journal import Instant, Journal, Recovered, Settled
+from ingest_service.journal import Instant, Journal, Recovered, Settled, encode_outcomes
 from ingest_service.line import Entry, Line
-from ingest_service.model import Batch, Ingestion, Outcome
+from ingest_service.model import Again, Batch, Ingestion, ItemState, Outcome
 from ingest_service.pace import Pace
+from ingest_service.patience import Patience, Reach
 from ingest_service.store import Store
-from ingest_service.upstream import Call, FinishedCall, Upstream
+from ingest_service.upstream import Call, FinishedCall, Upstream, crashed
 
 #: Longest sleep at a stretch, so that a stop or a clock that jumps is noticed.
 SLICE = 0.25
 #: Age in seconds that the record of a start may have when the upstream is called.
 PROMPT = 0.01
+#: Name under which the journal keeps until when the upstream wants to be left alone.
+HELD_UNTIL = "held_until"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Worker:
         upstream: Upstream,
         max_concurrent: int,
         retention: timedelta,
+        patience: Patience,
     ) -> None:
         self._clock = clock
         self._pace = pace
@@ -57,6 +63,11 @@ class Worker:
         self._upstream = upstream
         self._max_concurrent = max_concurrent
         self._retention = retention
+        self._patience = patience
+        #: What waits for its next attempt: (when, breaks ties, id of its ingestion, what).
+        self._retries: list[tuple[float, int, str, Again]] = []
+        self._tie = itertools.count()
+        self._reach = Reach()
         self._in_flight: list[_InFlight] = []
         #: Finished, but the journal does not know it yet.
         self._finished: deque[Ingestion] = deque()
@@ -68,14 +79,7 @@ class Worker:
 
     def submit(self, ingestion: Ingestion) -> None:
         """Put an ingestion, which the store knows already, in its place in the line."""
-        self._line.put(
-            Entry(
-                ingestion.priority,
-                ingestion.sequence,
-                ingestion.ingestion_id,
-                self._clock.monotonic(),
-            )
-        )
+        self._enter(ingestion, self._clock.monotonic())
 
     def resume(self, recovered: Recovered) -> None:
         """Go on where an earlier process ended; called before anything is submitted."""
@@ -90,6 +94,14 @@ class Worker:
                 self._finished.append(ingestion)
             elif ingestion.has_more:
                 self.submit(ingestion)
+        wall = self._clock.now()
+        for at, ingestion_id, again in recovered.retries:
+            wait = min((at - wall).total_seconds(), self._patience.backoff_max)
+            self._schedule(now + wait, ingestion_id, again)
+        if HELD_UNTIL in recovered.remembered:
+            until = datetime.fromisoformat(recovered.remembered[HELD_UNTIL])
+            wait = min((until - wall).total_seconds(), self._patience.max_hold)
+            self._pace.held_until = now + wait
         for batch in recovered.hopeless:
             outcome = Outcome(succeeded=False, error="crashed")
             self._in_flight.append(_InFlight(batch, FinishedCall([outcome] * len(batch.items))))
@@ -106,6 +118,7 @@ class Worker:
         now = self._clock.monotonic()
         try:
             self._settle_ended(now)
+            self._line_up_retries(now)
             due = self._start_due(now)
         except StorageUnavailable as error:
             # Hold, instead of running ahead of the journal.
@@ -165,19 +178,30 @@ class Worker:
         return self._stopping and (self._abandoned or not (self._in_flight or self._finished))
 
     def _wait(self, due: float) -> None:
-        if due == math.inf:
+        ahead = due - self._clock.monotonic()
+        if ahead <= 0:
+            return
+        if due == math.inf or any(each.call.announced for each in self._in_flight):
+            timeout = None if due == math.inf else min(ahead, SLICE)
             with self._line.not_empty:
-                self._clock.wait_for(self._line.not_empty, self._has_news)
-        elif (ahead := due - self._clock.monotonic()) > 0:
+                waited_for_work = not self._line.queue
+                self._clock.wait_for(
+                    self._line.not_empty, lambda: self._has_news(waited_for_work), timeout
+                )
+        else:
             self._clock.sleep(min(ahead, SLICE))
 
-    def _has_news(self) -> bool:
-        may_start = not self._stopping and len(self._in_flight) < self._max_concurrent
+    def _has_news(self, waited_for_work: bool) -> bool:
+        now = self._clock.monotonic()
+        may_start = not self._stopping and not self._busy()
         return (
             self._ended()
-            or (may_start and bool(self._line.queue))
-            or any(each.call.ends_at() < math.inf for each in self._in_flight)
+            or (waited_for_work and may_start and bool(self._line.queue))
+            or any(each.call.ends_at() <= now for each in self._in_flight)
         )
+
+    def _busy(self) -> bool:
+        return len(self._in_flight) >= (1 if self._reach.lost else self._max_concurrent)
 
     def _wake(self) -> None:
         with self._line.not_empty:
@@ -185,13 +209,14 @@ class Worker:
 
     def _start_due(self, now: float) -> float:
         """Start a batch if a slot is open; return when the next step can be of use."""
-        next_end = min((each.call.ends_at() for each in self._in_flight), default=math.inf)
-        busy = self._stopping or len(self._in_flight) >= self._max_concurrent
-        if busy or self._line.head() is None:
-            return next_end
+        ends = [each.call.ends_at() for each in self._in_flight]
+        retries = [due for due, *_ in self._retries[:1]]
+        next_event = min([*ends, *retries], default=math.inf)
+        if self._stopping or self._busy() or self._line.head() is None:
+            return next_event
         opens_at = self._pace.opens_at(self._line.filled_at)
         if now < opens_at:
-            return min(opens_at, next_end)
+            return min(opens_at, next_event)
         self._start(self._line.get_nowait())
         return now
 
@@ -237,7 +262,7 @@ class Worker:
         try:
             return self._upstream.start(batch, self._wake)
         except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
-            return FinishedCall(_crashed(batch, error))
+            return FinishedCall(crashed(batch, error))
 
     def _settle_ended(self, now: float) -> None:
         for each in [each for each in self._in_flight if each.call.ends_at() <= now]:
@@ -254,35 +279,90 @@ class Worker:
             )
 
     def _settle(self, ended: _InFlight) -> None:
-        batch = ended.batch
+        batch, at, now = ended.batch, self._clock.now(), self._clock.monotonic()
         outcomes = _outcomes(ended)
-        at = self._clock.now()
-        self._journal.settled(batch, Settled(at, outcomes))
+        reach = self._reach.after(outcomes)
+        # An attempt while nobody can be reached is not the item's fault.
+        burnt = not (reach.lost and all(each.unreachable for each in outcomes))
+        outcomes = [self._finalise(each, batch.attempt, burnt) for each in outcomes]
+        left = [at for at, each in zip(batch.places, outcomes, strict=True) if each.transient]
+        again = batch.pick(left, batch.attempt + burnt) if left else None
+        wait = self._patience.wait(batch.attempt) if burnt else 0.0
+        self._hold(outcomes, at, now)
+        self._journal.settled(
+            batch, Settled(at, outcomes, again, at + timedelta(seconds=wait) if again else None)
+        )
         self._in_flight.remove(ended)
+        self._note_reach(reach, now)
+        if again is not None:
+            self._schedule(now + wait, batch.ingestion_id, again)
         ingestion = self._store.settle(batch, outcomes, at)
         logs.event(
             "batch_settled",
             ingestion_id=batch.ingestion_id,
             batch_id=batch.batch_id,
             succeeded=sum(outcome.succeeded for outcome in outcomes),
-            failed=sum(not outcome.succeeded for outcome in outcomes),
+            failed=sum(outcome.state is ItemState.FAILED for outcome in outcomes),
+            retrying=len(left),
         )
         if ingestion is not None:
             self._finished.append(ingestion)
 
+    def _finalise(self, outcome: Outcome, attempt: int, burnt: bool) -> Outcome:
+        """Return the outcome with its number of attempts; the last attempt makes it final."""
+        exhausted = outcome.transient and burnt and attempt >= self._patience.max_attempts
+        return replace(outcome, attempts=attempt, transient=outcome.transient and not exhausted)
 
-def _outcomes(ended: _InFlight) -> Sequence[Outcome]:
-    """Return exactly one outcome an item, whatever the upstream came up with."""
+    def _hold(self, outcomes: Sequence[Outcome], at: datetime, now: float) -> None:
+        """Leave the upstream alone for as long as it asked for; only ever longer."""
+        asked = max((each.hold for each in outcomes if each.hold is not None), default=0.0)
+        seconds = min(asked, self._patience.max_hold)
+        if seconds and now + seconds > self._pace.held_until:
+            until = at + timedelta(seconds=seconds)
+            self._journal.remember(HELD_UNTIL, until.isoformat())
+            self._pace.held_until = now + seconds
+            logs.event("upstream_hold", level=logging.WARNING, until=until.isoformat())
+
+    def _note_reach(self, reach: Reach, now: float) -> None:
+        if reach.lost != self._reach.lost:
+            level = logging.ERROR if reach.lost else logging.INFO
+            logs.event("upstream_lost" if reach.lost else "upstream_back", level=level)
+        self._reach = reach
+        wait = self._patience.wait_to_probe(reach, self._pace.interval)
+        self._pace.probe_at = now + wait if reach.lost else -math.inf
+
+    def _schedule(self, due: float, ingestion_id: str, again: Again) -> None:
+        heapq.heappush(self._retries, (due, next(self._tie), ingestion_id, again))
+
+    def _line_up_retries(self, now: float) -> None:
+        """Give what is due for another attempt its old place in the line."""
+        while self._retries and self._retries[0][0] <= now:
+            _, _, ingestion_id, again = heapq.heappop(self._retries)
+            ingestion = self._store.send_again(ingestion_id, again)
+            if ingestion is not None:
+                # Not new, so nothing has to settle.
+                self._enter(ingestion, -math.inf)
+
+    def _enter(self, ingestion: Ingestion, put_at: float) -> None:
+        self._line.put(
+            Entry(ingestion.priority, ingestion.sequence, ingestion.ingestion_id, put_at)
+        )
+
+
+def _outcomes(ended: _InFlight) -> list[Outcome]:
+    """Return exactly one outcome an item that can be kept, whatever the upstream came up with."""
     try:
-        outcomes = list(ended.call.outcomes())
+        outcomes = [_storable(outcome) for outcome in ended.call.outcomes()]
     except Exception as error:  # noqa: BLE001 - see Worker._call
-        return _crashed(ended.batch, error)
+        return crashed(ended.batch, error)
     if len(outcomes) != len(ended.batch.items):
-        return _crashed(ended.batch, ValueError(f"{len(outcomes)} outcomes"))
+        return crashed(ended.batch, ValueError(f"{len(outcomes)} outcomes"))
     return outcomes
 
 
-def _crashed(batch: Batch, error: Exception) -> Sequence[Outcome]:
-    logs.event("upstream_crashed", level=logging.ERROR, exc_info=True, batch_id=batch.batch_id)
-    reason = f"The upstream crashed: {type(error).__name__}."
-    return [Outcome(succeeded=False, error=reason)] * len(batch.items)
+def _storable(outcome: Outcome) -> Outcome:
+    try:
+        encode_outcomes([outcome])
+    except TypeError:
+        return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
+    return outcome

@@ -51,7 +51,9 @@ class FrozenClock:
     def sleep(self, seconds: float) -> None:
         raise AssertionError("nothing may sleep on a thread that a test steps")
 
-    def wait_for(self, condition: threading.Condition, ready: Callable[[], object]) -> None:
+    def wait_for(
+        self, condition: threading.Condition, ready: Callable[[], object], timeout: float | None
+    ) -> None:
         raise AssertionError("nothing may wait on a thread that a test steps")
 
 
@@ -95,7 +97,10 @@ class LockstepClock(FrozenClock):
             self._changed.wait_for(over)
             self._parked = None
 
-    def wait_for(self, condition: threading.Condition, ready: Callable[[], object]) -> None:
+    def wait_for(
+        self, condition: threading.Condition, ready: Callable[[], object], timeout: float | None
+    ) -> None:
+        assert timeout is None, "in frozen time every call knows when it ends"
         with self._changed:
             self._park(math.inf, ready)
         condition.wait_for(ready)

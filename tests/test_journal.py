@@ -224,7 +224,7 @@ def test_an_empty_journal_has_nothing_to_go_on_with(reopened: Reopen) -> None:
 
 
 def test_a_batch_in_flight_at_the_crash_is_sent_again_before_the_rest(reopened: Reopen) -> None:
-    """With the same id, as a second attempt; settled ones are not."""
+    """With the same id, as the same attempt: nobody knows how it ended; settled ones are not."""
     journal, accepted = reopened(), ingestion(1, Ids(range(1, 10)))
     journal.accepted(accepted, None)
     settle(journal, accepted, start(journal, accepted), GOOD, BAD, GOOD)
@@ -233,7 +233,8 @@ def test_a_batch_in_flight_at_the_crash_is_sent_again_before_the_rest(reopened: 
     (recovered,) = reopened().recover().unfinished
     again, rest = recovered.cut(), recovered.cut()
 
-    assert (again.batch_id, again.items, again.attempt) == (lost.batch_id, [4, 5, 6], 2)
+    assert (again.batch_id, again.items, again.attempt) == (lost.batch_id, [4, 5, 6], 1)
+    assert (lost.round, again.round) == (1, 2)
     assert (rest.items, rest.attempt, recovered.has_more) == ([7, 8, 9], 1, False)
     assert recovered.counts.succeeded == 2
     assert recovered.counts.status.value == "started"

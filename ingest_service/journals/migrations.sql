@@ -28,6 +28,7 @@ CREATE TABLE content (
 CREATE TABLE start (
     sequence    INTEGER NOT NULL,
     batch       INTEGER NOT NULL,
+    round       INTEGER NOT NULL,
     attempt     INTEGER NOT NULL,
     started_at  INTEGER NOT NULL,
     -- Which places of the batch were sent, two bytes each; NULL means all.
@@ -35,8 +36,13 @@ CREATE TABLE start (
     settled_at  INTEGER,
     -- A byte a place.
     item_states BLOB,
+    -- The places whose outcome is final, as above but never NULL, and their outcomes as JSON.
+    final       BLOB,
     outcomes    BLOB,
-    PRIMARY KEY (sequence, batch, attempt)
+    -- When those whose outcome is not are sent again, and as which attempt.
+    again_at    INTEGER,
+    again_as    INTEGER,
+    PRIMARY KEY (sequence, batch, round)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotency_key (
@@ -54,6 +60,12 @@ CREATE TABLE pace (
     monotonic REAL    NOT NULL,
     era       TEXT    NOT NULL
 ) STRICT;
+
+-- What else has to outlive the process, by name.
+CREATE TABLE remembered (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- What a check of the storage writes.
 CREATE TABLE probe (

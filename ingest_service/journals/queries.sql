@@ -9,7 +9,7 @@ INSERT INTO content (sequence, items) VALUES (:sequence, :items);
 DELETE FROM idempotency_key WHERE created_at <= :before;
 
 -- name: find_key
-SELECT digest, ingestion_id FROM idempotency_key WHERE key = :key;
+SELECT digest, ingestion_id FROM idempotency_key WHERE key = :key AND created_at > :before;
 
 -- name: add_key
 INSERT INTO idempotency_key (key, digest, ingestion_id, created_at)
@@ -17,8 +17,8 @@ VALUES (:key, :digest, :ingestion_id, :created_at);
 
 -- name: add_start
 -- Once more after a commit that was slow; then the instant is the only news.
-INSERT INTO start (sequence, batch, attempt, started_at, places)
-VALUES (:sequence, :batch, :attempt, :at, :places)
+INSERT INTO start (sequence, batch, round, attempt, started_at, places)
+VALUES (:sequence, :batch, :round, :attempt, :at, :places)
 ON CONFLICT DO UPDATE SET started_at = excluded.started_at;
 
 -- name: note_started
@@ -30,8 +30,10 @@ ON CONFLICT DO UPDATE
 SET taken_at = excluded.taken_at, monotonic = excluded.monotonic, era = excluded.era;
 
 -- name: settle_start
-UPDATE start SET settled_at = :at, item_states = :item_states, outcomes = :outcomes
-WHERE sequence = :sequence AND batch = :batch AND attempt = :attempt;
+UPDATE start
+SET settled_at = :at, item_states = :item_states, final = :final, outcomes = :outcomes,
+    again_at = :again_at, again_as = :again_as
+WHERE sequence = :sequence AND batch = :batch AND round = :round;
 
 -- name: finish
 UPDATE ingestion SET finished_at = :at, item_states = :item_states WHERE sequence = :sequence;
@@ -42,9 +44,9 @@ FROM ingestion JOIN content USING (sequence)
 WHERE finished_at IS NULL ORDER BY sequence;
 
 -- name: starts_of_unfinished
-SELECT sequence, batch, attempt, places, settled_at, start.item_states
+SELECT sequence, batch, round, attempt, places, settled_at, start.item_states, again_at, again_as
 FROM ingestion JOIN start USING (sequence)
-WHERE finished_at IS NULL ORDER BY sequence, batch, attempt;
+WHERE finished_at IS NULL ORDER BY sequence, batch, round;
 
 -- name: last_sequence
 SELECT max(sequence) FROM ingestion;
@@ -53,10 +55,10 @@ SELECT max(sequence) FROM ingestion;
 SELECT taken_at, monotonic, era FROM pace;
 
 -- name: results
-SELECT batch, places, settled_at, outcomes
+SELECT batch, final, settled_at, outcomes
 FROM ingestion JOIN start USING (sequence)
 WHERE ingestion_id = :ingestion_id AND batch BETWEEN :first AND :last AND outcomes IS NOT NULL
-ORDER BY batch, attempt;
+ORDER BY batch, round;
 
 -- name: find_finished
 SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, items,
@@ -69,8 +71,8 @@ SELECT sequence FROM ingestion
 WHERE finished_at < :before ORDER BY finished_at LIMIT 20;
 
 -- name: forget_starts
-DELETE FROM start WHERE sequence = :sequence AND (batch, attempt) IN (
-    SELECT batch, attempt FROM start WHERE sequence = :sequence LIMIT 2000
+DELETE FROM start WHERE sequence = :sequence AND (batch, round) IN (
+    SELECT batch, round FROM start WHERE sequence = :sequence LIMIT 2000
 );
 
 -- name: forget_content
@@ -84,3 +86,10 @@ UPDATE probe SET counter = counter + 1;
 
 -- name: count
 SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL) FROM ingestion;
+
+-- name: remember
+INSERT INTO remembered (name, value) VALUES (:name, :value)
+ON CONFLICT DO UPDATE SET value = excluded.value;
+
+-- name: remembered
+SELECT name, value FROM remembered;

@@ -13,9 +13,8 @@ import queue
 import re
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import groupby
@@ -35,7 +34,7 @@ from ingest_service.journal import (
     Results,
     Settled,
     decode_outcomes,
-    encode_outcomes,
+    final_outcomes,
 )
 from ingest_service.model import ITEMS, Again, Batch, Ingestion, ItemState, Kind, Priority
 
@@ -138,10 +137,14 @@ class SqliteJournal:
 
         return self._write(write)
 
+    def known(self, key: IdempotencyKey, at: datetime) -> str | None:
+        """Look the key up."""
+        return _match(self._read("find_key", key=key.key, before=_micros(at - KEY_LIFETIME)), key)
+
     def slot_taken(self, batch: Batch, instant: Instant) -> None:
         """Record the start and the slot in one transaction."""
         at = _micros(instant.at)
-        start = _key(batch) | {"at": at, "places": _pack(batch.places)}
+        start = _key(batch) | {"attempt": batch.attempt, "at": at, "places": _pack(batch.places)}
 
         def write(db: apsw.Connection) -> None:
             db.execute(_SQL["add_start"], start)
@@ -155,10 +158,14 @@ class SqliteJournal:
 
     def settled(self, batch: Batch, settled: Settled) -> None:
         """Complete the record of the start."""
+        final, outcomes = final_outcomes(batch, settled)
         end = _key(batch) | {
             "at": _micros(settled.at),
             "item_states": bytes(each.state for each in settled.outcomes),
-            "outcomes": encode_outcomes(settled.outcomes),
+            "final": array("H", final).tobytes(),
+            "outcomes": outcomes,
+            "again_at": settled.again_at and _micros(settled.again_at),
+            "again_as": settled.again and settled.again.attempt,
         }
         self._write(lambda db: db.execute(_SQL["settle_start"], end))
 
@@ -171,6 +178,10 @@ class SqliteJournal:
         }
         self._write(lambda db: db.execute(_SQL["finish"], end))
 
+    def remember(self, name: str, value: str) -> None:
+        """Replace the row."""
+        self._write(lambda db: db.execute(_SQL["remember"], {"name": name, "value": value}))
+
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
         """Read the batches from the first to the last of `indices`."""
         wanted = sorted(indices)
@@ -179,8 +190,8 @@ class SqliteJournal:
         rows = self._read("results", ingestion_id=ingestion_id, first=wanted[0], last=wanted[-1])
         return {
             (index, place): ItemResult(_datetime(at), outcome)
-            for index, places, at, text in rows
-            for place, outcome in _placed(places, decode_outcomes(text))
+            for index, final, at, text in rows
+            for place, outcome in zip(_unpack(final, 0), decode_outcomes(text), strict=True)
         }
 
     def find(self, ingestion_id: str) -> Ingestion | None:
@@ -268,6 +279,7 @@ class SqliteJournal:
                 db = self._connection_for_reading()
                 return list(db.execute(_SQL[statement], values))
             except apsw.Error as error:
+                _close(self._reader)
                 self._reader = None
                 raise StorageUnavailable("The journal cannot be read.") from error
 
@@ -287,22 +299,26 @@ class SqliteJournal:
     def _disconnect(self) -> None:
         # After an error nothing is known about what the connection believes to
         # have written; a new one reads the file.
-        if self._writer is not None:
-            try:
-                self._writer.close(True)
-            except apsw.Error as error:
-                logs.event("storage_close_failed", level=logging.WARNING, reason=str(error))
-            self._writer = None
+        _close(self._writer)
+        self._writer = None
 
     def _release(self) -> None:
         with self._reading:
-            if self._reader is not None:
-                self._reader.close(True)
-                self._reader = None
+            _close(self._reader)
+            self._reader = None
         self._disconnect()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _close(db: apsw.Connection | None) -> None:
+    """Close `db`, whatever the disk says to that: what was committed is safe without it."""
+    try:
+        if db is not None:
+            db.close(True)
+    except apsw.Error as error:
+        logs.event("storage_close_failed", level=logging.WARNING, reason=str(error))
 
 
 def _attempt(record: _Record, db: apsw.Connection) -> Any:
@@ -366,12 +382,12 @@ def _unusable(path: Path, error: apsw.Error) -> str:
 
 def _claim(db: apsw.Connection, key: IdempotencyKey, ingestion_id: str, created_at: int) -> str:
     """Return the ingestion that `key` stands for: `ingestion_id` if the key is new."""
-    lifetime = KEY_LIFETIME // _MICROSECOND
-    db.execute(_SQL["forget_keys"], {"before": created_at - lifetime})
-    for digest, known in db.execute(_SQL["find_key"], {"key": key.key}):
-        if digest != key.digest:
-            raise IdempotencyMismatch
-        return str(known)
+    before = created_at - KEY_LIFETIME // _MICROSECOND
+    db.execute(_SQL["forget_keys"], {"before": before})
+    rows = db.execute(_SQL["find_key"], {"key": key.key, "before": before}).fetchall()
+    known = _match(rows, key)
+    if known is not None:
+        return known
     db.execute(
         _SQL["add_key"],
         {
@@ -384,42 +400,72 @@ def _claim(db: apsw.Connection, key: IdempotencyKey, ingestion_id: str, created_
     return ingestion_id
 
 
+def _match(rows: Iterable[Row], key: IdempotencyKey) -> str | None:
+    for digest, ingestion_id in rows:
+        if digest != key.digest:
+            raise IdempotencyMismatch
+        return str(ingestion_id)
+    return None
+
+
 def _recover(db: apsw.Connection) -> Recovered:
     starts = groupby(db.execute(_SQL["starts_of_unfinished"]), key=lambda row: row[0])
     by_sequence = {sequence: list(rows) for sequence, rows in starts}
     unfinished: list[Ingestion] = []
+    retries: list[tuple[datetime, str, Again]] = []
     hopeless: list[Batch] = []
     for head in db.execute(_SQL["unfinished"]):
         ingestion = _ingestion(head, bytearray())
         rows = by_sequence.get(ingestion.sequence, [])
-        hopeless += _replay(ingestion, (row[1:] for row in rows))
+        for index, starts_of_batch in groupby(rows, key=lambda row: int(row[1])):
+            _replay(ingestion, index, list(starts_of_batch), retries, hopeless)
+        ingestion.recount()
         unfinished.append(ingestion)
     (highest,) = db.execute(_SQL["last_sequence"]).fetchall()
     slots = [
         Instant(_datetime(at), monotonic, era)
         for at, monotonic, era in db.execute(_SQL["last_slot"])
     ]
-    return Recovered(unfinished, hopeless, cast(int, highest[0] or 0), slots[0] if slots else None)
+    return Recovered(
+        unfinished=unfinished,
+        retries=retries,
+        hopeless=hopeless,
+        last_sequence=cast(int, highest[0] or 0),
+        last_slot=slots[0] if slots else None,
+        remembered=dict(cast(Iterable[tuple[str, str]], db.execute(_SQL["remembered"]))),
+    )
 
 
-def _replay(ingestion: Ingestion, starts: Iterable[Row]) -> Iterator[Batch]:
-    """Bring `ingestion` to where it was; yield the batches that never end."""
-    for index, rows in groupby(starts, key=lambda row: int(row[0])):
-        span = ingestion.span(index)
-        crashes = 0
-        for _, attempt, packed, settled_at, item_states in rows:
-            places = _unpack(packed, len(span))
-            crashes = crashes + 1 if settled_at is None else 0
-            states = item_states or bytes([ItemState.RETRYING]) * len(places)
-            for place, state in zip(places, states, strict=True):
-                ingestion.item_states[span.start + place] = state
-            last = Again(index, attempt, places)
-        ingestion.next_batch = index + 1
-        if crashes >= MAX_CRASHES:
-            yield ingestion.batch(last)
-        elif crashes:
-            ingestion.again.append(replace(last, attempt=last.attempt + 1))
-    ingestion.recount()
+def _replay(
+    ingestion: Ingestion,
+    index: int,
+    starts: list[Row],
+    retries: list[tuple[datetime, str, Again]],
+    hopeless: list[Batch],
+) -> None:
+    """Bring a batch to where it was, by all its starts; sort in what is left of it."""
+    span = ingestion.span(index)
+    crashes = 0
+    for *_, packed, settled_at, item_states, _, _ in starts:
+        places = _unpack(packed, len(span))
+        crashes = crashes + 1 if settled_at is None else 0
+        states = item_states or bytes([ItemState.RETRYING]) * len(places)
+        for place, state in zip(places, states, strict=True):
+            ingestion.item_states[span.start + place] = state
+    ingestion.next_batch = index + 1
+    _, _, last_round, attempt, *_, item_states, again_at, again_as = starts[-1]
+    if crashes >= MAX_CRASHES:
+        hopeless.append(ingestion.batch(Again(index, last_round, attempt, places)))
+    elif crashes:
+        ingestion.again.append(Again(index, last_round + 1, attempt, places))
+    elif again_at is not None:
+        left = [
+            place
+            for place, state in zip(places, item_states, strict=True)
+            if state == ItemState.RETRYING
+        ]
+        again = Again(index, last_round + 1, again_as, left)
+        retries.append((_datetime(again_at), ingestion.ingestion_id, again))
 
 
 def _ingestion(head: Sequence[Any], item_states: bytearray) -> Ingestion:
@@ -437,7 +483,7 @@ def _ingestion(head: Sequence[Any], item_states: bytearray) -> Ingestion:
 
 
 def _key(batch: Batch) -> dict[str, Any]:
-    return {"sequence": batch.sequence, "batch": batch.index, "attempt": batch.attempt}
+    return {"sequence": batch.sequence, "batch": batch.index, "round": batch.round}
 
 
 def _pack(places: Sequence[int]) -> bytes | None:
@@ -451,10 +497,6 @@ def _unpack(packed: bytes | None, size: int) -> Sequence[int]:
     places = array("H")
     places.frombytes(packed)
     return places.tolist()
-
-
-def _placed(packed: bytes | None, outcomes: list[Any]) -> Iterator[tuple[int, Any]]:
-    return zip(_unpack(packed, len(outcomes)), outcomes, strict=True)
 
 
 def _micros(at: datetime) -> int:

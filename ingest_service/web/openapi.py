@@ -177,7 +177,7 @@ def _responses(documented: Operation, problems: dict[str, Any]) -> dict[str, Any
         )
         content["description"] = f"{content['description']} {kind.title}.".strip()
         content["content"][_PROBLEM_MEDIA_TYPE]["examples"][slug] = {"value": _example(kind)}
-        if kind.slug == "queue-full":
+        if kind.status == 503:
             content["headers"] = {
                 "Retry-After": {
                     "description": "Seconds after which to try again.",

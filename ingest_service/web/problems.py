@@ -226,8 +226,8 @@ def _storage_unavailable(error: StorageUnavailable) -> Response:
     return _try_again(problem("storage-unavailable", str(error)))
 
 
-def _stopping(_: Stopping) -> Response:
-    return _try_again(problem("not-ready", "The service is stopping and takes no new work."))
+def _stopping(error: Stopping) -> Response:
+    return _try_again(problem("not-ready", str(error)))
 
 
 def _try_again(answer: Response) -> Response:

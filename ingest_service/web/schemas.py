@@ -14,6 +14,8 @@ MAX_TEXT = 1_024
 MAX_DEPTH = 16
 #: Most batches or results in one answer.
 MAX_PAGE = 10_000
+#: More than there can ever be, and small enough for every reader of numbers.
+MAX_OFFSET = 10**15
 
 #: Key under which it is told how many more errors there are; an object, so that it cannot be
 #: mistaken for a key that a client sent.
@@ -185,7 +187,7 @@ class WholeNumber(fields.Integer):
     """Decimal digits in a query string; the base class also takes `1_0` and ` 1`."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if not re.fullmatch(r"[0-9]{1,15}", value):
+        if not re.fullmatch(r"[0-9]{1,100}", value):
             raise ValidationError("This must be a whole number.")
         return int(value)
 
@@ -202,7 +204,7 @@ class PageQuery(QuerySchema):
 
     offset = WholeNumber(
         load_default=0,
-        validate=validate.Range(min=0),
+        validate=validate.Range(0, MAX_OFFSET),
         metadata={"description": "how many to leave out at the beginning"},
     )
     limit = WholeNumber(

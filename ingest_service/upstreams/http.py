@@ -1,0 +1,279 @@
+"""An HTTP API: one request an item, or one a batch.
+
+Every answer is treated as hostile: bounded in size while it is read, bounded in
+time as a whole, never followed elsewhere.
+"""
+
+import email.utils
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
+
+from ingest_service.clock import Clock
+from ingest_service.model import Batch, Kind, Outcome
+from ingest_service.version import VERSION
+
+#: Statuses after which another attempt may succeed; so may any from 500 on.
+RETRIED = frozenset({408, 425, 429})
+#: Statuses whose `Retry-After` holds the pace.
+HOLDING = frozenset({429, 503})
+
+#: What happens before anything was sent.
+_UNREACHABLE = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
+_CHUNK = 64 * 1024
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may take."""
+
+    #: Seconds for the whole request.
+    timeout: float
+    #: Bytes of an answer, an item.
+    max_response: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer of the upstream."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Unreadable(Exception):
+    """The answer came, and is of no use."""
+
+
+class Client:
+    """Sends one request and classifies what comes back."""
+
+    def __init__(
+        self, clock: Clock, pool: urllib3.PoolManager, limits: Limits, headers: Mapping[str, str]
+    ) -> None:
+        self._clock = clock
+        self._pool = pool
+        self._limits = limits
+        self._headers = {
+            "User-Agent": f"ingest-service/{VERSION}",
+            "Accept": "application/json, */*;q=0.5",
+            # What is compressed can grow beyond every limit while it is read.
+            "Accept-Encoding": "identity",
+            **headers,
+        }
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        key: str,
+        attempt: int,
+        payload: Any = None,
+        items: int = 1,
+    ) -> Outcome:
+        """Return the outcome of one request about `items` items, whatever comes back."""
+        headers = {**self._headers, "Idempotency-Key": key, "X-Ingest-Attempt": str(attempt)}
+        body = None
+        if payload is not None:
+            body = orjson.dumps(payload)
+            headers["Content-Type"] = "application/json"
+        try:
+            answer = self._exchange(method, url, headers, body, items)
+        except Unreadable as error:
+            return Outcome(succeeded=False, error=str(error))
+        except (HTTPError, OSError) as error:
+            unreachable = isinstance(error, _UNREACHABLE)
+            what = "cannot be reached" if unreachable else "did not answer in full"
+            reason = f"The upstream {what}: {_kind(error)}."
+            return Outcome(succeeded=False, error=reason, transient=True, unreachable=unreachable)
+        return self._classify(answer)
+
+    def _exchange(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, items: int
+    ) -> Answer:
+        deadline = self._clock.monotonic() + self._limits.timeout
+        response = self._pool.request(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            timeout=urllib3.Timeout(total=self._limits.timeout),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        try:
+            content = self._read(response, self._limits.max_response * items, deadline)
+        except BaseException:
+            # Half an answer is left in it, so the connection is of no use to another request.
+            response.close()
+            raise
+        response.release_conn()
+        return Answer(response.status, response.headers, content)
+
+    def _read(self, response: urllib3.BaseHTTPResponse, limit: int, deadline: float) -> bytes:
+        content = bytearray()
+        while chunk := response.read1(_CHUNK):
+            content += chunk
+            if len(content) > limit:
+                raise Unreadable(f"The answer is larger than {limit} bytes.")
+            if self._clock.monotonic() > deadline:
+                raise TimeoutError
+        return bytes(content)
+
+    def _classify(self, answer: Answer) -> Outcome:
+        status = answer.status
+        if 200 <= status < 300:
+            try:
+                data = _parse(answer)
+            except Unreadable as error:
+                return Outcome(succeeded=False, error=str(error), status_code=status)
+            return Outcome(succeeded=True, processed_data=data, status_code=status)
+        if 300 <= status < 400:
+            reason = f"The upstream answered {status}; redirects are not followed."
+            return Outcome(succeeded=False, error=reason, status_code=status)
+        return Outcome(
+            succeeded=False,
+            error=f"The upstream answered {status}.",
+            status_code=status,
+            transient=status in RETRIED or status >= 500,
+            hold=self._hold(answer) if status in HOLDING else None,
+        )
+
+    def _hold(self, answer: Answer) -> float | None:
+        return retry_after(answer.headers.get("Retry-After", ""), self._clock.now())
+
+
+class ItemConnector:
+    """One request an item: GET for ids, POST for mappings."""
+
+    def __init__(self, client: Client, template: str) -> None:
+        self._client = client
+        self._template = template
+
+    def __call__(self, batch: Batch) -> Sequence[Outcome]:
+        """Send the one item of `batch`."""
+        (item,), (place,) = batch.items, batch.places
+        key = f"{batch.batch_id}/{place}"
+        if batch.kind is Kind.IDS:
+            outcome = self._client.send("GET", self._url(item), key, batch.attempt)
+        else:
+            outcome = self._client.send("POST", self._url(item["id"]), key, batch.attempt, item)
+        return [outcome]
+
+    def _url(self, name: int | str) -> str:
+        quoted = quote(str(name), safe="")
+        if not quoted.strip("."):
+            # Not to be taken for a path segment that leads upwards.
+            quoted = quoted.replace(".", "%2E")
+        return self._template.replace("{id}", quoted)
+
+
+class BatchConnector:
+    """One POST a batch; the answer lists an outcome an item, or says the same for all."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def __call__(self, batch: Batch) -> Sequence[Outcome]:
+        """Send all items of `batch`."""
+        key = batch.batch_id
+        if not isinstance(batch.places, range):
+            # What is left of a batch is another request than all of it.
+            key += "/" + "-".join(map(str, batch.places))
+        payload = {"batch_id": batch.batch_id, batch.kind.value: list(batch.items)}
+        size = len(batch.items)
+        whole = self._client.send("POST", self._url, key, batch.attempt, payload, size)
+        if not whole.succeeded:
+            return [whole] * size
+        listed = whole.processed_data
+        if isinstance(listed, dict) and "results" in listed:
+            listed = listed["results"]
+        if not isinstance(listed, list):
+            return [whole] * size
+        if len(listed) != size:
+            reason = f"The upstream listed {len(listed)} outcomes for {size} items."
+            return [replace(whole, succeeded=False, processed_data=None, error=reason)] * size
+        return [_listed(each, whole.status_code) for each in listed]
+
+
+def _listed(entry: Any, status_code: int | None) -> Outcome:
+    """Return the outcome that one entry of a batch's answer describes.
+
+    An object with `"status": "failed"` (or `"error"`) has failed; `"status_code"`
+    in it is classified as if it were the status of an answer. Anything else is
+    the item's processed_data.
+    """
+    if not isinstance(entry, dict):
+        return Outcome(succeeded=True, processed_data=entry, status_code=status_code)
+    if entry.get("status") not in ("failed", "error") and "error" not in entry:
+        data = entry.get("processed_data", entry)
+        return Outcome(succeeded=True, processed_data=data, status_code=status_code)
+    own = entry.get("status_code")
+    code = own if isinstance(own, int) else status_code
+    return Outcome(
+        succeeded=False,
+        error=str(entry.get("error") or "The upstream failed this item."),
+        status_code=code,
+        transient=code is not None and (code in RETRIED or 500 <= code < 600),
+    )
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Return the seconds that a `Retry-After` means (RFC 9110, 10.2.3), None for nonsense."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        at = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())
+
+
+def _parse(answer: Answer) -> Any:
+    """Return what the body says: JSON if it claims to be, or does not say; otherwise text."""
+    encoding = answer.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Unreadable(f"The answer is encoded ({encoding[:40]}), which was not asked for.")
+    media_type = answer.headers.get("Content-Type", "")
+    if not answer.body:
+        return None
+    if not media_type or "json" in media_type.lower():
+        try:
+            value = orjson.loads(answer.body)
+            # What can be read can still be too deep to be written again.
+            orjson.dumps([[value]])
+        except (ValueError, TypeError):
+            raise Unreadable("The answer is not valid JSON.") from None
+        return value
+    charset = _CHARSET.search(media_type)
+    try:
+        return answer.body.decode(charset[1] if charset else "utf-8")
+    except (LookupError, UnicodeError):
+        raise Unreadable("The answer is not text in the charset that it names.") from None
+
+
+def _kind(error: BaseException) -> str:
+    """Name what went wrong without repeating what the other side sent."""
+    reason = getattr(error, "reason", None)
+    return type(reason if isinstance(reason, BaseException) else error).__name__

@@ -1,0 +1,151 @@
+"""Connectors that wait, on threads of their own, so that the worker's does not."""
+
+import logging
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from ingest_service import logs
+from ingest_service.clock import Clock
+from ingest_service.model import Batch, Outcome
+from ingest_service.upstream import Call, Connector, FinishedCall, crashed
+
+Task = Callable[[], None]
+
+
+class Pool:
+    """At most `size` daemon threads, started when they are needed.
+
+    Not `concurrent.futures`: the end of the process would wait for its threads,
+    and a connector may never return.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._threads = 0
+        self._taken = 0
+
+    def submit(self, tasks: Sequence[Task]) -> bool:
+        """Run all `tasks` at the same time; return False, without running any, if too many run."""
+        with self._lock:
+            if self._taken + len(tasks) > self._size:
+                return False
+            self._taken += len(tasks)
+            while self._threads < self._taken:
+                self._threads += 1
+                threading.Thread(target=self._work, name="upstream", daemon=True).start()
+        for task in tasks:
+            self._tasks.put(task)
+        return True
+
+    def _work(self) -> None:
+        while True:
+            task = self._tasks.get()
+            try:
+                task()
+            finally:
+                with self._lock:
+                    self._taken -= 1
+            # A finished task can hold a large answer until the next one comes.
+            del task
+
+
+class ThreadedCall:
+    """A batch whose parts are under way on threads."""
+
+    announced = True
+
+    def __init__(
+        self, parts: Sequence[Batch], deadline: float, late: Outcome, on_end: Task
+    ) -> None:
+        self._lock = threading.Lock()
+        self._parts = parts
+        self._ended: list[Sequence[Outcome] | Exception | None] = [None] * len(parts)
+        self._missing = len(parts)
+        self._deadline = deadline
+        self._late = late
+        self._on_end = on_end
+
+    def task(self, part: int, connector: Connector) -> Task:
+        """Return what sends part number `part` of the call."""
+
+        def run() -> None:
+            ended: Sequence[Outcome] | Exception
+            try:
+                ended = connector(self._parts[part])
+            except Exception as error:  # noqa: BLE001 - told to the worker by `outcomes`
+                ended = error
+            self._end(part, ended)
+
+        return run
+
+    def ends_at(self) -> float:
+        """Return when it is given up; -inf once every part has ended."""
+        with self._lock:
+            return self._deadline if self._missing else -math.inf
+
+    def outcomes(self) -> Sequence[Outcome]:
+        """Return the outcomes of all parts; a part that is late counts as failed."""
+        with self._lock:
+            ended = list(zip(self._parts, self._ended, strict=True))
+        return [outcome for part, outcomes in ended for outcome in self._of(part, outcomes)]
+
+    def _of(self, part: Batch, ended: Sequence[Outcome] | Exception | None) -> Sequence[Outcome]:
+        if ended is None:
+            return [self._late] * len(part.items)
+        if isinstance(ended, Exception):
+            return crashed(part, ended)
+        if not isinstance(ended, list | tuple) or len(ended) != len(part.items):
+            return crashed(part, TypeError("not one outcome an item"))
+        return ended
+
+    def _end(self, part: int, ended: Sequence[Outcome] | Exception) -> None:
+        with self._lock:
+            self._ended[part] = ended
+            self._missing -= 1
+            last = not self._missing
+        if last:
+            self._on_end()
+
+
+class ThreadedUpstream:
+    """Runs a connector, once a batch or once an item, all items of a batch at the same time.
+
+    `at_a_time` is how many calls of the connector may be under way. `timeout` is how
+    long a batch may take in seconds, whatever the connector does:
+    it is given up then, and its thread is lost until the connector returns. When
+    too many are lost, batches fail at once until some come back.
+    """
+
+    def __init__(
+        self, clock: Clock, connector: Connector, *, timeout: float, at_a_time: int, by_item: bool
+    ) -> None:
+        self._clock = clock
+        self._connector = connector
+        self._timeout = timeout
+        self._by_item = by_item
+        # As many again may be lost before that matters.
+        self._pool = Pool(2 * at_a_time)
+
+    def start(self, batch: Batch, on_end: Task) -> Call:
+        """Begin to send the batch, or all its items."""
+        parts = list(_items(batch)) if self._by_item else [batch]
+        reason = f"The upstream did not answer within {self._timeout:g} s."
+        late = Outcome(succeeded=False, error=reason, transient=True)
+        deadline = self._clock.monotonic() + self._timeout
+        call = ThreadedCall(parts, deadline, late, on_end)
+        if self._pool.submit([call.task(number, self._connector) for number in range(len(parts))]):
+            return call
+        logs.event("upstream_hangs", level=logging.ERROR, batch_id=batch.batch_id)
+        late = replace(late, error="Too many earlier calls of the upstream never returned.")
+        return FinishedCall([late] * len(batch.items))
+
+
+def _items(batch: Batch) -> Iterable[Batch]:
+    """Yield a batch for each item."""
+    for place, item in zip(batch.places, batch.items, strict=True):
+        yield replace(batch, places=[place], items=[item])
