@@ -14,6 +14,7 @@ from ingest_service.line import Line
 from ingest_service.model import Kind
 from ingest_service.pace import Pace
 from ingest_service.patience import Patience
+from ingest_service.schedule import Policy, Rule
 from ingest_service.service import IngestService
 from ingest_service.settings import BATCH, IN_MEMORY, SIMULATED, Settings
 from ingest_service.store import Store
@@ -68,6 +69,7 @@ def build(
             backoff_max=settings.backoff_max,
             max_hold=settings.upstream_max_hold,
         ),
+        rule=Rule(Policy(settings.policy), settings.aged_after),
     )
     worker.resume(recovered)
     service = IngestService(

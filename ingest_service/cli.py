@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 
-from ingest_service.errors import IngestServiceError
+from ingest_service.demo import DemoUpstream, Manners, fresh_seed
+from ingest_service.errors import IngestServiceError, SettingsError
 from ingest_service.journals.sqlite import back_up, verify
 from ingest_service.settings import SERVER_JOURNAL, Settings
 
@@ -32,6 +33,24 @@ def _parser(journal: str) -> argparse.ArgumentParser:
     backup.set_defaults(run=_backup)
     check = commands.add_parser("check", help="look for damage in the journal, also while it runs")
     check.set_defaults(run=_check)
+    demo = commands.add_parser(
+        "demo-upstream",
+        help="run an API to try things with: slow, unreliable, and strict about its rate",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--port", type=int, default=9000, help="0 takes a free one")
+    demo.add_argument("--latency", type=float, default=0.2, help="seconds an answer takes")
+    demo.add_argument(
+        "--failures", type=float, default=0.1, help="share of attempts that fail for now (503)"
+    )
+    demo.add_argument(
+        "--reject", type=float, default=0.0, help="share of items that fail for good (404, 422)"
+    )
+    demo.add_argument(
+        "--interval", type=float, default=5.0, help="seconds between batch starts it allows (429)"
+    )
+    demo.add_argument("--seed", type=int, help="makes the failures repeatable")
+    demo.set_defaults(run=_demo_upstream)
     return parser
 
 
@@ -43,3 +62,29 @@ def _backup(options: argparse.Namespace) -> str:
 def _check(options: argparse.Namespace) -> str:
     ingestions, unfinished = verify(options.journal)
     return f"{options.journal}: sound; {ingestions} ingestions, {unfinished} of them unfinished."
+
+
+def _demo_upstream(options: argparse.Namespace) -> str:
+    manners = Manners(
+        latency=options.latency,
+        failures=options.failures,
+        rejects=options.reject,
+        interval=options.interval,
+        seed=fresh_seed() if options.seed is None else options.seed,
+    )
+    try:
+        upstream = DemoUpstream(manners, options.port)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingsError(f"Port {options.port} cannot be listened on: {reason}.") from error
+    address = upstream.address
+    sys.stdout.write(
+        f"Listening on {address}; INGEST_UPSTREAM='{address}/items/{{id}}' "
+        f"or INGEST_UPSTREAM='batch+{address}/batch'; {address}/stats tells what came.\n"
+    )
+    sys.stdout.flush()
+    try:
+        upstream.serve()
+    except KeyboardInterrupt:
+        upstream.stop()
+    return f"Stopped; seed {manners.seed}, {upstream.stats()}"

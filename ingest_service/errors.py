@@ -4,6 +4,7 @@ IngestServiceError
  +- SettingsError         a setting is wrong; the service does not start
  +- IngestionNotFound     nobody knows this id
  +- QueueFull             no room for the request now
+ +- Conflict              the ingestion is not in a state in which that can be done
  +- IdempotencyMismatch   the key was used for another request
  +- StorageUnavailable    the journal cannot be written now
  +- JournalUnusable       the journal cannot be opened; the service does not start
@@ -32,6 +33,10 @@ class QueueFull(IngestServiceError):
     def __init__(self, retry_after: float) -> None:
         super().__init__("The queue is full.")
         self.retry_after = retry_after
+
+
+class Conflict(IngestServiceError):
+    """The ingestion is not in a state in which that can be done; the message says which."""
 
 
 class IdempotencyMismatch(IngestServiceError):

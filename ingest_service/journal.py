@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from ingest_service.errors import IdempotencyMismatch
-from ingest_service.model import Again, Batch, Ingestion, Outcome
+from ingest_service.model import Again, Batch, Counts, Ingestion, Kind, Outcome, Priority, Status
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)
@@ -25,13 +25,53 @@ class IdempotencyKey:
 
 
 class Instant(NamedTuple):
-    """A moment, for people and for whoever has to count on from it."""
+    """When a slot is taken, for people and for whoever has to count on from it."""
 
     at: datetime
     #: Reading of the monotonic clock.
     monotonic: float
     #: What that reading counts from, see `Clock.era`.
     era: str
+    #: Seconds since the slot before, None if nobody knows.
+    gap: float | None = None
+    #: Seconds that have to be between the two.
+    required: float = 0.0
+
+
+class Summary(NamedTuple):
+    """An ingestion without its items."""
+
+    sequence: int
+    ingestion_id: str
+    kind: Kind
+    priority: Priority
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    #: Of an unfinished one only whether it was started is known here.
+    counts: Counts
+
+
+class Start(NamedTuple):
+    """A batch start, as the owner of the upstream cares about it."""
+
+    at: datetime
+    ingestion_id: str
+    batch: int
+    gap: float | None
+    required: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateProof:
+    """What the starts in a period show."""
+
+    starts: int
+    smallest_gap: float | None
+    #: How many starts came too early.
+    violations: int
+    #: The first of them.
+    examples: Sequence[Start]
 
 
 class Settled(NamedTuple):
@@ -70,8 +110,28 @@ class Recovered:
     last_sequence: int = 0
     #: When the last slot was taken.
     last_slot: Instant | None = None
+    #: How many slots were ever taken.
+    slots: int = 0
     #: What `remember` was told last, by name.
     remembered: Mapping[str, str] = field(default_factory=dict)
+
+
+class Wanted(NamedTuple):
+    """Which ingestions, and how many."""
+
+    #: Only those with a smaller sequence.
+    before: int
+    limit: int
+    status: Status | None
+    priority: Priority | None
+    #: Only those unfinished or finished since then.
+    finished_since: datetime
+
+
+#: How much less than required a gap may be: the clock's resolution, and rounding.
+GAP_TOLERANCE = 0.001
+#: How many violations are listed.
+EXAMPLES = 100
 
 
 class Journal(Protocol):
@@ -109,8 +169,35 @@ class Journal(Protocol):
         """Record the end of an ingestion; from then on `find` knows it."""
         ...
 
+    def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
+        """Record that what has not been started is given up."""
+        ...
+
+    def moved(self, ingestion: Ingestion, priority: Priority) -> None:
+        """Record the new class of an ingestion."""
+        ...
+
+    def rounds(self, ingestion_id: str) -> dict[int, int]:
+        """Return how often each batch was started, by index."""
+        ...
+
+    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
+        """Record that failed items of an ingestion, which may be finished, are sent once more.
+
+        Each of `failed` is what comes after the rounds that `rounds` counts and one more.
+        """
+        ...
+
     def remember(self, name: str, value: str) -> None:
         """Keep `value` under `name`, in place of what was there."""
+        ...
+
+    def summaries(self, wanted: "Wanted") -> list[Summary]:
+        """Return the newest ingestions that `wanted` describes, newest first."""
+        ...
+
+    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
+        """Return what the starts from `since` up to, not including, `until` show."""
         ...
 
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
@@ -159,6 +246,20 @@ def decode_outcomes(text: bytes) -> list[Outcome]:
     return [Outcome(*each) for each in orjson.loads(text)]
 
 
+def summary_of(ingestion: Ingestion) -> Summary:
+    """Return `ingestion` without its items."""
+    return Summary(
+        sequence=ingestion.sequence,
+        ingestion_id=ingestion.ingestion_id,
+        kind=ingestion.items.kind,
+        priority=ingestion.priority,
+        created_at=ingestion.created_at,
+        started_at=ingestion.started_at,
+        finished_at=ingestion.finished_at,
+        counts=ingestion.counts,
+    )
+
+
 @dataclass(slots=True)
 class _Kept:
     ingestion: Ingestion
@@ -166,6 +267,8 @@ class _Kept:
     settled: dict[int, dict[int, tuple[datetime, Sequence[int], bytes]]] = field(
         default_factory=dict
     )
+    #: By index and round.
+    starts: dict[tuple[int, int], Start] = field(default_factory=dict)
 
 
 class MemoryJournal:
@@ -199,7 +302,10 @@ class MemoryJournal:
             return self._find_key(key, at)
 
     def slot_taken(self, batch: Batch, instant: Instant) -> None:
-        """Nothing to do: what does not survive needs no record."""
+        """Keep the start for `rate_proof`, replacing an earlier record of the same one."""
+        start = Start(instant.at, batch.ingestion_id, batch.index, instant.gap, instant.required)
+        with self._lock:
+            self._kept[batch.ingestion_id].starts[batch.index, batch.round] = start
 
     def settled(self, batch: Batch, settled: Settled) -> None:
         """Keep the final outcomes."""
@@ -208,8 +314,52 @@ class MemoryJournal:
             of_batch = self._kept[batch.ingestion_id].settled.setdefault(batch.index, {})
             of_batch[batch.round] = settled.at, places, text
 
+    def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
+        """Nothing to do: what does not survive needs no record."""
+
+    def moved(self, ingestion: Ingestion, priority: Priority) -> None:
+        """Nothing to do either."""
+
     def remember(self, name: str, value: str) -> None:
-        """Nothing to do: see `slot_taken`."""
+        """Nothing to do either."""
+
+    def rounds(self, ingestion_id: str) -> dict[int, int]:
+        """Count the starts."""
+        with self._lock:
+            starts = sorted(self._kept[ingestion_id].starts)
+        return dict(starts)
+
+    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
+        """Take it out of the finished ones."""
+        with self._lock:
+            self._finished.pop(ingestion.ingestion_id, None)
+
+    def summaries(self, wanted: Wanted) -> list[Summary]:
+        """Look through all, the newest first."""
+        with self._lock:
+            newest = [kept.ingestion for kept in reversed(self._kept.values())]
+        found = (summary_of(each) for each in newest if each.sequence < wanted.before)
+        fitting = (
+            each
+            for each in found
+            if wanted.status in (None, each.counts.status)
+            and wanted.priority in (None, each.priority)
+            and (each.finished_at is None or each.finished_at >= wanted.finished_since)
+        )
+        return list(islice(fitting, wanted.limit))
+
+    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
+        """Look through all starts."""
+        with self._lock:
+            starts = [start for kept in self._kept.values() for start in kept.starts.values()]
+        found = sorted(start for start in starts if since <= start.at < until)
+        gaps = [start.gap for start in found if start.gap is not None]
+        early = [
+            start
+            for start in found
+            if start.gap is not None and start.gap < start.required - GAP_TOLERANCE
+        ]
+        return RateProof(len(found), min(gaps, default=None), len(early), early[:EXAMPLES])
 
     def finished(self, ingestion: Ingestion) -> None:
         """Note when it ended."""

@@ -1,38 +1,60 @@
 """The queue of what waits: `queue.PriorityQueue` with one entry an ingestion."""
 
+import heapq
 import math
 import queue
-from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """A place in the line: class first, then order of arrival.
-
-    Ties are broken by a counter; under a frozen clock all times are equal.
-    """
-
-    priority: int
-    sequence: int
-    ingestion_id: str = field(compare=False)
-    #: Monotonic instant at which it was put for the first time.
-    put_at: float = field(compare=False)
+from ingest_service.model import Priority
+from ingest_service.schedule import Entry
 
 
 class Line(queue.PriorityQueue[Entry]):
-    """A priority queue that can be looked at before an entry is taken."""
+    """A priority queue that shows the first of each class, for a policy to choose from.
+
+    Each class is a heap of its own; `get` takes the most urgent one, as in any
+    priority queue. An entry is never searched for: one that has become stale is
+    dropped when it comes to the front.
+    """
 
     #: Since when it has not been empty (monotonic).
     filled_at: float = -math.inf
 
-    def head(self) -> Entry | None:
-        """Return the entry that `get` would take, None when there is none."""
+    def heads(self) -> list[Entry]:
+        """Return the first entry of each class that has one, most urgent class first."""
         with self.mutex:
-            return self.queue[0] if self.queue else None
+            for heap in self._heaps:
+                while heap and heap[0].stale:
+                    heapq.heappop(heap)
+            return [heap[0] for heap in self._heaps if heap]
+
+    def take(self, entry: Entry) -> None:
+        """Remove one of the `heads`."""
+        with self.mutex:
+            heapq.heappop(self._heaps[entry.priority - 1])
+
+    def entries(self) -> list[Entry]:
+        """Return what waits, in no order."""
+        with self.mutex:
+            everything = [entry for heap in self._heaps for entry in heap]
+        return [entry for entry in everything if not entry.stale]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits; for whoever holds `not_empty`."""
+        return not self._qsize()
+
+    def _init(self, maxsize: int) -> None:
+        self._heaps: list[list[Entry]] = [[] for _ in Priority]
+
+    def _qsize(self) -> int:
+        return sum(map(len, self._heaps))
 
     def _put(self, item: Entry) -> None:
         # An ingestion that is put back keeps its first time, so what follows
         # its batches does not settle again.
         if not self._qsize():
             self.filled_at = item.put_at
-        super()._put(item)
+        heapq.heappush(self._heaps[item.priority - 1], item)
+
+    def _get(self) -> Entry:
+        return heapq.heappop(next(heap for heap in self._heaps if heap))

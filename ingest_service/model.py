@@ -268,8 +268,17 @@ class Ingestion:
     next_batch: int = 0
     #: What goes out before it.
     again: deque[Again] = field(default_factory=deque)
+    #: How many batches could be cut now.
+    left: int = field(init=False)
     #: Whether it has an entry in the line.
     lined: bool = False
+    #: Cut, but not started yet.
+    cutting: Batch | None = None
+    cancelled: bool = False
+    #: Whether the journal knows that it is finished.
+    recorded: bool = False
+    #: Counts the changes that a client can see.
+    version: int = 0
     item_states: bytearray = field(default_factory=bytearray)
     #: Counted along with every change, so that nobody has to scan the states.
     counts: Counts = field(init=False)
@@ -280,18 +289,14 @@ class Ingestion:
         self.recount()
 
     def recount(self) -> None:
-        """Count the items anew, after their states were set from outside."""
+        """Count everything anew, after it was set from outside."""
         self.counts = Counts.of(self.item_states)
+        self.left = len(self.again) + self.batches_total - self.next_batch
 
     @property
     def batches_total(self) -> int:
         """How many batches the items make."""
         return -(-len(self.items) // self.batch_size)
-
-    @property
-    def has_more(self) -> bool:
-        """Whether a batch is left to be cut."""
-        return bool(self.again) or self.next_batch < self.batches_total
 
     def span(self, index: int) -> range:
         """Return the positions of the items of batch `index`."""
@@ -301,14 +306,52 @@ class Ingestion:
     def cut(self) -> Batch:
         """Take the next batch out of what is left; nobody sees it as started yet."""
         if self.again:
-            return self.batch(self.again.popleft())
-        self.next_batch += 1
-        index = self.next_batch - 1
-        return self.batch(Again(index, 1, 1, range(len(self.span(index)))))
+            what = self.again.popleft()
+        else:
+            index = self.next_batch
+            what = Again(index, 1, 1, range(len(self.span(index))))
+            self.next_batch += 1
+        self.left -= 1
+        self.cutting = self.batch(what)
+        return self.cutting
 
-    def put_back(self, batch: Batch) -> None:
+    def put_back(self, batch: Batch, at: datetime) -> None:
         """Undo `cut`: the batch was not started after all."""
-        self.again.appendleft(Again(batch.index, batch.round, batch.attempt, batch.places))
+        self.cutting = None
+        if self.cancelled:
+            self.mark(batch, [ItemState.CANCELLED] * len(batch.places), at)
+        else:
+            self.again.appendleft(Again(batch.index, batch.round, batch.attempt, batch.places))
+            self.left += 1
+
+    def send_again(self, again: Again) -> None:
+        """Add what is due for another attempt."""
+        self.again.append(again)
+        self.left += 1
+
+    def cancel(self, at: datetime) -> None:
+        """Give up everything that is not in a batch under way."""
+        self.cancelled = True
+        self.again.clear()
+        self.next_batch = self.batches_total
+        kept = {at: self.item_states[at] for at in self._positions(self.cutting)}
+        self.item_states = self.item_states.translate(_CANCEL)
+        for position, state in kept.items():
+            self.item_states[position] = state
+        self.recount()
+        self._changed(at)
+
+    def reopen(self, failed: Iterable[Again]) -> None:
+        """Queue items that have failed once more."""
+        for again in failed:
+            start = again.index * self.batch_size
+            for place in again.places:
+                self.item_states[start + place] = ItemState.RETRYING
+            self.again.append(again)
+        self.finished_at = None
+        self.recorded = False
+        self.recount()
+        self.version += 1
 
     def batch(self, what: Again) -> Batch:
         """Return the batch that sends `what`."""
@@ -331,16 +374,36 @@ class Ingestion:
         """Set the states of the items that `batch` sends."""
         span = self.span(batch.index)
         before = Counts.of(self.item_states[span.start : span.stop])
-        for place, state in zip(batch.places, states, strict=True):
-            self.item_states[span.start + place] = state
+        for position, state in zip(self._positions(batch), states, strict=True):
+            given_up = self.cancelled and state is ItemState.RETRYING
+            self.item_states[position] = ItemState.CANCELLED if given_up else state
         after = Counts.of(self.item_states[span.start : span.stop])
         changed = (
             had - lost + won for had, lost, won in zip(self.counts, before, after, strict=True)
         )
+        # The batch's own total is taken away and added again.
         self.counts = Counts(*changed)
+        self.cutting = None
         if self.started_at is None and after.in_flight:
             self.started_at = at
+        self._changed(at)
+
+    def _changed(self, at: datetime) -> None:
+        self.version += 1
         self.finished_at = at if self.counts.status.final else None
+
+    def _positions(self, batch: Batch | None) -> Iterator[int]:
+        """Yield where the items that `batch` sends stand in the ingestion."""
+        if batch is not None:
+            start = batch.index * self.batch_size
+            yield from (start + place for place in batch.places)
+
+
+#: Turns the states of items that wait into cancelled ones.
+_CANCEL = bytes(
+    ItemState.CANCELLED if state in (ItemState.QUEUED, ItemState.RETRYING) else state
+    for state in range(256)
+)
 
 
 def batch_ids(ingestion_id: str, indices: Iterable[int]) -> Iterator[str]:

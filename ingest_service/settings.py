@@ -128,6 +128,18 @@ class Settings:
     max_concurrent_batches: int = _knob(
         1, _integer(1, 1_000), "a whole number from 1 to 1000", "batches under way at the same time"
     )
+    policy: str = _knob(
+        "strict",
+        _one_of("strict", "aged", "weighted"),
+        "one of strict, aged, weighted",
+        "who is served first: by class; by class, which waiting raises; or 8:3:1",
+    )
+    aged_after: float = _knob(
+        600.0,
+        _number(1, 30 * _DAY),
+        "a number of seconds from 1 to 2592000",
+        "seconds of waiting that raise the class by one, with policy aged",
+    )
     upstream: str = _knob(
         SIMULATED,
         _upstream,

@@ -1,11 +1,12 @@
 """The state that everybody asks about: dictionaries behind one lock."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ingest_service.clock import Clock
 from ingest_service.errors import IngestionNotFound
 from ingest_service.model import (
     Again,
@@ -17,7 +18,6 @@ from ingest_service.model import (
     Outcome,
     Priority,
 )
-from ingest_service.schedule import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Snapshot:
     started_at: datetime | None
     finished_at: datetime | None
     counts: Counts
+    #: Grows with every change that can be seen.
+    version: int
     #: Position of the first item that `states` tells about.
     first: int
     #: A byte an item, see `ItemState`.
@@ -47,8 +49,8 @@ LINGER = timedelta(seconds=60)
 def snapshot_of(ingestion: Ingestion, batches: range | None) -> Snapshot:
     """Return `ingestion` as it is now, with the states of the items of `batches` (None: all)."""
     size = ingestion.batch_size
-    first = batches.start * size if batches else 0
-    last = batches.stop * size if batches else None
+    first = 0 if batches is None else batches.start * size
+    last = None if batches is None else batches.stop * size
     return Snapshot(
         ingestion_id=ingestion.ingestion_id,
         priority=ingestion.priority,
@@ -59,9 +61,18 @@ def snapshot_of(ingestion: Ingestion, batches: range | None) -> Snapshot:
         started_at=ingestion.started_at,
         finished_at=ingestion.finished_at,
         counts=ingestion.counts,
+        version=ingestion.version,
         first=first,
         states=bytes(ingestion.item_states[first:last]),
     )
+
+
+class _Watch:
+    """Those who wait for an ingestion to change."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.condition = threading.Condition(lock)
+        self.waiting = 0
 
 
 class Store:
@@ -69,6 +80,8 @@ class Store:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: Notified when the ingestion changes visibly: one each, for all who wait for it.
+        self._watched: dict[str, _Watch] = {}
         self._ingestions: dict[str, Ingestion] = {}
         self._unfinished: dict[str, Ingestion] = {}
         #: When each was archived, oldest first.
@@ -94,7 +107,7 @@ class Store:
     def add(self, ingestion: Ingestion) -> None:
         """Make `ingestion`, whose room for the queue was reserved, visible."""
         with self._lock:
-            ingestion.lined = ingestion.has_more
+            ingestion.lined = bool(ingestion.left)
             self._ingestions[ingestion.ingestion_id] = ingestion
             self._unfinished[ingestion.ingestion_id] = ingestion
 
@@ -107,26 +120,58 @@ class Store:
     def cut(self, ingestion_id: str) -> tuple[Batch, bool] | None:
         """Take the next batch, None if none is left; tell whether more are left after it."""
         with self._changing(ingestion_id) as ingestion:
-            if not ingestion.has_more:
+            if not ingestion.left:
                 ingestion.lined = False
                 return None
             batch = ingestion.cut()
-            ingestion.lined = ingestion.has_more
+            ingestion.lined = bool(ingestion.left)
             return batch, ingestion.lined
 
-    def put_back(self, batch: Batch) -> None:
-        """Undo `cut`, after which nobody has seen `batch` started."""
+    def put_back(self, batch: Batch, at: datetime) -> Ingestion | None:
+        """Undo `cut`, after which nobody has seen `batch` started; return what that finished."""
         with self._changing(batch.ingestion_id) as ingestion:
-            ingestion.put_back(batch)
-            ingestion.lined = True
+            ingestion.put_back(batch, at)
+            ingestion.lined = bool(ingestion.left)
+            return ingestion if ingestion.finished_at else None
 
     def send_again(self, ingestion_id: str, again: Again) -> Ingestion | None:
         """Queue what is due for another attempt; return its ingestion if the line lacks it."""
         with self._changing(ingestion_id) as ingestion:
-            ingestion.again.append(again)
-            lacks = not ingestion.lined
-            ingestion.lined = True
-            return ingestion if lacks else None
+            if ingestion.cancelled:
+                return None
+            ingestion.send_again(again)
+            return self._line_up(ingestion)
+
+    def cancel(self, ingestion_id: str, at: datetime) -> Ingestion:
+        """Give up what is not under way; from now on it cannot be cut any more."""
+        with self._changing(ingestion_id) as ingestion:
+            ingestion.cancel(at)
+            return ingestion
+
+    def move(self, ingestion_id: str, priority: Priority) -> Ingestion | None:
+        """Give an ingestion another class; return it if it needs a new place in the line."""
+        with self._changing(ingestion_id) as ingestion:
+            ingestion.priority = priority
+            ingestion.version += 1
+            return ingestion if ingestion.lined else None
+
+    def reopen(self, ingestion: Ingestion, failed: Iterable[Again]) -> Ingestion | None:
+        """Queue failed items of `ingestion` once more; return it if the line lacks it."""
+        with self._lock:
+            known = self._ingestions.setdefault(ingestion.ingestion_id, ingestion)
+            queued = known.counts.queued
+            known.reopen(failed)
+            # The room for them was reserved.
+            self._queued_items -= known.counts.queued - queued
+            self._archived.pop(known.ingestion_id, None)
+            self._unfinished[known.ingestion_id] = known
+        with self._changing(known.ingestion_id):
+            return self._line_up(known)
+
+    def find(self, ingestion_id: str) -> Ingestion:
+        """Return an ingestion to look at what never changes; raise `IngestionNotFound`."""
+        with self._changing(ingestion_id) as ingestion:
+            return ingestion
 
     def start(self, batch: Batch, at: datetime) -> None:
         """Show the items of `batch` as in flight."""
@@ -139,6 +184,7 @@ class Store:
     def archive(self, ingestion_id: str, at: datetime) -> None:
         """Let go of a finished ingestion, which the journal knows by now, after a while."""
         with self._lock:
+            self._ingestions[ingestion_id].recorded = True
             self._archived[ingestion_id] = at
             while self._archived:
                 oldest = next(iter(self._archived))
@@ -154,14 +200,32 @@ class Store:
         with self._changing(ingestion_id) as ingestion:
             return snapshot_of(ingestion, batches)
 
-    def waiting(self) -> list[Waiting]:
-        """Return what is queued, in the order in which it will be served."""
+    def await_change(self, clock: Clock, ingestion_id: str, version: int, timeout: float) -> None:
+        """Block until an ingestion has another version than `version`, or for `timeout` seconds.
+
+        The lock is not held meanwhile.
+        """
+
+        def changed() -> bool:
+            ingestion = self._ingestions.get(ingestion_id)
+            return ingestion is None or ingestion.version != version
+
         with self._lock:
-            return sorted(
-                Waiting(each.priority, each.sequence, each.counts.queued, each.batch_size)
-                for each in self._unfinished.values()
-                if each.counts.queued
-            )
+            if changed():
+                return
+            watched = self._watched.setdefault(ingestion_id, _Watch(self._lock))
+            watched.waiting += 1
+            clock.wait_for(watched.condition, changed, timeout)
+            watched.waiting -= 1
+            if not watched.waiting:
+                del self._watched[ingestion_id]
+
+    def waiting(self) -> list[tuple[int, int]]:
+        """Return (queued items, batch size) of what is queued, by class and arrival."""
+        with self._lock:
+            queued = [each for each in self._unfinished.values() if each.counts.queued]
+        queued.sort(key=lambda each: (each.priority, each.sequence))
+        return [(each.counts.queued, each.batch_size) for each in queued]
 
     @property
     def unfinished(self) -> int:
@@ -180,6 +244,11 @@ class Store:
             ingestion.mark(batch, states, at)
             return ingestion if ingestion.finished_at else None
 
+    def _line_up(self, ingestion: Ingestion) -> Ingestion | None:
+        lacks = not ingestion.lined
+        ingestion.lined = True
+        return ingestion if lacks else None
+
     @contextmanager
     def _changing(self, ingestion_id: str) -> Iterator[Ingestion]:
         """Hold the lock; keep the totals true to whatever is done to the ingestion."""
@@ -187,8 +256,10 @@ class Store:
             ingestion = self._ingestions.get(ingestion_id)
             if ingestion is None:
                 raise IngestionNotFound
-            queued = ingestion.counts.queued
+            queued, version = ingestion.counts.queued, ingestion.version
             yield ingestion
             self._queued_items += ingestion.counts.queued - queued
             if ingestion.finished_at is not None:
                 self._unfinished.pop(ingestion_id, None)
+            if ingestion.version != version and ingestion_id in self._watched:
+                self._watched[ingestion_id].condition.notify_all()

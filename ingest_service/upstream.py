@@ -29,11 +29,16 @@ class Call(Protocol):
         ...
 
 
-def crashed(batch: Batch, error: Exception) -> list[Outcome]:
+def crashed(batch: Batch, error: BaseException) -> list[Outcome]:
     """Return the outcomes of a batch whose call raised `error`, which is logged."""
     logs.event("upstream_crashed", level=logging.ERROR, exc_info=error, batch_id=batch.batch_id)
     reason = f"The upstream crashed: {type(error).__name__}."
     return [Outcome(succeeded=False, error=reason)] * len(batch.items)
+
+
+def idempotency_keys(batch: Batch) -> list[str]:
+    """Return a name for each item that is the same on every attempt, and nobody else's."""
+    return [f"{batch.batch_id}/{place}" for place in batch.places]
 
 
 class FinishedCall:
@@ -71,6 +76,11 @@ class Connector(Protocol):
 
 class Upstream(Protocol):
     """Where batches are sent."""
+
+    @property
+    def latency(self) -> float | None:
+        """How long a batch takes in seconds, None if that is not known beforehand."""
+        ...
 
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         """Begin to send `batch` without waiting for it.

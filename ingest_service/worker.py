@@ -4,6 +4,7 @@ import heapq
 import itertools
 import logging
 import math
+import statistics
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.errors import StorageUnavailable
 from ingest_service.journal import Instant, Journal, Recovered, Settled, encode_outcomes
-from ingest_service.line import Entry, Line
+from ingest_service.line import Line
 from ingest_service.model import Again, Batch, Ingestion, ItemState, Outcome
 from ingest_service.pace import Pace
 from ingest_service.patience import Patience, Reach
+from ingest_service.schedule import Due, Entry, Rhythm, Rule, Situation, choose
 from ingest_service.store import Store
 from ingest_service.upstream import Call, FinishedCall, Upstream, crashed
 
@@ -27,11 +29,16 @@ SLICE = 0.25
 PROMPT = 0.01
 #: Name under which the journal keeps until when the upstream wants to be left alone.
 HELD_UNTIL = "held_until"
+#: The same for the reason of a pause, after a word that says whether there is one.
+PAUSED = "paused"
+#: And for an interval that an operator has set.
+INTERVAL = "interval"
 
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
     batch: Batch
+    started: float
     call: Call
 
 
@@ -54,6 +61,7 @@ class Worker:
         max_concurrent: int,
         retention: timedelta,
         patience: Patience,
+        rule: Rule,
     ) -> None:
         self._clock = clock
         self._pace = pace
@@ -64,8 +72,17 @@ class Worker:
         self._max_concurrent = max_concurrent
         self._retention = retention
         self._patience = patience
-        #: What waits for its next attempt: (when, breaks ties, id of its ingestion, what).
-        self._retries: list[tuple[float, int, str, Again]] = []
+        self._rule = rule
+        #: How many slots were ever taken.
+        self._slots = 0
+        #: How long the last batches took.
+        self._durations: deque[float] = deque(maxlen=100)
+        #: Whether a batch is between the line and the upstream.
+        self._starting = False
+        #: Whether the pace was changed since the last step.
+        self._nudged = False
+        #: What waits for its next attempt: (when, breaks ties, its ingestion, what).
+        self._retries: list[tuple[float, int, Ingestion, Again]] = []
         self._tie = itertools.count()
         self._reach = Reach()
         self._in_flight: list[_InFlight] = []
@@ -79,11 +96,76 @@ class Worker:
 
     def submit(self, ingestion: Ingestion) -> None:
         """Put an ingestion, which the store knows already, in its place in the line."""
-        self._enter(ingestion, self._clock.monotonic())
+        self.enter(ingestion, self._clock.monotonic())
+
+    def enter(self, ingestion: Ingestion, put_at: float = -math.inf) -> None:
+        """Give an ingestion a place in the line; without `put_at` nothing has to settle for it."""
+        waited = (self._clock.now() - ingestion.created_at).total_seconds()
+        since = self._clock.monotonic() - max(0.0, waited)
+        self._line.put(Entry(ingestion.priority, ingestion.sequence, ingestion, since, put_at))
+
+    def note_finished(self, ingestion: Ingestion) -> None:
+        """Record the end of an ingestion that ended without a batch."""
+        self._finished.append(ingestion)
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have another look at the pace: somebody has changed it."""
+        self._nudged = True
+        self._wake()
+
+    def situation(self, newcomer: Entry | None = None) -> Situation:
+        """Return everything that decides what is sent next, as if `newcomer` had joined."""
+        now = self._clock.monotonic()
+        duration = self._duration()
+        ends = [self._end_of(each, now, duration) for each in list(self._in_flight)]
+        if self._starting:
+            ends.append(now + duration)
+        retries = [(due, ingestion) for due, _, ingestion, _ in list(self._retries)]
+        line, filled_at = self._line.entries(), self._line.filled_at
+        if newcomer is not None:
+            filled_at = filled_at if line else newcomer.put_at
+            line.append(newcomer)
+        return Situation(
+            now=now,
+            rule=self._rule,
+            rhythm=Rhythm(
+                opens_at=self._pace.opens_at(filled_at),
+                interval=self._pace.interval,
+                duration=duration,
+                concurrent=self._concurrent(),
+                ends=tuple(ends),
+            ),
+            slot=self._slots,
+            line=line,
+            heads=self._line.heads(),
+            retries=[
+                Due(due, Entry(each.priority, each.sequence, each, now, due))
+                for due, each in retries
+                if not each.cancelled
+            ],
+        )
+
+    def end_of(self, ingestion_id: str) -> float | None:
+        """Return when the batch of an ingestion that is under way will have ended, if one is."""
+        now, duration = self._clock.monotonic(), self._duration()
+        mine = [each for each in list(self._in_flight) if each.batch.ingestion_id == ingestion_id]
+        return max((self._end_of(each, now, duration) for each in mine), default=None)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the upstream cannot be reached."""
+        return self._reach.lost
+
+    @property
+    def in_flight(self) -> list[Batch]:
+        """The batches under way."""
+        return [each.batch for each in list(self._in_flight)]
 
     def resume(self, recovered: Recovered) -> None:
         """Go on where an earlier process ended; called before anything is submitted."""
         now = self._clock.monotonic()
+        self._slots = recovered.slots
         if recovered.last_slot is not None:
             same_era = recovered.last_slot.era == self._clock.era
             self._pace.resume(recovered.last_slot.monotonic if same_era else None, now)
@@ -92,19 +174,26 @@ class Worker:
             if ingestion.counts.status.final:
                 ingestion.finished_at = self._clock.now()
                 self._finished.append(ingestion)
-            elif ingestion.has_more:
+            elif ingestion.left:
                 self.submit(ingestion)
         wall = self._clock.now()
         for at, ingestion_id, again in recovered.retries:
             wait = min((at - wall).total_seconds(), self._patience.backoff_max)
-            self._schedule(now + wait, ingestion_id, again)
-        if HELD_UNTIL in recovered.remembered:
-            until = datetime.fromisoformat(recovered.remembered[HELD_UNTIL])
+            self._schedule(now + wait, self._store.find(ingestion_id), again)
+        remembered = recovered.remembered
+        if HELD_UNTIL in remembered:
+            until = datetime.fromisoformat(remembered[HELD_UNTIL])
             wait = min((until - wall).total_seconds(), self._patience.max_hold)
             self._pace.held_until = now + wait
+        paused = remembered.get(PAUSED, "")
+        self._pace.paused = paused.removeprefix("yes ") if paused.startswith("yes ") else None
+        chosen, _, configured = remembered.get(INTERVAL, "").partition(" ")
+        if configured == repr(self._pace.interval):
+            self._pace.interval = float(chosen)
         for batch in recovered.hopeless:
             outcome = Outcome(succeeded=False, error="crashed")
-            self._in_flight.append(_InFlight(batch, FinishedCall([outcome] * len(batch.items))))
+            call = FinishedCall([outcome] * len(batch.items))
+            self._in_flight.append(_InFlight(batch, now, call))
 
     def step(self) -> float:
         """Take one turn: settle what has ended, start a batch if a slot is open.
@@ -116,6 +205,7 @@ class Worker:
         could not be overtaken any more while it waits.
         """
         now = self._clock.monotonic()
+        self._nudged = False
         try:
             self._settle_ended(now)
             self._line_up_retries(now)
@@ -184,7 +274,7 @@ class Worker:
         if due == math.inf or any(each.call.announced for each in self._in_flight):
             timeout = None if due == math.inf else min(ahead, SLICE)
             with self._line.not_empty:
-                waited_for_work = not self._line.queue
+                waited_for_work = self._line.is_empty
                 self._clock.wait_for(
                     self._line.not_empty, lambda: self._has_news(waited_for_work), timeout
                 )
@@ -196,12 +286,26 @@ class Worker:
         may_start = not self._stopping and not self._busy()
         return (
             self._ended()
-            or (waited_for_work and may_start and bool(self._line.queue))
+            or self._nudged
+            or (waited_for_work and may_start and not self._line.is_empty)
             or any(each.call.ends_at() <= now for each in self._in_flight)
         )
 
     def _busy(self) -> bool:
-        return len(self._in_flight) >= (1 if self._reach.lost else self._max_concurrent)
+        return len(self._in_flight) >= self._concurrent()
+
+    def _concurrent(self) -> int:
+        return 1 if self._reach.lost else self._max_concurrent
+
+    def _duration(self) -> float:
+        """Return how long a batch takes, as far as one can tell."""
+        known = self._upstream.latency
+        if known is not None:
+            return known
+        return statistics.median(self._durations) if self._durations else 0.0
+
+    def _end_of(self, each: _InFlight, now: float, duration: float) -> float:
+        return max(now, each.started + duration if each.call.announced else each.call.ends_at())
 
     def _wake(self) -> None:
         with self._line.not_empty:
@@ -212,29 +316,38 @@ class Worker:
         ends = [each.call.ends_at() for each in self._in_flight]
         retries = [due for due, *_ in self._retries[:1]]
         next_event = min([*ends, *retries], default=math.inf)
-        if self._stopping or self._busy() or self._line.head() is None:
+        if self._stopping or self._busy():
+            return next_event
+        heads = self._line.heads()
+        if not heads:
             return next_event
         opens_at = self._pace.opens_at(self._line.filled_at)
         if now < opens_at:
             return min(opens_at, next_event)
-        self._start(self._line.get_nowait())
+        entry = heads[choose(heads, self._rule, self._slots, now)]
+        self._line.take(entry)
+        self._start(entry)
         return now
 
     def _start(self, entry: Entry) -> None:
-        taken = self._store.cut(entry.ingestion_id)
+        taken = self._store.cut(entry.ingestion.ingestion_id)
         if taken is None:
             return
         batch, more = taken
+        self._starting = True
         try:
             at, now = self._record_start(batch)
         except StorageUnavailable:
-            self._store.put_back(batch)
+            finished = self._store.put_back(batch, self._clock.now())
+            self._finished.extend([finished] if finished else [])
             self._line.put(entry)
+            self._starting = False
             raise
         if more:
             self._line.put(entry)
         self._store.start(batch, at)
         self._pace.take(now)
+        self._slots += 1
         logs.event(
             "batch_started",
             ingestion_id=batch.ingestion_id,
@@ -242,7 +355,8 @@ class Worker:
             attempt=batch.attempt,
             items=len(batch.items),
         )
-        self._in_flight.append(_InFlight(batch, self._call(batch)))
+        self._in_flight.append(_InFlight(batch, now, self._call(batch)))
+        self._starting = False
 
     def _record_start(self, batch: Batch) -> tuple[datetime, float]:
         """Record the start before it happens; return when it happens.
@@ -251,12 +365,18 @@ class Worker:
         much older than the call. A slow commit is repeated.
         """
         for _ in range(3):
-            instant = Instant(self._clock.now(), self._clock.monotonic(), self._clock.era)
+            instant = self._instant()
             self._journal.slot_taken(batch, instant)
             now = self._clock.monotonic()
             if now - instant.monotonic <= PROMPT:
                 break
         return instant.at, now
+
+    def _instant(self) -> Instant:
+        now = self._clock.monotonic()
+        return Instant(
+            self._clock.now(), now, self._clock.era, self._pace.gap(now), self._pace.interval
+        )
 
     def _call(self, batch: Batch) -> Call:
         try:
@@ -285,7 +405,12 @@ class Worker:
         # An attempt while nobody can be reached is not the item's fault.
         burnt = not (reach.lost and all(each.unreachable for each in outcomes))
         outcomes = [self._finalise(each, batch.attempt, burnt) for each in outcomes]
-        left = [at for at, each in zip(batch.places, outcomes, strict=True) if each.transient]
+        left: Sequence[int] = [
+            place for place, each in zip(batch.places, outcomes, strict=True) if each.transient
+        ]
+        if len(left) == len(batch.places):
+            # The same request again, to be known by the same key.
+            left = batch.places
         again = batch.pick(left, batch.attempt + burnt) if left else None
         wait = self._patience.wait(batch.attempt) if burnt else 0.0
         self._hold(outcomes, at, now)
@@ -294,8 +419,9 @@ class Worker:
         )
         self._in_flight.remove(ended)
         self._note_reach(reach, now)
+        self._durations.append(now - ended.started)
         if again is not None:
-            self._schedule(now + wait, batch.ingestion_id, again)
+            self._schedule(now + wait, self._store.find(batch.ingestion_id), again)
         ingestion = self._store.settle(batch, outcomes, at)
         logs.event(
             "batch_settled",
@@ -331,22 +457,15 @@ class Worker:
         wait = self._patience.wait_to_probe(reach, self._pace.interval)
         self._pace.probe_at = now + wait if reach.lost else -math.inf
 
-    def _schedule(self, due: float, ingestion_id: str, again: Again) -> None:
-        heapq.heappush(self._retries, (due, next(self._tie), ingestion_id, again))
+    def _schedule(self, due: float, ingestion: Ingestion, again: Again) -> None:
+        heapq.heappush(self._retries, (due, next(self._tie), ingestion, again))
 
     def _line_up_retries(self, now: float) -> None:
         """Give what is due for another attempt its old place in the line."""
         while self._retries and self._retries[0][0] <= now:
-            _, _, ingestion_id, again = heapq.heappop(self._retries)
-            ingestion = self._store.send_again(ingestion_id, again)
-            if ingestion is not None:
-                # Not new, so nothing has to settle.
-                self._enter(ingestion, -math.inf)
-
-    def _enter(self, ingestion: Ingestion, put_at: float) -> None:
-        self._line.put(
-            Entry(ingestion.priority, ingestion.sequence, ingestion.ingestion_id, put_at)
-        )
+            _, _, ingestion, again = heapq.heappop(self._retries)
+            if self._store.send_again(ingestion.ingestion_id, again):
+                self.enter(ingestion)
 
 
 def _outcomes(ended: _InFlight) -> list[Outcome]:
@@ -361,8 +480,17 @@ def _outcomes(ended: _InFlight) -> list[Outcome]:
 
 
 def _storable(outcome: Outcome) -> Outcome:
+    """Return `outcome`, or what can be kept of it: it may come from somebody else's code."""
     try:
-        encode_outcomes([outcome])
+        # Nested twice more, because what can only just be written could not be answered.
+        encode_outcomes([replace(outcome, processed_data=[[outcome.processed_data]])])
     except TypeError:
         return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
-    return outcome
+    hold = outcome.hold
+    return replace(
+        outcome,
+        succeeded=bool(outcome.succeeded),
+        transient=bool(outcome.transient and not outcome.succeeded),
+        unreachable=bool(outcome.unreachable and not outcome.succeeded),
+        hold=float(hold) if isinstance(hold, int | float) and hold > 0 else None,
+    )

@@ -156,7 +156,7 @@ class RecordingUpstream:
     """
 
     clock: FrozenClock
-    latency: float = 1.0
+    latency: float | None = 1.0
     reply: Callable[[Batch], Any] = lambda batch: [
         Outcome(succeeded=True, processed_data={"got": item}) for item in batch.items
     ]
@@ -165,7 +165,7 @@ class RecordingUpstream:
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         now = self.clock.monotonic()
         self.starts.append((now, batch))
-        return FinishedCall(cast(Sequence[Outcome], self.reply(batch)), now + self.latency)
+        return FinishedCall(cast(Sequence[Outcome], self.reply(batch)), now + (self.latency or 0.0))
 
 
 @dataclass

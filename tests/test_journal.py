@@ -80,7 +80,7 @@ def settle(journal: Journal, accepted: Ingestion, batch: Batch, *outcomes: Outco
 def finish(journal: Journal, accepted: Ingestion) -> None:
     """Take an ingestion through everything."""
     journal.accepted(accepted, None)
-    while accepted.has_more:
+    while accepted.left:
         batch = start(journal, accepted)
         settle(journal, accepted, batch, *[GOOD] * len(batch.items))
 
@@ -235,7 +235,7 @@ def test_a_batch_in_flight_at_the_crash_is_sent_again_before_the_rest(reopened: 
 
     assert (again.batch_id, again.items, again.attempt) == (lost.batch_id, [4, 5, 6], 1)
     assert (lost.round, again.round) == (1, 2)
-    assert (rest.items, rest.attempt, recovered.has_more) == ([7, 8, 9], 1, False)
+    assert (rest.items, rest.attempt, recovered.left) == ([7, 8, 9], 1, 0)
     assert recovered.counts.succeeded == 2
     assert recovered.counts.status.value == "started"
 

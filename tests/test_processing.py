@@ -95,12 +95,16 @@ def test_results_tell_what_became_of_every_item(api: Api) -> None:
             "status": "success",
             "processed_data": {"got": 1},
             "timestamp": "2026-01-01T12:00:01.400Z",
+            "attempts": 1,
+            "status_code": None,
         },
         {
             "id": 2,
             "status": "failed",
             "error": "no such id",
             "timestamp": "2026-01-01T12:00:01.400Z",
+            "attempts": 1,
+            "status_code": None,
         },
     ]
     assert api.results(ingestion_id, outcome="failed")["results"][0]["id"] == 2

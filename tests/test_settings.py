@@ -37,6 +37,8 @@ KNOBS: list[tuple[str, object, str, object, tuple[str, ...], tuple[str, ...]]] =
     ("INTERVAL", 5.0, "0.5", 0.5, ("0", "86400"), ("86400.1",)),
     ("SETTLE", 0.4, "1e-3", 0.001, ("0", "86400"), ("86401",)),
     ("MAX_CONCURRENT_BATCHES", 1, "4", 4, ("1", "1000"), ("0", "1001")),
+    ("POLICY", "strict", "aged", "aged", ("strict", "weighted"), ("Strict", "fifo")),
+    ("AGED_AFTER", 600.0, "60", 60.0, ("1", "2592000"), ("0.9", "2592001")),
     ("UPSTREAM", "simulated", "a.b:c", "a.b:c", UPSTREAMS, NO_UPSTREAMS),
     ("UPSTREAM_TIMEOUT", 30.0, "2.5", 2.5, ("0.01", "3600"), ("0", "3601")),
     ("UPSTREAM_MAX_RESPONSE", 2**20, "10", 10, ("1", str(2**30)), ("0", "1MB")),

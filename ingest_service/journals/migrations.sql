@@ -73,3 +73,36 @@ CREATE TABLE probe (
     counter INTEGER NOT NULL
 ) STRICT;
 INSERT INTO probe VALUES (1, 0);
+
+-- name: 2
+-- What a list of ingestions shows, and what an operator can change.
+ALTER TABLE ingestion ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ingestion ADD COLUMN status TEXT;
+ALTER TABLE ingestion ADD COLUMN succeeded INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ingestion ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ingestion ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ingestion ADD COLUMN cancelled_at INTEGER;
+UPDATE ingestion SET total = (
+    SELECT CASE kind
+        WHEN 'ids' THEN length(items) / 4
+        -- Mappings are lines of text.
+        ELSE 1 + length(CAST(items AS TEXT)) - length(replace(CAST(items AS TEXT), char(10), ''))
+    END
+    FROM content WHERE content.sequence = ingestion.sequence
+);
+-- A byte an item: 2 is succeeded, 3 failed, 4 cancelled.
+UPDATE ingestion SET
+    succeeded = length(hex(item_states)) / 2 - length(replace(hex(item_states), '02', '')) / 2,
+    failed = length(hex(item_states)) / 2 - length(replace(hex(item_states), '03', '')) / 2,
+    cancelled = length(hex(item_states)) / 2 - length(replace(hex(item_states), '04', '')) / 2
+WHERE item_states IS NOT NULL;
+UPDATE ingestion SET status = CASE
+    WHEN cancelled > 0 THEN 'cancelled' WHEN failed = total THEN 'failed' ELSE 'completed'
+END
+WHERE finished_at IS NOT NULL;
+
+-- How long after the slot before a batch was started, and how long it had to be, in seconds.
+ALTER TABLE start ADD COLUMN gap REAL;
+ALTER TABLE start ADD COLUMN required REAL;
+CREATE INDEX start_started ON start (started_at) WHERE required IS NOT NULL;
+ALTER TABLE pace ADD COLUMN slots INTEGER NOT NULL DEFAULT 0;

@@ -1,6 +1,6 @@
 -- name: add_ingestion
-INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size, created_at)
-VALUES (:sequence, :ingestion_id, :kind, :priority, :batch_size, :created_at);
+INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size, created_at, total)
+VALUES (:sequence, :ingestion_id, :kind, :priority, :batch_size, :created_at, :total);
 
 -- name: add_content
 INSERT INTO content (sequence, items) VALUES (:sequence, :items);
@@ -15,19 +15,23 @@ SELECT digest, ingestion_id FROM idempotency_key WHERE key = :key AND created_at
 INSERT INTO idempotency_key (key, digest, ingestion_id, created_at)
 VALUES (:key, :digest, :ingestion_id, :created_at);
 
+-- name: release_key
+DELETE FROM idempotency_key WHERE key = :key AND ingestion_id = :ingestion_id;
+
 -- name: add_start
 -- Once more after a commit that was slow; then the instant is the only news.
-INSERT INTO start (sequence, batch, round, attempt, started_at, places)
-VALUES (:sequence, :batch, :round, :attempt, :at, :places)
-ON CONFLICT DO UPDATE SET started_at = excluded.started_at;
+INSERT INTO start (sequence, batch, round, attempt, started_at, places, gap, required)
+VALUES (:sequence, :batch, :round, :attempt, :at, :places, :gap, :required)
+ON CONFLICT DO UPDATE SET started_at = excluded.started_at, gap = excluded.gap;
 
 -- name: note_started
 UPDATE ingestion SET started_at = :at WHERE sequence = :sequence AND started_at IS NULL;
 
 -- name: note_slot
-INSERT INTO pace (only, taken_at, monotonic, era) VALUES (1, :at, :monotonic, :era)
+INSERT INTO pace (only, taken_at, monotonic, era, slots) VALUES (1, :at, :monotonic, :era, 1)
 ON CONFLICT DO UPDATE
-SET taken_at = excluded.taken_at, monotonic = excluded.monotonic, era = excluded.era;
+SET taken_at = excluded.taken_at, monotonic = excluded.monotonic, era = excluded.era,
+    slots = slots + 1;
 
 -- name: settle_start
 UPDATE start
@@ -36,10 +40,57 @@ SET settled_at = :at, item_states = :item_states, final = :final, outcomes = :ou
 WHERE sequence = :sequence AND batch = :batch AND round = :round;
 
 -- name: finish
-UPDATE ingestion SET finished_at = :at, item_states = :item_states WHERE sequence = :sequence;
+UPDATE ingestion
+SET finished_at = :at, item_states = :item_states, status = :status,
+    succeeded = :succeeded, failed = :failed, cancelled = :cancelled
+WHERE sequence = :sequence;
+
+-- name: cancel
+UPDATE ingestion SET cancelled_at = :at WHERE sequence = :sequence;
+
+-- name: move
+UPDATE ingestion SET priority = :priority WHERE sequence = :sequence;
+
+-- name: rounds
+SELECT batch, max(round) FROM ingestion JOIN start USING (sequence)
+WHERE ingestion_id = :ingestion_id GROUP BY batch;
+
+-- name: reopen
+UPDATE ingestion SET finished_at = NULL, item_states = NULL, status = NULL
+WHERE sequence = :sequence;
+
+-- name: add_decision
+-- Not a start: the decision to send some places again, in the form of one that asks for it.
+INSERT INTO start (sequence, batch, round, attempt, started_at, places, settled_at, item_states,
+                   again_at, again_as)
+VALUES (:sequence, :batch, :round, 0, :at, :places, :at, :item_states, :at, :again_as);
+
+-- name: summaries
+SELECT sequence, ingestion_id, kind, priority, created_at, started_at, finished_at,
+       total, succeeded, failed, cancelled
+FROM ingestion
+WHERE sequence < :before
+  AND (finished_at IS NULL OR finished_at >= :finished_since)
+  AND (:priority IS NULL OR priority = :priority)
+  AND (:status IS NULL OR :status = CASE
+      WHEN finished_at IS NOT NULL THEN status
+      WHEN started_at IS NULL THEN 'waiting'
+      ELSE 'started' END)
+ORDER BY sequence DESC LIMIT :limit;
+
+-- name: rate
+SELECT count(*), min(gap), count(*) FILTER (WHERE gap < required - :tolerance)
+FROM start WHERE started_at >= :since AND started_at < :until AND required IS NOT NULL;
+
+-- name: early_starts
+SELECT start.started_at, ingestion_id, batch, gap, required
+FROM start JOIN ingestion USING (sequence)
+WHERE start.started_at >= :since AND start.started_at < :until AND gap < required - :tolerance
+ORDER BY start.started_at LIMIT :limit;
 
 -- name: unfinished
-SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, items
+SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, items,
+       cancelled_at
 FROM ingestion JOIN content USING (sequence)
 WHERE finished_at IS NULL ORDER BY sequence;
 
@@ -52,7 +103,7 @@ WHERE finished_at IS NULL ORDER BY sequence, batch, round;
 SELECT max(sequence) FROM ingestion;
 
 -- name: last_slot
-SELECT taken_at, monotonic, era FROM pace;
+SELECT taken_at, monotonic, era, slots FROM pace;
 
 -- name: results
 SELECT batch, final, settled_at, outcomes

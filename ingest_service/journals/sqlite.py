@@ -26,17 +26,23 @@ import apsw
 from ingest_service import logs
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
 from ingest_service.journal import (
+    EXAMPLES,
+    GAP_TOLERANCE,
     KEY_LIFETIME,
     IdempotencyKey,
     Instant,
     ItemResult,
+    RateProof,
     Recovered,
     Results,
     Settled,
+    Start,
+    Summary,
+    Wanted,
     decode_outcomes,
     final_outcomes,
 )
-from ingest_service.model import ITEMS, Again, Batch, Ingestion, ItemState, Kind, Priority
+from ingest_service.model import ITEMS, Again, Batch, Counts, Ingestion, ItemState, Kind, Priority
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -75,6 +81,8 @@ class _Record(NamedTuple):
 
     write: Callable[[apsw.Connection], Any]
     done: "Future[Any]"
+    #: Takes back what `write` wrote, if that must not stay when its commit fails.
+    undo: Callable[[apsw.Connection], Any] | None
 
 
 class SqliteJournal:
@@ -86,6 +94,8 @@ class SqliteJournal:
         self._lock = _lock_file(self._path.with_name(self._path.name + ".lock"))
         self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
         self._writer: apsw.Connection | None = None
+        #: Takes back what was refused and may have reached the disk all the same.
+        self._doubtful: list[Callable[[apsw.Connection], Any]] = []
         self._closing = threading.Lock()
         self._closed = False
         self._reading = threading.Lock()
@@ -130,12 +140,20 @@ class SqliteJournal:
                     "priority": int(ingestion.priority),
                     "batch_size": ingestion.batch_size,
                     "created_at": created_at,
+                    "total": len(ingestion.items),
                 },
             )
             db.execute(_SQL["add_content"], {"sequence": ingestion.sequence, "items": content})
             return ingestion.ingestion_id
 
-        return self._write(write)
+        def undo(db: apsw.Connection) -> None:
+            refused = {"ingestion_id": ingestion.ingestion_id, "sequence": ingestion.sequence}
+            db.execute(_SQL["forget_content"], refused)
+            db.execute(_SQL["forget_ingestion"], refused)
+            if key is not None:
+                db.execute(_SQL["release_key"], refused | {"key": key.key})
+
+        return self._write(write, undo)
 
     def known(self, key: IdempotencyKey, at: datetime) -> str | None:
         """Look the key up."""
@@ -144,7 +162,13 @@ class SqliteJournal:
     def slot_taken(self, batch: Batch, instant: Instant) -> None:
         """Record the start and the slot in one transaction."""
         at = _micros(instant.at)
-        start = _key(batch) | {"attempt": batch.attempt, "at": at, "places": _pack(batch.places)}
+        start = _key(batch) | {
+            "attempt": batch.attempt,
+            "at": at,
+            "places": _pack(batch.places),
+            "gap": instant.gap,
+            "required": instant.required,
+        }
 
         def write(db: apsw.Connection) -> None:
             db.execute(_SQL["add_start"], start)
@@ -174,9 +198,48 @@ class SqliteJournal:
         end = {
             "at": _micros(cast(datetime, ingestion.finished_at)),
             "item_states": bytes(ingestion.item_states),
+            "status": ingestion.counts.status.value,
+            "succeeded": ingestion.counts.succeeded,
+            "failed": ingestion.counts.failed,
+            "cancelled": ingestion.counts.cancelled,
             "sequence": ingestion.sequence,
         }
         self._write(lambda db: db.execute(_SQL["finish"], end))
+
+    def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
+        """Note it beside the ingestion; which items that is, follows from the starts."""
+        values = {"at": _micros(at), "sequence": ingestion.sequence}
+        self._write(lambda db: db.execute(_SQL["cancel"], values))
+
+    def moved(self, ingestion: Ingestion, priority: Priority) -> None:
+        """Change the class."""
+        values = {"priority": int(priority), "sequence": ingestion.sequence}
+        self._write(lambda db: db.execute(_SQL["move"], values))
+
+    def rounds(self, ingestion_id: str) -> dict[int, int]:
+        """Look up the last start of each batch."""
+        return dict(cast(list[tuple[int, int]], self._read("rounds", ingestion_id=ingestion_id)))
+
+    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
+        """Undo the end, and add a row for each batch that asks for another attempt."""
+        decisions = [
+            {
+                "sequence": ingestion.sequence,
+                "batch": again.index,
+                "round": again.round - 1,
+                "at": _micros(at),
+                "places": array("H", again.places).tobytes(),
+                "item_states": bytes([ItemState.RETRYING]) * len(again.places),
+                "again_as": again.attempt,
+            }
+            for again in failed
+        ]
+
+        def write(db: apsw.Connection) -> None:
+            db.execute(_SQL["reopen"], {"sequence": ingestion.sequence})
+            db.executemany(_SQL["add_decision"], decisions)
+
+        self._write(write)
 
     def remember(self, name: str, value: str) -> None:
         """Replace the row."""
@@ -194,6 +257,30 @@ class SqliteJournal:
             for place, outcome in zip(_unpack(final, 0), decode_outcomes(text), strict=True)
         }
 
+    def summaries(self, wanted: Wanted) -> list[Summary]:
+        """Read the rows from the newest on."""
+        rows = self._read(
+            "summaries",
+            before=wanted.before,
+            limit=wanted.limit,
+            status=wanted.status and wanted.status.value,
+            priority=wanted.priority and int(wanted.priority),
+            finished_since=_micros(wanted.finished_since),
+        )
+        return [_summary(row) for row in rows]
+
+    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
+        """Read the starts of the period."""
+        period = {
+            "since": _micros(since),
+            "until": _micros(until),
+            "tolerance": GAP_TOLERANCE,
+        }
+        ((starts, smallest, violations),) = self._read("rate", **period)
+        early = self._read("early_starts", limit=EXAMPLES, **period) if violations else []
+        examples = [Start(_datetime(at), *rest) for at, *rest in early]
+        return RateProof(starts, smallest, violations, examples)
+
     def find(self, ingestion_id: str) -> Ingestion | None:
         """Read a finished ingestion."""
         for *head, finished_at, item_states in self._read(
@@ -202,6 +289,8 @@ class SqliteJournal:
             ingestion = _ingestion(head, bytearray(item_states))
             ingestion.finished_at = _datetime(finished_at)
             ingestion.next_batch = ingestion.batches_total
+            ingestion.recount()
+            ingestion.recorded = True
             return ingestion
         return None
 
@@ -234,12 +323,16 @@ class SqliteJournal:
         self._thread.join()
         self._release()
 
-    def _write(self, write: Callable[[apsw.Connection], T]) -> T:
+    def _write(
+        self,
+        write: Callable[[apsw.Connection], T],
+        undo: Callable[[apsw.Connection], Any] | None = None,
+    ) -> T:
         done: Future[T] = Future()
         with self._closing:
             if self._closed:
                 raise StorageUnavailable("The journal is closed.")
-            self._records.put(_Record(write, done))
+            self._records.put(_Record(write, done, undo))
         return done.result()
 
     def _write_all(self) -> None:
@@ -251,7 +344,7 @@ class SqliteJournal:
                 group.append(self._records.get())
             ended = None in group
             records = [record for record in group if record is not None]
-            if records:
+            if records or (ended and self._doubtful):
                 self._commit(records)
 
     def _commit(self, records: Sequence[_Record]) -> None:
@@ -260,18 +353,37 @@ class SqliteJournal:
         try:
             if self._writer is None:
                 self._writer = self._connect()
+            self._take_back(self._writer)
             self._writer.execute("BEGIN IMMEDIATE")
             results = [_attempt(record, self._writer) for record in records]
             self._writer.execute("COMMIT")
-        except apsw.Error as error:
-            logs.event("storage_failed", level=logging.ERROR, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - if the thread dies, everybody waits for ever
+            unexpected = not isinstance(error, apsw.Error)
+            logs.event(
+                "storage_failed", level=logging.ERROR, exc_info=unexpected, reason=str(error)
+            )
             self._disconnect()
+            if results:
+                self._doubtful = [record.undo for record in records if record.undo]
             results = [StorageUnavailable("The journal cannot be written.")] * len(records)
         for record, result in zip(records, results, strict=True):
             if isinstance(result, Exception):
                 record.done.set_exception(result)
             else:
                 record.done.set_result(result)
+
+    def _take_back(self, db: apsw.Connection) -> None:
+        """Make sure that what was refused is not there, before anything else is written.
+
+        A commit whose sync fails may be in the WAL all the same, and whoever
+        opens the file anew would find it.
+        """
+        if self._doubtful:
+            db.execute("BEGIN IMMEDIATE")
+            for undo in self._doubtful:
+                undo(db)
+            db.execute("COMMIT")
+            self._doubtful = []
 
     def _read(self, statement: str, **values: Any) -> list[Row]:
         with self._reading:
@@ -372,12 +484,13 @@ def _check_content(db: apsw.Connection, path: Path) -> None:
 
 
 def _unusable(path: Path, error: apsw.Error) -> str:
+    reason = " ".join(str(error).split())
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
         return (
-            f"{path}: damaged, or not a journal ({error}); put a backup in its place, "
+            f"{path}: damaged, or not a journal ({reason}); put a backup in its place, "
             "or move it away to begin with an empty one."
         )
-    return f"{path}: cannot be opened ({error}); is the folder there and writable?"
+    return f"{path}: cannot be opened ({reason}); is the folder there and writable?"
 
 
 def _claim(db: apsw.Connection, key: IdempotencyKey, ingestion_id: str, created_at: int) -> str:
@@ -414,24 +527,27 @@ def _recover(db: apsw.Connection) -> Recovered:
     unfinished: list[Ingestion] = []
     retries: list[tuple[datetime, str, Again]] = []
     hopeless: list[Batch] = []
-    for head in db.execute(_SQL["unfinished"]):
+    for *head, cancelled_at in db.execute(_SQL["unfinished"]):
         ingestion = _ingestion(head, bytearray())
         rows = by_sequence.get(ingestion.sequence, [])
         for index, starts_of_batch in groupby(rows, key=lambda row: int(row[1])):
             _replay(ingestion, index, list(starts_of_batch), retries, hopeless)
+        if cancelled_at is not None:
+            _give_up(ingestion, retries, _datetime(cast(int, cancelled_at)))
         ingestion.recount()
         unfinished.append(ingestion)
     (highest,) = db.execute(_SQL["last_sequence"]).fetchall()
     slots = [
-        Instant(_datetime(at), monotonic, era)
-        for at, monotonic, era in db.execute(_SQL["last_slot"])
+        (Instant(_datetime(at), monotonic, era), taken)
+        for at, monotonic, era, taken in db.execute(_SQL["last_slot"])
     ]
     return Recovered(
         unfinished=unfinished,
         retries=retries,
         hopeless=hopeless,
         last_sequence=cast(int, highest[0] or 0),
-        last_slot=slots[0] if slots else None,
+        last_slot=slots[0][0] if slots else None,
+        slots=slots[0][1] if slots else 0,
         remembered=dict(cast(Iterable[tuple[str, str]], db.execute(_SQL["remembered"]))),
     )
 
@@ -466,6 +582,45 @@ def _replay(
         ]
         again = Again(index, last_round + 1, again_as, left)
         retries.append((_datetime(again_at), ingestion.ingestion_id, again))
+
+
+def _give_up(
+    ingestion: Ingestion, retries: list[tuple[datetime, str, Again]], at: datetime
+) -> None:
+    """Cancel what an ingestion was waiting with; what was under way is sent again."""
+    under_way = list(ingestion.again)
+    retries[:] = [each for each in retries if each[1] != ingestion.ingestion_id]
+    ingestion.cancel(at)
+    ingestion.again.extend(under_way)
+    for again in under_way:
+        start = ingestion.span(again.index).start
+        for place in again.places:
+            ingestion.item_states[start + place] = ItemState.RETRYING
+
+
+def _summary(row: Row) -> Summary:
+    sequence, ingestion_id, kind, priority, *times, total, succeeded, failed, cancelled = row
+    created_at, started_at, finished_at = (
+        None if each is None else _datetime(each) for each in times
+    )
+    return Summary(
+        sequence=sequence,
+        ingestion_id=ingestion_id,
+        kind=Kind(kind),
+        priority=Priority(priority),
+        created_at=cast(datetime, created_at),
+        started_at=started_at,
+        finished_at=finished_at,
+        counts=Counts(
+            total=total,
+            unsent=total - succeeded - failed - cancelled,
+            in_flight=0,
+            succeeded=succeeded,
+            failed=failed,
+            cancelled=cancelled,
+            retrying=0,
+        ),
+    )
 
 
 def _ingestion(head: Sequence[Any], item_states: bytearray) -> Ingestion:

@@ -5,6 +5,7 @@ time as a whole, never followed elsewhere.
 """
 
 import email.utils
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from urllib3.exceptions import (
 
 from ingest_service.clock import Clock
 from ingest_service.model import Batch, Kind, Outcome
+from ingest_service.upstream import idempotency_keys
 from ingest_service.version import VERSION
 
 #: Statuses after which another attempt may succeed; so may any from 500 on.
@@ -34,6 +36,8 @@ HOLDING = frozenset({429, 503})
 #: What happens before anything was sent.
 _UNREACHABLE = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
 _CHUNK = 64 * 1024
+#: Longest list of places in an idempotency key; a header has to fit into other people's limits.
+_LONGEST_PLACES = 100
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 
 
@@ -45,15 +49,6 @@ class Limits:
     timeout: float
     #: Bytes of an answer, an item.
     max_response: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer of the upstream."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Unreadable(Exception):
@@ -69,13 +64,17 @@ class Client:
         self._clock = clock
         self._pool = pool
         self._limits = limits
-        self._headers = {
-            "User-Agent": f"ingest-service/{VERSION}",
-            "Accept": "application/json, */*;q=0.5",
-            # What is compressed can grow beyond every limit while it is read.
-            "Accept-Encoding": "identity",
-            **headers,
-        }
+        merged = urllib3.HTTPHeaderDict(
+            {
+                "User-Agent": f"ingest-service/{VERSION}",
+                "Accept": "application/json, */*;q=0.5",
+                # What is compressed can grow beyond every limit while it is read.
+                "Accept-Encoding": "identity",
+            }
+        )
+        for name, value in headers.items():
+            merged[name] = value
+        self._headers = dict(merged.items())
 
     def send(
         self,
@@ -93,71 +92,65 @@ class Client:
             body = orjson.dumps(payload)
             headers["Content-Type"] = "application/json"
         try:
-            answer = self._exchange(method, url, headers, body, items)
-        except Unreadable as error:
-            return Outcome(succeeded=False, error=str(error))
+            response = self._begin(method, url, headers, body)
         except (HTTPError, OSError) as error:
-            unreachable = isinstance(error, _UNREACHABLE)
-            what = "cannot be reached" if unreachable else "did not answer in full"
-            reason = f"The upstream {what}: {_kind(error)}."
-            return Outcome(succeeded=False, error=reason, transient=True, unreachable=unreachable)
-        return self._classify(answer)
-
-    def _exchange(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, items: int
-    ) -> Answer:
-        deadline = self._clock.monotonic() + self._limits.timeout
-        response = self._pool.request(
-            method,
-            url,
-            headers=headers,
-            body=body,
-            timeout=urllib3.Timeout(total=self._limits.timeout),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+            return _interrupted(error, unreachable=isinstance(error, _UNREACHABLE))
         try:
-            content = self._read(response, self._limits.max_response * items, deadline)
+            outcome = self._classify(response, self._limits.max_response * items)
         except BaseException:
             # Half an answer is left in it, so the connection is of no use to another request.
             response.close()
             raise
         response.release_conn()
-        return Answer(response.status, response.headers, content)
+        return outcome
 
-    def _read(self, response: urllib3.BaseHTTPResponse, limit: int, deadline: float) -> bytes:
-        content = bytearray()
-        while chunk := response.read1(_CHUNK):
-            content += chunk
-            if len(content) > limit:
-                raise Unreadable(f"The answer is larger than {limit} bytes.")
-            if self._clock.monotonic() > deadline:
-                raise TimeoutError
-        return bytes(content)
+    def _begin(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        """Return an answer whose body has not been read."""
+        timeout = self._limits.timeout
+        return self._pool.request(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            # Half of it to connect: to be known as unreachable before the batch is given up.
+            timeout=urllib3.Timeout(connect=timeout / 2, total=timeout),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
 
-    def _classify(self, answer: Answer) -> Outcome:
-        status = answer.status
-        if 200 <= status < 300:
-            try:
-                data = _parse(answer)
-            except Unreadable as error:
-                return Outcome(succeeded=False, error=str(error), status_code=status)
-            return Outcome(succeeded=True, processed_data=data, status_code=status)
+    def _classify(self, response: urllib3.BaseHTTPResponse, limit: int) -> Outcome:
+        status = response.status
+        if not 200 <= status < 300:
+            _drain(response)
+            return self._refused(status, response.headers)
+        try:
+            data = _parse(response.headers, _read(response, limit))
+        except Unreadable as error:
+            response.close()
+            return Outcome(succeeded=False, error=str(error), status_code=status)
+        except (HTTPError, OSError) as error:
+            response.close()
+            return _interrupted(error)
+        return Outcome(succeeded=True, processed_data=data, status_code=status)
+
+    def _refused(self, status: int, headers: Mapping[str, str]) -> Outcome:
         if 300 <= status < 400:
             reason = f"The upstream answered {status}; redirects are not followed."
             return Outcome(succeeded=False, error=reason, status_code=status)
+        hold = None
+        if status in HOLDING:
+            hold = retry_after(headers.get("Retry-After", ""), self._clock.now())
         return Outcome(
             succeeded=False,
             error=f"The upstream answered {status}.",
             status_code=status,
-            transient=status in RETRIED or status >= 500,
-            hold=self._hold(answer) if status in HOLDING else None,
+            transient=_may_pass(status),
+            hold=hold,
         )
-
-    def _hold(self, answer: Answer) -> float | None:
-        return retry_after(answer.headers.get("Retry-After", ""), self._clock.now())
 
 
 class ItemConnector:
@@ -169,8 +162,7 @@ class ItemConnector:
 
     def __call__(self, batch: Batch) -> Sequence[Outcome]:
         """Send the one item of `batch`."""
-        (item,), (place,) = batch.items, batch.places
-        key = f"{batch.batch_id}/{place}"
+        (item,), (key,) = batch.items, idempotency_keys(batch)
         if batch.kind is Kind.IDS:
             outcome = self._client.send("GET", self._url(item), key, batch.attempt)
         else:
@@ -194,10 +186,7 @@ class BatchConnector:
 
     def __call__(self, batch: Batch) -> Sequence[Outcome]:
         """Send all items of `batch`."""
-        key = batch.batch_id
-        if not isinstance(batch.places, range):
-            # What is left of a batch is another request than all of it.
-            key += "/" + "-".join(map(str, batch.places))
+        key = _key(batch)
         payload = {"batch_id": batch.batch_id, batch.kind.value: list(batch.items)}
         size = len(batch.items)
         whole = self._client.send("POST", self._url, key, batch.attempt, payload, size)
@@ -214,26 +203,41 @@ class BatchConnector:
         return [_listed(each, whole.status_code) for each in listed]
 
 
+def _key(batch: Batch) -> str:
+    """Return the same for every attempt at the same items."""
+    if isinstance(batch.places, range):
+        return batch.batch_id
+    # What is left of a batch is another request than all of it.
+    places = "-".join(map(str, batch.places))
+    if len(places) > _LONGEST_PLACES:
+        places = hashlib.sha256(places.encode()).hexdigest()
+    return f"{batch.batch_id}/{places}"
+
+
 def _listed(entry: Any, status_code: int | None) -> Outcome:
     """Return the outcome that one entry of a batch's answer describes.
 
-    An object with `"status": "failed"` (or `"error"`) has failed; `"status_code"`
+    An object with `"status": "failed"`, or with an `"error"`, has failed; `"status_code"`
     in it is classified as if it were the status of an answer. Anything else is
     the item's processed_data.
     """
     if not isinstance(entry, dict):
         return Outcome(succeeded=True, processed_data=entry, status_code=status_code)
-    if entry.get("status") not in ("failed", "error") and "error" not in entry:
+    if entry.get("status") not in ("failed", "error") and entry.get("error") is None:
         data = entry.get("processed_data", entry)
         return Outcome(succeeded=True, processed_data=data, status_code=status_code)
     own = entry.get("status_code")
-    code = own if isinstance(own, int) else status_code
+    code = own if type(own) is int and 100 <= own < 600 else status_code
     return Outcome(
         succeeded=False,
         error=str(entry.get("error") or "The upstream failed this item."),
         status_code=code,
-        transient=code is not None and (code in RETRIED or 500 <= code < 600),
+        transient=code is not None and _may_pass(code),
     )
+
+
+def _may_pass(status: int) -> bool:
+    return status in RETRIED or status >= 500
 
 
 def retry_after(value: str, now: datetime) -> float | None:
@@ -243,37 +247,58 @@ def retry_after(value: str, now: datetime) -> float | None:
         return float(value[:12])
     try:
         at = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     return max(0.0, (at - now).total_seconds())
 
 
-def _parse(answer: Answer) -> Any:
+def _read(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+    content = bytearray()
+    while chunk := response.read1(_CHUNK):
+        content += chunk
+        if len(content) > limit:
+            raise Unreadable(f"The answer is larger than {limit} bytes.")
+    return bytes(content)
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
+    """Read what nobody needs, if it is short, to keep the connection; otherwise give it up."""
+    try:
+        _read(response, _CHUNK)
+    except (HTTPError, OSError, Unreadable):
+        response.close()
+
+
+def _parse(headers: Mapping[str, str], body: bytes) -> Any:
     """Return what the body says: JSON if it claims to be, or does not say; otherwise text."""
-    encoding = answer.headers.get("Content-Encoding", "identity")
+    encoding = headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         raise Unreadable(f"The answer is encoded ({encoding[:40]}), which was not asked for.")
-    media_type = answer.headers.get("Content-Type", "")
-    if not answer.body:
+    media_type = headers.get("Content-Type", "")
+    if not body:
         return None
     if not media_type or "json" in media_type.lower():
         try:
-            value = orjson.loads(answer.body)
-            # What can be read can still be too deep to be written again.
-            orjson.dumps([[value]])
-        except (ValueError, TypeError):
+            return orjson.loads(body)
+        except ValueError:
             raise Unreadable("The answer is not valid JSON.") from None
-        return value
     charset = _CHARSET.search(media_type)
     try:
-        return answer.body.decode(charset[1] if charset else "utf-8")
+        return body.decode(charset[1] if charset else "utf-8")
     except (LookupError, UnicodeError):
         raise Unreadable("The answer is not text in the charset that it names.") from None
 
 
-def _kind(error: BaseException) -> str:
+def _interrupted(error: Exception, *, unreachable: bool = False) -> Outcome:
     """Name what went wrong without repeating what the other side sent."""
-    reason = getattr(error, "reason", None)
-    return type(reason if isinstance(reason, BaseException) else error).__name__
+    inner = next((each for each in error.args if isinstance(each, BaseException)), None)
+    kind = type(error).__name__ + (f", {type(inner).__name__}" if inner else "")
+    what = "cannot be reached" if unreachable else "did not answer in full"
+    return Outcome(
+        succeeded=False,
+        error=f"The upstream {what}: {kind}.",
+        transient=True,
+        unreachable=unreachable,
+    )

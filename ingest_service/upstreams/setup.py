@@ -8,9 +8,22 @@ import urllib3
 
 from ingest_service.errors import SettingsError
 from ingest_service.settings import Settings
+from ingest_service.upstreams.connections import bound
 
 _HEADER = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)"
+)
+#: What frames a request or tells it from others; two of these would contradict each other.
+_OURS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "idempotency-key",
+        "transfer-encoding",
+        "x-ingest-attempt",
+    }
 )
 
 
@@ -23,12 +36,14 @@ def connection_pool(settings: Settings) -> urllib3.PoolManager:
         raise SettingsError(
             f"INGEST_UPSTREAM_CA={settings.upstream_ca!r} cannot be used: {reason}."
         ) from error
-    at_a_time = settings.max_concurrent_batches * max(
-        settings.batch_size_ids, settings.batch_size_mappings
-    )
+    batch_size = max(settings.batch_size_ids, settings.batch_size_mappings)
+    # Twice what is needed, as `ThreadedUpstream` has threads: some may be lost for a while.
+    maxsize = 2 * settings.max_concurrent_batches * batch_size
     if settings.upstream_proxy:
-        return urllib3.ProxyManager(settings.upstream_proxy, maxsize=at_a_time, ssl_context=context)
-    return urllib3.PoolManager(maxsize=at_a_time, ssl_context=context)
+        return bound(
+            urllib3.ProxyManager(settings.upstream_proxy, maxsize=maxsize, ssl_context=context)
+        )
+    return bound(urllib3.PoolManager(maxsize=maxsize, ssl_context=context))
 
 
 def read_headers(path: str | None) -> dict[str, str]:
@@ -50,6 +65,11 @@ def read_headers(path: str | None) -> dict[str, str]:
         if not found:
             raise SettingsError(
                 f"INGEST_UPSTREAM_HEADERS_FILE={path!r}: line {number} must be `Name: value`."
+            )
+        if found[1].lower() in _OURS:
+            raise SettingsError(
+                f"INGEST_UPSTREAM_HEADERS_FILE={path!r}: line {number} must not set "
+                f"{found[1]}, which belongs to the service."
             )
         headers[found[1]] = found[2]
     return headers

@@ -16,7 +16,7 @@ class SimulatedUpstream:
         self, clock: Clock, latency: float, success_rates: dict[Kind, float], seed: int | None
     ) -> None:
         self._clock = clock
-        self._latency = latency
+        self.latency: float | None = latency
         self._success_rates = success_rates
         # Chance in a simulation, repeatable on demand; nothing secret hangs on it.
         self._random = random.Random(seed)  # noqa: S311
@@ -24,7 +24,7 @@ class SimulatedUpstream:
     def start(self, batch: Batch, on_end: Callable[[], None]) -> FinishedCall:
         """Decide the outcomes now; they can be had once the latency is over."""
         outcomes = [self._outcome(batch.kind, item) for item in batch.items]
-        return FinishedCall(outcomes, self._clock.monotonic() + self._latency)
+        return FinishedCall(outcomes, self._clock.monotonic() + (self.latency or 0.0))
 
     def _outcome(self, kind: Kind, item: Any) -> Outcome:
         if self._random.random() >= self._success_rates[kind]:

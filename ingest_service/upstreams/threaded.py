@@ -13,6 +13,8 @@ from ingest_service.model import Batch, Outcome
 from ingest_service.upstream import Call, Connector, FinishedCall, crashed
 
 Task = Callable[[], None]
+#: What came of a part: outcomes, what was raised, or None as long as it is under way.
+_End = Sequence[Outcome] | BaseException | None
 
 
 class Pool:
@@ -34,10 +36,11 @@ class Pool:
         with self._lock:
             if self._taken + len(tasks) > self._size:
                 return False
-            self._taken += len(tasks)
-            while self._threads < self._taken:
-                self._threads += 1
+            # Threads first: the machine may refuse to start one.
+            while self._threads < self._taken + len(tasks):
                 threading.Thread(target=self._work, name="upstream", daemon=True).start()
+                self._threads += 1
+            self._taken += len(tasks)
         for task in tasks:
             self._tasks.put(task)
         return True
@@ -64,24 +67,33 @@ class ThreadedCall:
     ) -> None:
         self._lock = threading.Lock()
         self._parts = parts
-        self._ended: list[Sequence[Outcome] | Exception | None] = [None] * len(parts)
+        self._ended: list[_End] = [None] * len(parts)
         self._missing = len(parts)
         self._deadline = deadline
         self._late = late
         self._on_end = on_end
 
-    def task(self, part: int, connector: Connector) -> Task:
-        """Return what sends part number `part` of the call."""
+    def tasks(self, most: int, connector: Connector) -> list[Task]:
+        """Return what sends the parts, at most `most` at the same time."""
 
-        def run() -> None:
-            ended: Sequence[Outcome] | Exception
+        def task(share: range) -> Task:
+            return lambda: self._run(share, connector)
+
+        count = min(most, len(self._parts))
+        return [task(range(first, len(self._parts), count)) for first in range(count)]
+
+    def _run(self, share: range, connector: Connector) -> None:
+        for part in share:
+            ended: _End
             try:
                 ended = connector(self._parts[part])
-            except Exception as error:  # noqa: BLE001 - told to the worker by `outcomes`
+                if ended is None:
+                    # Not to be taken for one that is late.
+                    raise TypeError("None")
+            except BaseException as error:  # noqa: BLE001 - told to the worker by `outcomes`
+                # Also a connector's sys.exit(): the thread is needed.
                 ended = error
             self._end(part, ended)
-
-        return run
 
     def ends_at(self) -> float:
         """Return when it is given up; -inf once every part has ended."""
@@ -94,16 +106,16 @@ class ThreadedCall:
             ended = list(zip(self._parts, self._ended, strict=True))
         return [outcome for part, outcomes in ended for outcome in self._of(part, outcomes)]
 
-    def _of(self, part: Batch, ended: Sequence[Outcome] | Exception | None) -> Sequence[Outcome]:
+    def _of(self, part: Batch, ended: _End) -> Sequence[Outcome]:
         if ended is None:
             return [self._late] * len(part.items)
-        if isinstance(ended, Exception):
+        if isinstance(ended, BaseException):
             return crashed(part, ended)
         if not isinstance(ended, list | tuple) or len(ended) != len(part.items):
             return crashed(part, TypeError("not one outcome an item"))
         return ended
 
-    def _end(self, part: int, ended: Sequence[Outcome] | Exception) -> None:
+    def _end(self, part: int, ended: _End) -> None:
         with self._lock:
             self._ended[part] = ended
             self._missing -= 1
@@ -116,10 +128,12 @@ class ThreadedUpstream:
     """Runs a connector, once a batch or once an item, all items of a batch at the same time.
 
     `at_a_time` is how many calls of the connector may be under way. `timeout` is how
-    long a batch may take in seconds, whatever the connector does:
-    it is given up then, and its thread is lost until the connector returns. When
-    too many are lost, batches fail at once until some come back.
+    long a batch may take in seconds, whatever the connector does: it is given up
+    then, and its thread is lost until the connector returns. When too many are
+    lost, nothing more is sent until some come back.
     """
+
+    latency = None
 
     def __init__(
         self, clock: Clock, connector: Connector, *, timeout: float, at_a_time: int, by_item: bool
@@ -128,6 +142,7 @@ class ThreadedUpstream:
         self._connector = connector
         self._timeout = timeout
         self._by_item = by_item
+        self._at_a_time = at_a_time
         # As many again may be lost before that matters.
         self._pool = Pool(2 * at_a_time)
 
@@ -138,11 +153,14 @@ class ThreadedUpstream:
         late = Outcome(succeeded=False, error=reason, transient=True)
         deadline = self._clock.monotonic() + self._timeout
         call = ThreadedCall(parts, deadline, late, on_end)
-        if self._pool.submit([call.task(number, self._connector) for number in range(len(parts))]):
+        # A batch can be larger than batches are now: cut before a restart with other settings.
+        if self._pool.submit(call.tasks(self._at_a_time, self._connector)):
             return call
         logs.event("upstream_hangs", level=logging.ERROR, batch_id=batch.batch_id)
-        late = replace(late, error="Too many earlier calls of the upstream never returned.")
-        return FinishedCall([late] * len(batch.items))
+        reason = "Too many earlier calls of the upstream never returned."
+        # Nothing was sent, so it is as good as unreachable, and no attempt is lost.
+        lost = replace(late, error=reason, unreachable=True)
+        return FinishedCall([lost] * len(batch.items))
 
 
 def _items(batch: Batch) -> Iterable[Batch]:

@@ -7,7 +7,7 @@ from flask import Flask, Response, g, request
 
 from ingest_service.service import IngestService
 from ingest_service.settings import Settings
-from ingest_service.web import docs, ingest, ops, problems
+from ingest_service.web import control, docs, follow, ingest, ops, problems
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -25,6 +25,8 @@ def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)
+    app.register_blueprint(follow.bp)
+    app.register_blueprint(control.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
 

@@ -18,6 +18,21 @@ class Answer:
     schemas: tuple[type[Schema], ...]
     examples: dict[str, Any]
     headers: tuple[str, ...] = ()
+    #: Other media types in which the same can be had, as text.
+    streams: tuple[str, ...] = ()
+
+
+#: Why an ingestion can be waiting.
+WAITING_CODES = (
+    "rate_limit",
+    "in_line",
+    "higher_priority",
+    "settling",
+    "paused",
+    "upstream_hold",
+    "retry_backoff",
+    "max_concurrent",
+)
 
 
 def _count(about: str) -> fields.Integer:
@@ -64,6 +79,31 @@ class ItemCounts(Schema):
     cancelled = _count("cancelled before they were sent")
 
 
+class Eta(Schema):
+    """When it will run, if nothing changes."""
+
+    next_start_at = _time("when its next batch starts", allow_none=True)
+    finish_at = _time("when it is finished", allow_none=True)
+    latest_finish_at = _time(
+        "when at the latest, whatever arrives later; null where that can be never", allow_none=True
+    )
+
+
+class Place(Schema):
+    """Its place in the line."""
+
+    position = fields.Integer(required=True, metadata={"description": "from 1"})
+    batches_ahead = _count("batches that go first")
+
+
+class WhyWaiting(Schema):
+    """The one reason why it is not finished yet."""
+
+    code = _text("the reason", *WAITING_CODES)
+    message = _text("in words")
+    until = _time("until when, null if nobody knows", allow_none=True)
+
+
 class _Progress(Schema):
     progress = fields.Integer(
         required=True,
@@ -81,6 +121,9 @@ class _Progress(Schema):
         metadata={"description": "how it ended, null before that"},
     )
     counts = fields.Nested(ItemCounts, required=True)
+    queue = fields.Nested(Place, required=True, allow_none=True)
+    eta = fields.Nested(Eta, required=True, allow_none=True)
+    why_waiting = fields.Nested(WhyWaiting, required=True, allow_none=True)
 
 
 _IDS_STATES = ("yet_to_start", "triggered", "completed", "failed", "cancelled")
@@ -137,6 +180,10 @@ class _Result(Schema):
     )
     error = fields.String(metadata={"description": "why it failed"})
     timestamp = _time("when it was settled")
+    attempts = _count("how often it was sent")
+    status_code = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "of the upstream's last answer"}
+    )
 
 
 class IdResult(_Result):
@@ -175,6 +222,168 @@ class MappingsResults(Schema):
     results = fields.List(fields.Nested(MappingResult), required=True)
 
 
+class DryRun(Schema):
+    """What would become of a request."""
+
+    dry_run = fields.Boolean(required=True)
+    kind = _text("what it consists of", "ids", "mappings")
+    priority = _text("class it would wait in", "HIGH", "MEDIUM", "LOW")
+    items = _count("items of the request")
+    batches_total = _count("batches they make")
+    batch_size = _count("items of a full batch")
+    queue = fields.Nested(Place, required=True, allow_none=True)
+    eta = fields.Nested(Eta, required=True, allow_none=True)
+
+
+class _IdsHead(Schema):
+    ingestion_id = _uuid("the ingestion")
+    status = _text("its state", *_IDS_STATES)
+
+
+class _MappingsHead(Schema):
+    request_id = _uuid("the ingestion")
+    status = _text("its state", *_MAPPINGS_STATES)
+
+
+class _Cancelled(Schema):
+    cancelled_items = _count("items that will never be sent")
+    in_flight_items = _count("items under way, which end")
+
+
+class CancelledIds(_IdsHead, _Cancelled):
+    """A cancelled ingestion of ids."""
+
+
+class CancelledMappings(_MappingsHead, _Cancelled):
+    """A cancelled ingestion of mappings."""
+
+
+class _Retried(Schema):
+    retried_items = _count("items that are sent once more")
+    counts = fields.Nested(ItemCounts, required=True)
+
+
+class RetriedIds(_IdsHead, _Retried):
+    """An ingestion of ids whose failed items are sent once more."""
+
+
+class RetriedMappings(_MappingsHead, _Retried):
+    """An ingestion of mappings whose failed items are sent once more."""
+
+
+class Estimate(Schema):
+    """A class, and what can be expected in it."""
+
+    priority = _text("the class", "HIGH", "MEDIUM", "LOW")
+    eta = fields.Nested(Eta, required=True, allow_none=True)
+
+
+class _Moved(Schema):
+    priority = _text("its class now", "HIGH", "MEDIUM", "LOW")
+    old = fields.Nested(Estimate, required=True)
+    new = fields.Nested(Estimate, required=True)
+    delayed_ingestions = _count("others that end later because of it")
+    longest_delay_seconds = fields.Float(required=True, metadata={"description": "by how much"})
+
+
+class MovedIds(_IdsHead, _Moved):
+    """An ingestion of ids in another class."""
+
+
+class MovedMappings(_MappingsHead, _Moved):
+    """An ingestion of mappings in another class."""
+
+
+class IngestionSummary(Schema):
+    """An ingestion in a list."""
+
+    ingestion_id = _uuid("the ingestion")
+    kind = _text("what it consists of", "ids", "mappings")
+    status = _text("its state", *dict.fromkeys(_IDS_STATES + _MAPPINGS_STATES))
+    priority = _text("its class", "HIGH", "MEDIUM", "LOW")
+    created_at = _time("when it was accepted")
+    started_at = _time("when its first batch was started", allow_none=True)
+    finished_at = _time("when its last item was settled", allow_none=True)
+    outcome = fields.String(required=True, allow_none=True)
+    counts = fields.Nested(ItemCounts, required=True)
+    progress = _count("percentage of settled items")
+
+
+class IngestionList(Schema):
+    """A page of a list."""
+
+    ingestions = fields.List(fields.Nested(IngestionSummary), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class ClassDepth(Schema):
+    """What waits in a class."""
+
+    batches = _count("batches that could be started")
+    items = _count("items that wait, for the first time or again")
+    ingestions = _count("ingestions they belong to")
+    oldest_at = _time("when the oldest of these was accepted", allow_none=True)
+
+
+class QueueDepth(Schema):
+    """What waits, by class."""
+
+    HIGH = fields.Nested(ClassDepth, required=True)
+    MEDIUM = fields.Nested(ClassDepth, required=True)
+    LOW = fields.Nested(ClassDepth, required=True)
+
+
+class BatchUnderWay(Schema):
+    """A batch that was started and has not ended."""
+
+    ingestion_id = _uuid("its ingestion")
+    batch_id = _uuid("the batch")
+    items = _count("items of it")
+    attempt = _count("which attempt it is")
+
+
+class ComingSlot(Schema):
+    """A slot to come, if nothing changes."""
+
+    at = _time("when it opens")
+    ingestion_id = _uuid("what it serves")
+    priority = _text("the class of that", "HIGH", "MEDIUM", "LOW")
+
+
+class Queue(Schema):
+    """The queue as a whole."""
+
+    state = _text("what it does", "running", "paused", "held")
+    reason = fields.String(required=True, allow_none=True)
+    until = _time("until when, null if nobody knows", allow_none=True)
+    interval_seconds = fields.Float(required=True)
+    policy = _text("who is served first", "strict", "aged", "weighted")
+    depth = fields.Nested(QueueDepth, required=True)
+    in_flight = fields.List(fields.Nested(BatchUnderWay), required=True)
+    next_slot_at = _time("when the next batch is started", allow_none=True)
+    next = fields.List(fields.Nested(ComingSlot), required=True)
+
+
+class EarlyStart(Schema):
+    """A batch that was started too early."""
+
+    at = _time("when it was started")
+    ingestion_id = _uuid("its ingestion")
+    gap_seconds = fields.Float(required=True)
+    required_seconds = fields.Float(required=True)
+
+
+class RateProofReport(Schema):
+    """What the starts of a period show."""
+
+    from_ = fields.DateTime(required=True, allow_none=True, data_key="from")
+    to = _time("the end of the period", allow_none=True)
+    starts = _count("batches started")
+    smallest_gap_seconds = fields.Float(required=True, allow_none=True)
+    violations = _count("starts that came too early")
+    examples = fields.List(fields.Nested(EarlyStart), required=True)
+
+
 class Live(Schema):
     """A greeting."""
 
@@ -201,6 +410,9 @@ class HealthReport(Schema):
     active_requests = _count("ingestions that are not finished")
     worker = _text("the thread that sends batches", "running", "stopped")
     queued_items = _count("items that wait")
+    queue = _text("what the queue does", "running", "paused", "held")
+    reason = fields.String(required=True, allow_none=True)
+    until = _time("until when it is held", allow_none=True)
     version = _text("of this service")
 
 
@@ -252,12 +464,20 @@ _DONE = {
     "finished_at": _TIME,
     "outcome": "succeeded",
     "counts": _COUNTS,
+    "queue": None,
+    "eta": None,
+    "why_waiting": None,
 }
+_ETA = {"next_start_at": _TIME, "finish_at": _TIME, "latest_finish_at": None}
+_IDS_HEAD = {"ingestion_id": _ID, "status": "triggered"}
+_DEPTH = {"batches": 1, "items": 2, "ingestions": 1, "oldest_at": _TIME}
+_NO_DEPTH = {"batches": 0, "items": 0, "ingestions": 0, "oldest_at": None}
+_SENT = {"attempts": 1, "status_code": 200}
 _MAPPING_COUNTS = {"total_mappings": 2, "processed_mappings": 2, "failed_mappings": 0}
 
 ACCEPTED = Answer(
     "Accepted.",
-    (AcceptedIds, AcceptedMappings),
+    (AcceptedIds, AcceptedMappings, DryRun),
     {
         "ids": {"ingestion_id": _ID},
         "mappings": {
@@ -267,6 +487,95 @@ ACCEPTED = Answer(
         },
     },
     headers=("Location", "Idempotency-Replayed"),
+)
+ACCEPTED.examples["dry run"] = {
+    "dry_run": True,
+    "kind": "ids",
+    "priority": "HIGH",
+    "items": 5,
+    "batches_total": 2,
+    "batch_size": 3,
+    "queue": {"position": 1, "batches_ahead": 0},
+    "eta": _ETA,
+}
+NOT_MODIFIED = Answer("The answer that the client has still holds.", (), {})
+CANCELLED = Answer(
+    "The effect.",
+    (CancelledIds, CancelledMappings),
+    {"ids": {**_IDS_HEAD, "cancelled_items": 4, "in_flight_items": 3}},
+)
+RETRIED = Answer(
+    "The effect.",
+    (RetriedIds, RetriedMappings),
+    {"ids": {**_IDS_HEAD, "retried_items": 1, "counts": {**_COUNTS, "queued": 1, "succeeded": 1}}},
+)
+MOVED = Answer(
+    "The effect.",
+    (MovedIds, MovedMappings),
+    {
+        "ids": {
+            **_IDS_HEAD,
+            "priority": "HIGH",
+            "old": {"priority": "LOW", "eta": _ETA},
+            "new": {"priority": "HIGH", "eta": _ETA},
+            "delayed_ingestions": 2,
+            "longest_delay_seconds": 10.0,
+        }
+    },
+)
+INGESTIONS = Answer(
+    "A page of the list.",
+    (IngestionList,),
+    {
+        "page": {
+            "ingestions": [
+                {
+                    "ingestion_id": _ID,
+                    "kind": "ids",
+                    "status": "completed",
+                    "priority": "HIGH",
+                    "created_at": _TIME,
+                    "started_at": _TIME,
+                    "finished_at": _TIME,
+                    "outcome": "succeeded",
+                    "counts": _COUNTS,
+                    "progress": 100,
+                }
+            ],
+            "next_cursor": None,
+        }
+    },
+)
+QUEUE = Answer(
+    "The queue.",
+    (Queue,),
+    {
+        "running": {
+            "state": "running",
+            "reason": None,
+            "until": None,
+            "interval_seconds": 5.0,
+            "policy": "strict",
+            "depth": {"HIGH": _DEPTH, "MEDIUM": _NO_DEPTH, "LOW": _NO_DEPTH},
+            "in_flight": [],
+            "next_slot_at": _TIME,
+            "next": [{"at": _TIME, "ingestion_id": _ID, "priority": "HIGH"}],
+        }
+    },
+)
+RATE_PROOF = Answer(
+    "The proof.",
+    (RateProofReport,),
+    {
+        "kept": {
+            "from": _TIME,
+            "to": _TIME,
+            "starts": 17_280,
+            "smallest_gap_seconds": 5.0,
+            "violations": 0,
+            "examples": [],
+        }
+    },
 )
 STATUS = Answer(
     "Where it is.",
@@ -292,6 +601,7 @@ STATUS = Answer(
         | _MAPPING_COUNTS
         | _DONE,
     },
+    headers=("ETag", "Retry-After"),
 )
 RESULTS = Answer(
     "What became of the items.",
@@ -310,8 +620,16 @@ RESULTS = Answer(
                     "status": "success",
                     "processed_data": {"id": 1, "data": "processed"},
                     "timestamp": _TIME,
+                    **_SENT,
                 },
-                {"id": 2, "status": "failed", "error": "no such id", "timestamp": _TIME},
+                {
+                    "id": 2,
+                    "status": "failed",
+                    "error": "The upstream answered 404.",
+                    "timestamp": _TIME,
+                    "attempts": 1,
+                    "status_code": 404,
+                },
             ],
         },
         "mappings": {
@@ -324,17 +642,20 @@ RESULTS = Answer(
                     "status": "success",
                     "processed_data": {"source": "s", "target": "t"},
                     "timestamp": _TIME,
+                    **_SENT,
                 },
                 {
                     "mapping_id": "map_002",
                     "status": "success",
                     "processed_data": None,
                     "timestamp": _TIME,
+                    **_SENT,
                 },
             ],
         }
         | _MAPPING_COUNTS,
     },
+    streams=("application/x-ndjson", "text/csv"),
 )
 LIVE = Answer("There.", (Live,), {"live": {"message": "Ingestion API is live!"}})
 LIVENESS = Answer("It answers.", (Liveness,), {"live": {"status": "live"}})
@@ -349,6 +670,9 @@ HEALTH = Answer(
             "active_requests": 2,
             "worker": "running",
             "queued_items": 17,
+            "queue": "running",
+            "reason": None,
+            "until": None,
             "version": "0.1.0",
         }
     },

@@ -1,22 +1,18 @@
-"""The routes of the contract: submit, follow, fetch."""
+"""Submitting: `POST /ingest`."""
 
 import re
 
 from flask import Blueprint, Response, current_app, request
 from marshmallow import ValidationError
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
-from ingest_service.model import ItemState
-from ingest_service.service import IngestService
 from ingest_service.web import answers, render
+from ingest_service.web.incoming import read_body, the_service
 from ingest_service.web.json_out import answer
 from ingest_service.web.openapi import operation
 from ingest_service.web.schemas import (
-    FindQuery,
     IdsRequest,
     MappingsRequest,
-    PageQuery,
-    ResultsQuery,
+    SubmitQuery,
     parse_query,
     parse_submission,
 )
@@ -25,7 +21,6 @@ from ingest_service.web.strict_json import read_json
 bp = Blueprint("ingest", __name__)
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
-_OUTCOMES = {"succeeded": ItemState.SUCCEEDED, "failed": ItemState.FAILED}
 
 
 @bp.post("/ingest")
@@ -41,6 +36,7 @@ _OUTCOMES = {"succeeded": ItemState.SUCCEEDED, "failed": ItemState.FAILED}
             {"type": "string", "pattern": "^[!-~]{1,255}$"},
         )
     },
+    query=SubmitQuery,
     answers={200: answers.ACCEPTED},
     problems=(
         "malformed-request",
@@ -57,83 +53,16 @@ _OUTCOMES = {"succeeded": ItemState.SUCCEEDED, "failed": ItemState.FAILED}
 )
 def submit() -> Response:
     """Accept an ingestion."""
-    payload = read_json(_body())
+    payload = read_json(read_body())
     items, priority = parse_submission(payload, current_app.config["ITEM_LIMIT"])
-    accepted = _service().accept(items, priority, _idempotency_key())
+    key = _idempotency_key()
+    if parse_query(SubmitQuery, request.args)["dry_run"]:
+        return answer(render.plan(the_service().plan(items, priority), items, priority))
+    accepted = the_service().accept(items, priority, key)
     headers = {"Location": f"/status/{accepted.ingestion_id}"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     return answer(render.accepted(accepted.ingestion_id, items.kind, len(items)), headers=headers)
-
-
-@bp.get("/status/<ingestion_id>")
-@operation(
-    "Follow an ingestion",
-    "The state of an ingestion and of its batches; at most 10,000 batches an answer.",
-    tag="Ingestions",
-    query=PageQuery,
-    answers={200: answers.STATUS},
-    problems=("validation-error", "not-found"),
-)
-def show(ingestion_id: str) -> Response:
-    """Tell where an ingestion is."""
-    page = parse_query(PageQuery, request.args)
-    return answer(render.status(_service().status(ingestion_id, page["offset"], page["limit"])))
-
-
-@bp.get("/status")
-@operation(
-    "Follow an ingestion, named in the query string",
-    "The same as `GET /status/{ingestion_id}`.",
-    tag="Ingestions",
-    query=FindQuery,
-    answers={200: answers.STATUS},
-    problems=("validation-error", "not-found"),
-)
-def find() -> Response:
-    """Tell where the ingestion named in the query string is."""
-    return show(parse_query(FindQuery, request.args)["ingestion_id"])
-
-
-@bp.get("/status/<ingestion_id>/results")
-@operation(
-    "Fetch the results",
-    "What became of the items, in their order; what is settled so far while it runs.",
-    tag="Ingestions",
-    query=ResultsQuery,
-    answers={200: answers.RESULTS},
-    problems=("validation-error", "not-found"),
-)
-def show_results(ingestion_id: str) -> Response:
-    """Tell what became of the items."""
-    query = parse_query(ResultsQuery, request.args)
-    wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
-    found = _service().results(ingestion_id, wanted, query["offset"], query["limit"])
-    return answer(render.results(*found))
-
-
-def _service() -> IngestService:
-    service: IngestService = current_app.extensions["ingest_service"]
-    return service
-
-
-def _body() -> bytes:
-    """Return the body of the request, refusing early what would not be read anyway."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("The body has a Content-Encoding; send it without.")
-    if request.headers.get("Content-Type", "").strip() and request.mimetype != "application/json":
-        raise UnsupportedMediaType("The body must be sent as application/json.")
-    limit = current_app.config["BODY_LIMIT"]
-    too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")
-    try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise too_large from None
-    except OSError:
-        raise BadRequest("The body could not be read to its end.") from None
-    if len(body) > limit:
-        raise too_large
-    return body
 
 
 def _idempotency_key() -> str | None:

@@ -28,16 +28,22 @@ _MAPPING_EXAMPLE = {
 _BODY_EXAMPLES = {
     "IdsRequest": {"ids": [1, 2, 3, 4, 5], "priority": "MEDIUM"},
     "MappingsRequest": {"mappings": [_MAPPING_EXAMPLE], "priority": "HIGH"},
+    "MoveRequest": {"priority": "HIGH"},
+    "PauseRequest": {"reason": "the upstream is being maintained"},
+    "IntervalRequest": {"interval_seconds": 2.5},
 }
 #: What there is to read about, in the order in which it is shown.
 _TAGS = {
     "Ingestions": "Submit items, follow them, fetch the results.",
+    "Control": "Change what waits, and how fast it goes.",
     "Operation": "Is it there, is it well.",
     "Documentation": "What you are reading.",
 }
 _HEADERS = {
     "Location": "Where to follow the ingestion.",
     "Idempotency-Replayed": "`true` if this is the answer of an earlier request.",
+    "ETag": "Names this answer, for `If-None-Match`.",
+    "Retry-After": "Seconds until something will have changed, while it is unfinished.",
 }
 _PATHS = {
     "ingestion_id": "what the submission was answered",
@@ -155,12 +161,7 @@ def _responses(documented: Operation, problems: dict[str, Any]) -> dict[str, Any
     for status, answer in documented.answers.items():
         responses[str(status)] = {
             "description": answer.description,
-            "content": {
-                "application/json": {
-                    "schema": _any_of(answer.schemas),
-                    "examples": {name: {"value": value} for name, value in answer.examples.items()},
-                }
-            },
+            "content": _content(answer),
             "headers": {
                 name: {"description": _HEADERS[name], "schema": {"type": "string"}}
                 for name in answer.headers
@@ -185,6 +186,16 @@ def _responses(documented: Operation, problems: dict[str, Any]) -> dict[str, Any
                 }
             }
     return responses
+
+
+def _content(answer: Answer) -> dict[str, Any]:
+    if not answer.schemas:
+        return {}
+    examples = {name: {"value": value} for name, value in answer.examples.items()}
+    content: dict[str, Any] = {
+        "application/json": {"schema": _any_of(answer.schemas), "examples": examples}
+    }
+    return content | {each: {"schema": {"type": "string"}} for each in answer.streams}
 
 
 def _example(kind: Any) -> dict[str, Any]:

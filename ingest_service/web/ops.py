@@ -35,6 +35,9 @@ def health() -> Response:
             "active_requests": found.unfinished,
             "worker": "running" if found.worker_alive else "stopped",
             "queued_items": found.queued_items,
+            "queue": found.state,
+            "reason": found.reason,
+            "until": timestamp(found.until),
             "version": VERSION,
         }
     )

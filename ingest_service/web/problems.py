@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from ingest_service import logs
 from ingest_service.errors import (
+    Conflict,
     IdempotencyMismatch,
     IngestionNotFound,
     QueueFull,
@@ -157,6 +158,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(IngestionNotFound, _ingestion_not_found)
     app.register_error_handler(QueueFull, _queue_full)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
+    app.register_error_handler(Conflict, _conflict)
     app.register_error_handler(StorageUnavailable, _storage_unavailable)
     app.register_error_handler(Stopping, _stopping)
     app.register_error_handler(Exception, _crash)
@@ -220,6 +222,10 @@ def _queue_full(error: QueueFull) -> Response:
 
 def _mismatch(_: IdempotencyMismatch) -> Response:
     return problem("idempotency-mismatch", PROBLEMS["idempotency-mismatch"].title + ".")
+
+
+def _conflict(error: Conflict) -> Response:
+    return problem("conflict", str(error))
 
 
 def _storage_unavailable(error: StorageUnavailable) -> Response:

@@ -1,13 +1,24 @@
 """The JSON contract of what comes in; outside this module nothing is untyped."""
 
+import base64
 import difflib
 import re
+import struct
 from collections.abc import Mapping as MappingABC
 from typing import Any, NoReturn, cast
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from marshmallow import (
+    EXCLUDE,
+    RAISE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    validate,
+    validates,
+)
 
-from ingest_service.model import Ids, Items, Mappings, Priority
+from ingest_service.model import Ids, Items, Mappings, Priority, Status
 
 MAX_ID = 1_000_000_007
 MAX_TEXT = 1_024
@@ -23,6 +34,19 @@ OMITTED = object()
 _DETAILED = 20
 
 _MISSING = "This key is missing."
+#: Longest time an unchanged answer is held back, and longest interval, in seconds.
+MAX_WAIT = 60
+MAX_INTERVAL = 86_400
+_CURSOR = struct.Struct(">Q")
+_STATUS_WORDS = {
+    "yet_to_start": Status.WAITING,
+    "pending": Status.WAITING,
+    "triggered": Status.STARTED,
+    "in_progress": Status.STARTED,
+    "completed": Status.COMPLETED,
+    "failed": Status.FAILED,
+    "cancelled": Status.CANCELLED,
+}
 
 
 class StrictSchema(Schema):
@@ -214,8 +238,39 @@ class PageQuery(QuerySchema):
     )
 
 
+class StatusQuery(PageQuery):
+    """Which batches, and how long an unchanged answer may be held back."""
+
+    wait = WholeNumber(
+        load_default=0,
+        validate=validate.Range(0, MAX_WAIT),
+        metadata={"description": "seconds to wait for a change"},
+    )
+
+
+class SubmitQuery(QuerySchema):
+    """Whether it is meant."""
+
+    dry_run = fields.String(
+        load_default="false",
+        validate=validate.OneOf(("true", "false")),
+        metadata={"description": "`true`: check everything, tell the plan, store nothing"},
+    )
+
+    @post_load
+    def to_bool(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return what the words mean."""
+        return {"dry_run": data["dry_run"] == "true"}
+
+
 class ResultsQuery(PageQuery):
     """Which results."""
+
+    format = fields.String(
+        load_default="json",
+        validate=validate.OneOf(("json", "ndjson", "csv")),
+        metadata={"description": "`ndjson` and `csv` are streamed"},
+    )
 
     outcome = fields.String(
         validate=validate.OneOf(("succeeded", "failed")),
@@ -223,7 +278,7 @@ class ResultsQuery(PageQuery):
     )
 
 
-class FindQuery(PageQuery):
+class FindQuery(StatusQuery):
     """Which ingestion."""
 
     ingestion_id = fields.String(
@@ -231,6 +286,106 @@ class FindQuery(PageQuery):
         error_messages={"required": _MISSING},
         metadata={"description": "what the submission was answered"},
     )
+
+
+class Cursor(fields.String):
+    """Where a list goes on; what it says is nobody's business."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            text = base64.b64decode(value.encode("ascii"), altchars=b"-_", validate=True)
+            return _CURSOR.unpack(text)[0]
+        except (ValueError, struct.error):
+            raise ValidationError("This is not a cursor that was given out here.") from None
+
+
+def cursor(sequence: int) -> str:
+    """Return the cursor of a list that goes on below `sequence`."""
+    return base64.urlsafe_b64encode(_CURSOR.pack(sequence)).decode("ascii")
+
+
+class IngestionsQuery(QuerySchema):
+    """Which ingestions."""
+
+    status = fields.String(
+        validate=validate.OneOf(tuple(_STATUS_WORDS)),
+        metadata={"description": "in the words of either family of clients"},
+    )
+    priority = PriorityField(metadata={"description": "only of this class"})
+    limit = WholeNumber(
+        load_default=50,
+        validate=validate.Range(1, 1_000),
+        metadata={"description": "how many to list at most"},
+    )
+    cursor = Cursor(
+        load_default=2**62, metadata={"description": "`next_cursor` of the page before"}
+    )
+
+    @post_load
+    def to_status(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return one word for the two that mean the same."""
+        return data | {"status": _STATUS_WORDS.get(data.get("status", ""))}
+
+
+class Instant(fields.AwareDateTime):
+    """A moment with its offset from UTC (RFC 3339)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", default_timezone=None, **kwargs)
+        text = "This must be a time with an offset, as in 2026-01-01T12:00:00Z."
+        for key in ("invalid", "invalid_awareness", "format"):
+            self.error_messages[key] = text
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super()._deserialize(value, *args, **kwargs)
+        if not 1970 <= found.year <= 9000:
+            raise self.make_error("invalid")
+        return found
+
+
+class PeriodQuery(QuerySchema):
+    """From when to when."""
+
+    from_ = Instant(data_key="from", metadata={"description": "the first moment"})
+    to = Instant(metadata={"description": "the moment after the last one"})
+
+    @post_load
+    def to_words(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the values under the names that clients use."""
+        return {key.rstrip("_"): value for key, value in data.items()}
+
+
+class MoveRequest(StrictSchema):
+    """Another class."""
+
+    priority = PriorityField(required=True)
+
+
+class PauseRequest(StrictSchema):
+    """Why."""
+
+    reason = fields.String(load_default="", validate=validate.Length(0, MAX_TEXT))
+
+
+class IntervalRequest(StrictSchema):
+    """Another pace."""
+
+    interval_seconds = fields.Raw(
+        required=True,
+        error_messages={"required": _MISSING},
+        metadata={"type": "number", "minimum": 0, "maximum": MAX_INTERVAL},
+    )
+
+    @validates("interval_seconds")
+    def check_interval(self, value: Any, **_: Any) -> None:
+        """Refuse what is not a number, and what the setting would refuse."""
+        if type(value) not in (int, float) or not 0 <= value <= MAX_INTERVAL:
+            raise ValidationError(f"This must be a number of seconds from 0 to {MAX_INTERVAL}.")
+
+
+def parse_body(schema: type[StrictSchema], payload: Any) -> dict[str, Any]:
+    """Return the values of a body; raise `ValidationError`."""
+    return cast(dict[str, Any], schema().load(payload))
 
 
 def parse_submission(payload: Any, item_limit: int) -> tuple[Items, Priority]:

@@ -1,0 +1,54 @@
+"""All results of an ingestion as a stream, page by page: memory does not grow with it."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+import orjson
+from flask import Response
+
+from ingest_service.model import Kind
+from ingest_service.service import Result
+from ingest_service.store import Snapshot
+from ingest_service.web import render
+
+_MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv"}
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def stream(form: str, snapshot: Snapshot, pages: Iterable[list[Result]]) -> Response:
+    """Return the results in `pages` as `ndjson` or `csv`."""
+    write = _ndjson if form == "ndjson" else _csv
+    made = Response(write(snapshot.items.kind, pages), mimetype=_MEDIA_TYPES[form])
+    name = f"{snapshot.ingestion_id}.{form}"
+    made.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return made
+
+
+def _ndjson(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[bytes]:
+    for page in pages:
+        yield b"".join(orjson.dumps(render.result(kind, each)) + b"\n" for each in page)
+
+
+def _csv(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[str]:
+    key = "id" if kind is Kind.IDS else "mapping_id"
+    columns = (key, "status", "processed_data", "error", "timestamp", "attempts", "status_code")
+    yield _rows([columns])
+    for page in pages:
+        entries = (render.result(kind, each) for each in page)
+        yield _rows([_cell(entry.get(column)) for column in columns] for entry in entries)
+
+
+def _rows(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    """Return `value` as text that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return f"'{text}" if text.startswith(_FORMULA) else text
