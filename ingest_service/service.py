@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, cast
 
 from ingest_service import logs
@@ -58,6 +58,10 @@ LAST = 2**62
 STREAM_PAGE = 3_000
 #: More than the journal keeps beyond the retention, and than two clocks differ.
 KEPT_LONGER = timedelta(days=1)
+
+
+#: By how much two readings of both clocks may differ in their difference.
+CLOCK_JITTER = timedelta(milliseconds=50)
 
 
 class Accepted(NamedTuple):
@@ -177,6 +181,8 @@ class IngestService:
             worker=worker,
             reserve=self._reserve,
         )
+        #: The wall-clock time at which the monotonic clock was 0.
+        self._zero = datetime.min.replace(tzinfo=UTC)
         self._sequence = itertools.count(last_sequence + 1)
 
     def accept(self, items: Items, priority: Priority, key: str | None = None) -> Accepted:
@@ -417,13 +423,18 @@ class IngestService:
         )
 
     def _wall(self, situation: Situation) -> Callable[[float | None], datetime | None]:
-        """Return what turns monotonic instants into times for people."""
-        now = self._clock.now()
+        """Return what turns monotonic instants into times for people.
+
+        The same instant is always the same time, unless somebody sets the clock.
+        """
+        zero = self._clock.now() - timedelta(seconds=situation.now)
+        if abs(zero - self._zero) > CLOCK_JITTER:
+            self._zero = zero
 
         def wall(instant: float | None) -> datetime | None:
             if instant is None or not math.isfinite(instant):
                 return None
-            return now + timedelta(seconds=instant - situation.now)
+            return self._zero + timedelta(seconds=instant)
 
         return wall
 

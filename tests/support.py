@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
-from ingest_service.app import build, create_app
+from ingest_service.app import Parts, build, create_app
 from ingest_service.model import Batch, Outcome
 from ingest_service.settings import Settings
 from ingest_service.upstream import Call, FinishedCall
@@ -176,6 +176,7 @@ class Api:
     timeline: Timeline
     upstream: RecordingUpstream
     began: float
+    parts: Parts
 
     def ingest(self, ids: Sequence[int], priority: str = "MEDIUM") -> str:
         """Post ids; return the id of the ingestion."""
@@ -222,7 +223,7 @@ def serving(settings: Settings, *, threaded: bool) -> Iterator[Api]:
         if threaded:
             parts.worker.start()
         client = create_app(settings, parts).test_client()
-        yield Api(client, timeline, upstream, began=clock.monotonic())
+        yield Api(client, timeline, upstream, clock.monotonic(), parts)
         parts.worker.stop(timeout=0)
         if isinstance(clock, LockstepClock):
             clock.release()
