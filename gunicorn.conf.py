@@ -15,7 +15,8 @@ except SettingsError as error:
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = "ingest_service.server.IngestWorker"
-threads = 16
+# More than can wait for a change (MAX_WAITERS), so that waiting never delays the others.
+threads = 96
 graceful_timeout = 30
 control_socket_disable = True
 

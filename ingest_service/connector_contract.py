@@ -8,6 +8,7 @@
 and run pytest. `docs/connectors.md` has a complete example. Needs pytest.
 """
 
+# ruff: noqa: S101 - these are tests
 import copy
 import math
 import threading

@@ -62,8 +62,7 @@ class Control:
             # store take it for one that is under way.
             self._journal.cancelled(ingestion, at)
             self._store.cancel(ingestion_id, at)
-            if ingestion.finished_at is not None:
-                self._worker.note_finished(ingestion)
+            self._worker.note_cancelled(ingestion)
             logs.event("cancelled", ingestion_id=ingestion_id, items=ingestion.counts.cancelled)
 
     def move(self, ingestion_id: str, priority: Priority) -> Moved:

@@ -5,7 +5,7 @@ import math
 import queue
 
 from ingest_service.model import Priority
-from ingest_service.schedule import Entry
+from ingest_service.schedule import Classes, Entry
 
 
 class Line(queue.PriorityQueue[Entry]):
@@ -18,6 +18,7 @@ class Line(queue.PriorityQueue[Entry]):
 
     #: Since when it has not been empty (monotonic).
     filled_at: float = -math.inf
+    _known: Classes | None = None
 
     def heads(self) -> list[Entry]:
         """Return the first entry of each class that has one, most urgent class first."""
@@ -30,13 +31,26 @@ class Line(queue.PriorityQueue[Entry]):
     def take(self, entry: Entry) -> None:
         """Remove one of the `heads`."""
         with self.mutex:
+            self._known = None
             heapq.heappop(self._heaps[entry.priority - 1])
 
-    def entries(self) -> list[Entry]:
-        """Return what waits, in no order."""
+    def classes(self) -> Classes:
+        """Return what waits, class by class, in no order within one.
+
+        Found once and kept until something changes: everybody who asks for a
+        status asks for this.
+        """
         with self.mutex:
-            everything = [entry for heap in self._heaps for entry in heap]
-        return [entry for entry in everything if not entry.stale]
+            if self._known is None:
+                self._known = tuple(
+                    [entry for entry in heap if not entry.stale] for heap in self._heaps
+                )
+            return self._known
+
+    def changed(self) -> None:
+        """Note that an entry may have become stale."""
+        with self.mutex:
+            self._known = None
 
     @property
     def is_empty(self) -> bool:
@@ -45,6 +59,7 @@ class Line(queue.PriorityQueue[Entry]):
 
     def _init(self, maxsize: int) -> None:
         self._heaps: list[list[Entry]] = [[] for _ in Priority]
+        self._known = None
 
     def _qsize(self) -> int:
         return sum(map(len, self._heaps))
@@ -54,7 +69,9 @@ class Line(queue.PriorityQueue[Entry]):
         # its batches does not settle again.
         if not self._qsize():
             self.filled_at = item.put_at
+        self._known = None
         heapq.heappush(self._heaps[item.priority - 1], item)
 
     def _get(self) -> Entry:
+        self._known = None
         return heapq.heappop(next(heap for heap in self._heaps if heap))

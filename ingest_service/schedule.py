@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from ingest_service.model import Ingestion, Priority
@@ -19,6 +20,9 @@ from ingest_service.model import Ingestion, Priority
 CYCLE = tuple(Priority[{"H": "HIGH", "M": "MEDIUM", "L": "LOW"}[each]] for each in "HHMHHLHHMHHM")
 #: How many slots a prediction looks ahead where it has to go through them one by one.
 HORIZON = 20_000
+
+
+_by_arrival = attrgetter("sequence")
 
 
 class Policy(StrEnum):
@@ -62,6 +66,10 @@ class Entry:
         return self.priority != self.ingestion.priority or not self.ingestion.left
 
 
+#: What waits, class by class, most urgent first; in no order within a class.
+Classes = tuple[list[Entry], ...]
+
+
 class Due(NamedTuple):
     """A batch that joins the line later, for another attempt."""
 
@@ -92,11 +100,16 @@ class Situation:
     rhythm: Rhythm
     #: How many slots were ever taken.
     slot: int
-    #: In any order, without stale ones.
-    line: Sequence[Entry]
+    #: Without stale entries.
+    classes: Classes
     #: The first of each class.
     heads: Sequence[Entry] = ()
     retries: Sequence[Due] = ()
+
+    @property
+    def line(self) -> Iterator[Entry]:
+        """What waits, in no order."""
+        return chain.from_iterable(self.classes)
 
 
 class Slot(NamedTuple):
@@ -141,34 +154,35 @@ def _rank(head: Entry, rule: Rule, at: float) -> tuple[int, int]:
 
 def slots(situation: Situation) -> Iterator[Slot]:
     """Yield the slots to come until nothing is left, if nothing new arrives and all goes well."""
-    classes = _Classes(situation.line)
+    queues = _Queues(situation.classes)
     retries = sorted(situation.retries)
     retries.reverse()
     times = _Times(situation.rhythm, situation.now)
     slot = situation.slot
     while True:
         at = times.earliest()
-        if not classes:
+        if not queues:
             if not retries:
                 return
             at = max(at, retries[-1].at)
         while retries and retries[-1].at <= at:
-            classes.join(retries.pop().entry)
-        heads = classes.heads()
+            queues.join(retries.pop().entry)
+        heads = queues.heads()
         entry = heads[choose(heads, situation.rule, slot, at)]
-        classes.serve(entry)
+        queues.serve(entry)
         times.take(at)
         slot += 1
         yield Slot(at, entry)
 
 
-class _Classes:
+class _Queues:
     """The line, a queue of (entry, batches left) a class."""
 
-    def __init__(self, line: Iterable[Entry]) -> None:
-        self._queues: dict[int, deque[tuple[Entry, int]]] = {each: deque() for each in Priority}
-        for entry in sorted(line):
-            self._queues[entry.priority].append((entry, entry.ingestion.left))
+    def __init__(self, classes: Classes) -> None:
+        self._queues: dict[int, deque[tuple[Entry, int]]] = {
+            priority: deque((each, each.ingestion.left) for each in sorted(line, key=_by_arrival))
+            for priority, line in zip(Priority, classes, strict=True)
+        }
 
     def __bool__(self) -> bool:
         return any(self._queues.values())
@@ -228,24 +242,22 @@ def slot_at(rhythm: Rhythm, now: float, number: int) -> float:
 
 def forecast(situation: Situation, ingestion: Ingestion) -> Forecast | None:
     """Return when an ingestion is served; None if it does not wait, or too long to tell."""
-    mine = [each for each in situation.line if each.ingestion is ingestion]
     later = [each for each in situation.retries if each.entry.ingestion is ingestion]
-    if situation.rule.policy is Policy.STRICT and mine and not later:
-        return _forecast_strict(situation, mine[0])
-    return _forecast_by_slots(situation, ingestion, mine, later) if mine or later else None
+    if not ingestion.left and not later:
+        return None
+    if situation.rule.policy is Policy.STRICT and not later:
+        return _forecast_strict(situation, ingestion)
+    return _forecast_by_slots(situation, ingestion, len(later))
 
 
-def _forecast_strict(situation: Situation, mine: Entry) -> Forecast:
+def _forecast_strict(situation: Situation, ingestion: Ingestion) -> Forecast:
     """Add up what `slots` goes through one by one: everything with a better place goes first."""
-    rhythm, now = situation.rhythm, situation.now
-    ahead = [
-        each.ingestion.left
-        for each in situation.line
-        if each.priority < mine.priority
-        or (each.priority == mine.priority and each.sequence < mine.sequence)
-    ]
-    first = _shifted(situation, mine, sum(ahead))
-    last = _shifted(situation, mine, sum(ahead) + mine.ingestion.left - 1)
+    rhythm, now, sequence = situation.rhythm, situation.now, ingestion.sequence
+    *above, own = situation.classes[: ingestion.priority]
+    ahead = [each.ingestion.left for line in above for each in line]
+    ahead += [each.ingestion.left for each in own if each.sequence < sequence]
+    first = _shifted(situation, ingestion, sum(ahead))
+    last = _shifted(situation, ingestion, sum(ahead) + ingestion.left - 1)
     return Forecast(
         position=len(ahead) + 1,
         batches_ahead=first,
@@ -255,9 +267,12 @@ def _forecast_strict(situation: Situation, mine: Entry) -> Forecast:
     )
 
 
-def _shifted(situation: Situation, mine: Entry, number: int) -> int:
+def _shifted(situation: Situation, ingestion: Ingestion, number: int) -> int:
     """Return the number of a slot after those of retries that will be due and go first."""
-    due = [each.at for each in situation.retries if each.entry < mine]
+    mine = ingestion.priority, ingestion.sequence
+    due = [
+        each.at for each in situation.retries if (each.entry.priority, each.entry.sequence) < mine
+    ]
     shifted = number
     while due:
         at = slot_at(situation.rhythm, situation.now, shifted)
@@ -268,10 +283,8 @@ def _shifted(situation: Situation, mine: Entry, number: int) -> int:
     return shifted
 
 
-def _forecast_by_slots(
-    situation: Situation, ingestion: Ingestion, mine: Sequence[Entry], later: Sequence[Due]
-) -> Forecast | None:
-    wanted = len(later) + sum(each.ingestion.left for each in mine)
+def _forecast_by_slots(situation: Situation, ingestion: Ingestion, later: int) -> Forecast | None:
+    wanted = ingestion.left + later
     before: set[int] = set()
     first: tuple[int, float] | None = None
     for number, (at, entry) in enumerate(islice(slots(situation), HORIZON)):
@@ -286,26 +299,23 @@ def _forecast_by_slots(
                 batches_ahead=first[0],
                 next_start_at=first[1],
                 finish_at=at + situation.rhythm.duration,
-                latest_finish_at=_latest_finish(situation, mine),
+                latest_finish_at=_latest_finish(situation, ingestion),
             )
     return None
 
 
-def _latest_finish(situation: Situation, mine: Sequence[Entry]) -> float | None:
+def _latest_finish(situation: Situation, ingestion: Ingestion) -> float | None:
     """Return when its last batch ends if from now on every class always has something to send."""
-    if situation.rule.policy is not Policy.WEIGHTED or not mine:
+    if situation.rule.policy is not Policy.WEIGHTED or not ingestion.left:
         return None
-    priority, sequence = mine[0].priority, mine[0].sequence
-    left = sum(
-        each.ingestion.left
-        for each in situation.line
-        if each.priority == priority and each.sequence <= sequence
-    )
+    priority, sequence = ingestion.priority, ingestion.sequence
+    own = situation.classes[priority - 1]
+    left = sum(each.ingestion.left for each in own if each.sequence <= sequence)
     left += sum(
         each.entry.priority == priority and each.entry.sequence <= sequence
         for each in situation.retries
     )
-    turns = CYCLE.count(Priority(priority))
+    turns = CYCLE.count(priority)
     # Whole cycles first, then the slots of the last one.
     rounds = (left - 1) // turns
     left -= rounds * turns
@@ -331,9 +341,8 @@ def last_starts(situation: Situation) -> dict[str, float]:
 
 def upcoming(situation: Situation, count: int) -> list[Slot]:
     """Return the next `count` slots; sorts no more of the line than that takes."""
-    by_class = [[each for each in situation.line if each.priority == rank] for rank in Priority]
-    front = [each for line in by_class for each in heapq.nsmallest(count, line)]
-    return list(islice(slots(replace(situation, line=front)), count))
+    front = tuple(heapq.nsmallest(count, line, key=_by_arrival) for line in situation.classes)
+    return list(islice(slots(replace(situation, classes=front)), count))
 
 
 def slots_until_started(line: Iterable[tuple[int, int]], items: int) -> int:

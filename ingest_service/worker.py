@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import orjson
+
 from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.errors import StorageUnavailable
-from ingest_service.journal import Instant, Journal, Recovered, Settled, encode_outcomes
+from ingest_service.journal import Instant, Journal, Recovered, Settled
 from ingest_service.line import Line
 from ingest_service.model import Again, Batch, Ingestion, ItemState, Outcome
 from ingest_service.pace import Pace
@@ -99,14 +101,19 @@ class Worker:
         self.enter(ingestion, self._clock.monotonic())
 
     def enter(self, ingestion: Ingestion, put_at: float = -math.inf) -> None:
-        """Give an ingestion a place in the line; without `put_at` nothing has to settle for it."""
+        """Give an ingestion a place in the line; without `put_at` nothing has to settle for it.
+
+        Its earlier place, if it had one, is stale from then on.
+        """
         waited = (self._clock.now() - ingestion.created_at).total_seconds()
         since = self._clock.monotonic() - max(0.0, waited)
         self._line.put(Entry(ingestion.priority, ingestion.sequence, ingestion, since, put_at))
 
-    def note_finished(self, ingestion: Ingestion) -> None:
-        """Record the end of an ingestion that ended without a batch."""
-        self._finished.append(ingestion)
+    def note_cancelled(self, ingestion: Ingestion) -> None:
+        """Forget its place; record its end if nothing of it is under way."""
+        self._line.changed()
+        if ingestion.finished_at is not None:
+            self._finished.append(ingestion)
         self.nudge()
 
     def nudge(self) -> None:
@@ -122,10 +129,13 @@ class Worker:
         if self._starting:
             ends.append(now + duration)
         retries = [(due, ingestion) for due, _, ingestion, _ in list(self._retries)]
-        line, filled_at = self._line.entries(), self._line.filled_at
+        classes, filled_at = self._line.classes(), self._line.filled_at
         if newcomer is not None:
-            filled_at = filled_at if line else newcomer.put_at
-            line.append(newcomer)
+            filled_at = filled_at if any(classes) else newcomer.put_at
+            classes = tuple(
+                [*line, newcomer] if rank == newcomer.priority else line
+                for rank, line in enumerate(classes, 1)
+            )
         return Situation(
             now=now,
             rule=self._rule,
@@ -137,7 +147,7 @@ class Worker:
                 ends=tuple(ends),
             ),
             slot=self._slots,
-            line=line,
+            classes=classes,
             heads=self._line.heads(),
             retries=[
                 Due(due, Entry(each.priority, each.sequence, each, now, due))
@@ -436,6 +446,8 @@ class Worker:
 
     def _finalise(self, outcome: Outcome, attempt: int, burnt: bool) -> Outcome:
         """Return the outcome with its number of attempts; the last attempt makes it final."""
+        if outcome.attempts == attempt and not outcome.transient:
+            return outcome
         exhausted = outcome.transient and burnt and attempt >= self._patience.max_attempts
         return replace(outcome, attempts=attempt, transient=outcome.transient and not exhausted)
 
@@ -481,11 +493,15 @@ def _outcomes(ended: _InFlight) -> list[Outcome]:
 
 def _storable(outcome: Outcome) -> Outcome:
     """Return `outcome`, or what can be kept of it: it may come from somebody else's code."""
+    if not isinstance(outcome, Outcome):
+        raise TypeError(type(outcome).__name__)
     try:
-        # Nested twice more, because what can only just be written could not be answered.
-        encode_outcomes([replace(outcome, processed_data=[[outcome.processed_data]])])
+        # Nested, because what can only just be written could not be answered.
+        orjson.dumps(((((outcome.processed_data,),),), outcome.error, outcome.status_code))
     except TypeError:
         return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
+    if outcome.succeeded is True and not (outcome.transient or outcome.unreachable or outcome.hold):
+        return outcome
     hold = outcome.hold
     return replace(
         outcome,

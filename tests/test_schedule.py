@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ingest_service.model import Batch, Ids, Ingestion, Outcome, Priority
 from ingest_service.schedule import (
     CYCLE,
+    Classes,
     Due,
     Entry,
     Policy,
@@ -54,6 +55,11 @@ rhythms = st.builds(
 rules = st.builds(Rule, st.sampled_from(Policy), st.sampled_from([5.0, 20.0]))
 
 
+def classes(line: list[Entry]) -> Classes:
+    """Return `line` class by class."""
+    return tuple([each for each in line if each.priority == rank] for rank in Priority)
+
+
 @st.composite
 def situations(draw: st.DrawFn, rule: st.SearchStrategy[Rule] = rules) -> Situation:
     """Draw a moment in the life of a queue."""
@@ -61,7 +67,12 @@ def situations(draw: st.DrawFn, rule: st.SearchStrategy[Rule] = rules) -> Situat
     chosen = draw(st.lists(st.tuples(st.sampled_from(line), quarters), max_size=3))
     retries = [Due(at, each) for each, at in chosen]
     return Situation(
-        draw(quarters), draw(rule), draw(rhythms), draw(st.integers(0, 11)), line, (), retries
+        now=draw(quarters),
+        rule=draw(rule),
+        rhythm=draw(rhythms),
+        slot=draw(st.integers(0, 11)),
+        classes=classes(line),
+        retries=retries,
     )
 
 
@@ -104,7 +115,7 @@ def test_a_far_slot_is_where_counting_up_to_it_leads(rhythm: Rhythm, number: int
     """The pattern that repeats itself is the right one."""
     rhythm = replace(rhythm, ends=())
     line = [entry(1, Priority.HIGH, number + 1)]
-    situation = Situation(0.0, Rule(), rhythm, 0, line)
+    situation = Situation(0.0, Rule(), rhythm, 0, classes(line))
     *_, last = slots(situation)
 
     assert slot_at(rhythm, 0.0, number) == last.at

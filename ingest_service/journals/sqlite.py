@@ -13,7 +13,7 @@ import queue
 import re
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -191,7 +191,7 @@ class SqliteJournal:
             "again_at": settled.again_at and _micros(settled.again_at),
             "again_as": settled.again and settled.again.attempt,
         }
-        self._write(lambda db: db.execute(_SQL["settle_start"], end))
+        self._run("settle_start", end)
 
     def finished(self, ingestion: Ingestion) -> None:
         """Record the end with the states of all items, so that nobody has to add them up again."""
@@ -204,17 +204,17 @@ class SqliteJournal:
             "cancelled": ingestion.counts.cancelled,
             "sequence": ingestion.sequence,
         }
-        self._write(lambda db: db.execute(_SQL["finish"], end))
+        self._run("finish", end)
 
     def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
         """Note it beside the ingestion; which items that is, follows from the starts."""
         values = {"at": _micros(at), "sequence": ingestion.sequence}
-        self._write(lambda db: db.execute(_SQL["cancel"], values))
+        self._run("cancel", values)
 
     def moved(self, ingestion: Ingestion, priority: Priority) -> None:
         """Change the class."""
         values = {"priority": int(priority), "sequence": ingestion.sequence}
-        self._write(lambda db: db.execute(_SQL["move"], values))
+        self._run("move", values)
 
     def rounds(self, ingestion_id: str) -> dict[int, int]:
         """Look up the last start of each batch."""
@@ -243,7 +243,7 @@ class SqliteJournal:
 
     def remember(self, name: str, value: str) -> None:
         """Replace the row."""
-        self._write(lambda db: db.execute(_SQL["remember"], {"name": name, "value": value}))
+        self._run("remember", {"name": name, "value": value})
 
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
         """Read the batches from the first to the last of `indices`."""
@@ -313,7 +313,7 @@ class SqliteJournal:
 
     def check(self) -> None:
         """Write something."""
-        self._write(lambda db: db.execute(_SQL["probe"]))
+        self._run("probe")
 
     def close(self) -> None:
         """Write what is left; the last connection moves the WAL into the file."""
@@ -322,6 +322,16 @@ class SqliteJournal:
             self._records.put(None)
         self._thread.join()
         self._release()
+
+    def _run(self, statement: str, values: Mapping[str, Any] | None = None) -> None:
+        """Write by a single statement."""
+
+        def write(db: apsw.Connection) -> None:
+            # The cursor must not leave this thread: one that is dropped while the
+            # connection is in use stays in a list of the connection for ever.
+            db.execute(_SQL[statement], values)
+
+        self._write(write)
 
     def _write(
         self,
@@ -534,7 +544,8 @@ def _recover(db: apsw.Connection) -> Recovered:
             _replay(ingestion, index, list(starts_of_batch), retries, hopeless)
         if cancelled_at is not None:
             _give_up(ingestion, retries, _datetime(cast(int, cancelled_at)))
-        ingestion.recount()
+        if rows or cancelled_at is not None:
+            ingestion.recount()
         unfinished.append(ingestion)
     (highest,) = db.execute(_SQL["last_sequence"]).fetchall()
     slots = [

@@ -4,7 +4,7 @@ import http.client
 import io
 import socket
 import ssl
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -31,17 +31,24 @@ class _BoundedReader(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         timeout = sock.gettimeout()
         self._deadline = None if timeout is None else _clock.monotonic() + timeout
+        self._begun = False
         self.ended = False
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return what an answer is read from; in place of the socket's own."""
+        return io.BufferedReader(self)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._deadline is not None:
+        # At first the socket's timeout is the right one.
+        if self._begun and self._deadline is not None:
             left = self._deadline - _clock.monotonic()
             if left <= 0:
                 raise TimeoutError
             self._sock.settimeout(left)
+        self._begun = True
         count = self._raw.readinto(buffer)
         self.ended = count == 0
         return count
@@ -56,10 +63,8 @@ class _Response(http.client.HTTPResponse):
     """An answer that has to be complete, headers included, within the socket's timeout."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
         self._reader = _BoundedReader(sock)
-        self.fp = io.BufferedReader(self._reader)
+        super().__init__(cast(socket.socket, self._reader), *args, **kwargs)
 
     def begin(self) -> None:
         super().begin()

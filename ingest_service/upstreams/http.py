@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 import urllib3
@@ -51,6 +51,16 @@ class Limits:
     max_response: int
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where requests go."""
+
+    #: Connections to one host.
+    pool: urllib3.HTTPConnectionPool
+    #: What the first line of a request names.
+    target: str
+
+
 class Unreadable(Exception):
     """The answer came, and is of no use."""
 
@@ -59,11 +69,13 @@ class Client:
     """Sends one request and classifies what comes back."""
 
     def __init__(
-        self, clock: Clock, pool: urllib3.PoolManager, limits: Limits, headers: Mapping[str, str]
+        self, clock: Clock, pools: urllib3.PoolManager, limits: Limits, headers: Mapping[str, str]
     ) -> None:
         self._clock = clock
-        self._pool = pool
+        self._pools = pools
         self._limits = limits
+        # Half of it to connect: to be known as unreachable before the batch is given up.
+        self._timeout = urllib3.Timeout(connect=limits.timeout / 2, total=limits.timeout)
         merged = urllib3.HTTPHeaderDict(
             {
                 "User-Agent": f"ingest-service/{VERSION}",
@@ -76,10 +88,23 @@ class Client:
             merged[name] = value
         self._headers = dict(merged.items())
 
+    def open(self, url: str) -> "Door":
+        """Return where `url` leads to."""
+        scheme, host, *_ = urlsplit(url)
+        origin = f"{scheme}://{host}"
+        target = url.removeprefix(origin).partition("#")[0]
+        if not target.startswith("/"):
+            target = "/" + target
+        # Looked up once: the manager would take the address apart for every request.
+        pool = self._pools.connection_from_url(origin)
+        if self._pools.proxy and scheme == "http":
+            target = origin + target
+        return Door(pool, target)
+
     def send(
         self,
         method: str,
-        url: str,
+        door: "Door",
         key: str,
         attempt: int,
         payload: Any = None,
@@ -92,7 +117,7 @@ class Client:
             body = orjson.dumps(payload)
             headers["Content-Type"] = "application/json"
         try:
-            response = self._begin(method, url, headers, body)
+            response = self._begin(method, door, headers, body)
         except (HTTPError, OSError) as error:
             return _interrupted(error, unreachable=isinstance(error, _UNREACHABLE))
         try:
@@ -105,19 +130,18 @@ class Client:
         return outcome
 
     def _begin(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+        self, method: str, door: "Door", headers: dict[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
         """Return an answer whose body has not been read."""
-        timeout = self._limits.timeout
-        return self._pool.request(
+        return door.pool.urlopen(
             method,
-            url,
-            headers=headers,
-            body=body,
-            # Half of it to connect: to be known as unreachable before the batch is given up.
-            timeout=urllib3.Timeout(connect=timeout / 2, total=timeout),
+            door.target,
+            body,
+            headers,
             retries=False,
             redirect=False,
+            assert_same_host=False,
+            timeout=self._timeout,
             preload_content=False,
             decode_content=False,
         )
@@ -158,23 +182,23 @@ class ItemConnector:
 
     def __init__(self, client: Client, template: str) -> None:
         self._client = client
-        self._template = template
+        self._door = client.open(template)
 
     def __call__(self, batch: Batch) -> Sequence[Outcome]:
         """Send the one item of `batch`."""
         (item,), (key,) = batch.items, idempotency_keys(batch)
         if batch.kind is Kind.IDS:
-            outcome = self._client.send("GET", self._url(item), key, batch.attempt)
+            outcome = self._client.send("GET", self._at(item), key, batch.attempt)
         else:
-            outcome = self._client.send("POST", self._url(item["id"]), key, batch.attempt, item)
+            outcome = self._client.send("POST", self._at(item["id"]), key, batch.attempt, item)
         return [outcome]
 
-    def _url(self, name: int | str) -> str:
+    def _at(self, name: int | str) -> Door:
         quoted = quote(str(name), safe="")
         if not quoted.strip("."):
             # Not to be taken for a path segment that leads upwards.
             quoted = quoted.replace(".", "%2E")
-        return self._template.replace("{id}", quoted)
+        return Door(self._door.pool, self._door.target.replace("{id}", quoted))
 
 
 class BatchConnector:
@@ -182,14 +206,14 @@ class BatchConnector:
 
     def __init__(self, client: Client, url: str) -> None:
         self._client = client
-        self._url = url
+        self._door = client.open(url)
 
     def __call__(self, batch: Batch) -> Sequence[Outcome]:
         """Send all items of `batch`."""
         key = _key(batch)
         payload = {"batch_id": batch.batch_id, batch.kind.value: list(batch.items)}
         size = len(batch.items)
-        whole = self._client.send("POST", self._url, key, batch.attempt, payload, size)
+        whole = self._client.send("POST", self._door, key, batch.attempt, payload, size)
         if not whole.succeeded:
             return [whole] * size
         listed = whole.processed_data

@@ -86,10 +86,8 @@ class ThreadedCall:
         for part in share:
             ended: _End
             try:
-                ended = connector(self._parts[part])
-                if ended is None:
-                    # Not to be taken for one that is late.
-                    raise TypeError("None")
+                # None would be taken for a part that is late; any other nonsense is noticed.
+                ended = connector(self._parts[part]) or ()
             except BaseException as error:  # noqa: BLE001 - told to the worker by `outcomes`
                 # Also a connector's sys.exit(): the thread is needed.
                 ended = error
