@@ -3,6 +3,7 @@
 import heapq
 import math
 import queue
+from collections.abc import Callable, Sequence
 
 from ingest_service.model import Priority
 from ingest_service.schedule import Classes, Entry
@@ -23,16 +24,27 @@ class Line(queue.PriorityQueue[Entry]):
     def heads(self) -> list[Entry]:
         """Return the first entry of each class that has one, most urgent class first."""
         with self.mutex:
-            for heap in self._heaps:
-                while heap and heap[0].stale:
-                    heapq.heappop(heap)
-            return [heap[0] for heap in self._heaps if heap]
+            return self._heads()
 
-    def take(self, entry: Entry) -> None:
-        """Remove one of the `heads`."""
+    def take(self, choose: Callable[[Sequence[Entry]], int]) -> Entry | None:
+        """Remove and return the one of the heads that `choose` gives the index of, if any.
+
+        In one go, because a better one can join at any time.
+        """
         with self.mutex:
+            heads = self._heads()
+            if not heads:
+                return None
+            chosen = heads[choose(heads)]
+            heapq.heappop(self._heaps[chosen.priority - 1])
             self._known = None
-            heapq.heappop(self._heaps[entry.priority - 1])
+            return chosen
+
+    def _heads(self) -> list[Entry]:
+        for heap in self._heaps:
+            while heap and heap[0].stale:
+                heapq.heappop(heap)
+        return [heap[0] for heap in self._heaps if heap]
 
     def classes(self) -> Classes:
         """Return what waits, class by class, in no order within one.

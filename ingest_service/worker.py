@@ -328,15 +328,14 @@ class Worker:
         next_event = min([*ends, *retries], default=math.inf)
         if self._stopping or self._busy():
             return next_event
-        heads = self._line.heads()
-        if not heads:
+        if not self._line.heads():
             return next_event
         opens_at = self._pace.opens_at(self._line.filled_at)
         if now < opens_at:
             return min(opens_at, next_event)
-        entry = heads[choose(heads, self._rule, self._slots, now)]
-        self._line.take(entry)
-        self._start(entry)
+        entry = self._line.take(lambda heads: choose(heads, self._rule, self._slots, now))
+        if entry is not None:
+            self._start(entry)
         return now
 
     def _start(self, entry: Entry) -> None:
