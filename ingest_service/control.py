@@ -14,6 +14,9 @@ from ingest_service.schedule import last_starts
 from ingest_service.store import Store
 from ingest_service.worker import INTERVAL, PAUSED, Worker
 
+#: How long the start of a batch can take, seconds: the commit of its record.
+STARTS_WITHIN = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -63,6 +66,8 @@ class Control:
             self._journal.cancelled(ingestion, at)
             self._store.cancel(ingestion_id, at)
             self._worker.note_cancelled(ingestion)
+            # What was cut just before is started before the answer: after it nothing may be.
+            self._store.await_start(self._clock, ingestion_id, STARTS_WITHIN)
             logs.event("cancelled", ingestion_id=ingestion_id, items=ingestion.counts.cancelled)
 
     def move(self, ingestion_id: str, priority: Priority) -> Moved:

@@ -168,7 +168,7 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Start no more batches, answer until the one in flight has ended, then stop serving."""
         if self._stopper is None:
-            self._app.extensions["ingest_parts"].worker.hold()
+            # On a thread, because a signal handler must not wait for a lock.
             self._stopper = threading.Thread(target=self._stop, args=(sig, frame), daemon=True)
             self._stopper.start()
 

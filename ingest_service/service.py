@@ -5,9 +5,8 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, cast
+from typing import cast
 
 from ingest_service import logs
 from ingest_service.clock import Clock
@@ -23,21 +22,27 @@ from ingest_service.journal import (
 )
 from ingest_service.line import Line
 from ingest_service.model import (
-    Batch,
     Ingestion,
     Items,
     ItemState,
     Kind,
-    Outcome,
     Priority,
     Status,
     new_ingestion_id,
 )
 from ingest_service.outlook import outlook
 from ingest_service.pace import Pace
+from ingest_service.reports import (
+    Accepted,
+    Depth,
+    Health,
+    Plan,
+    Prospects,
+    QueueReport,
+    Result,
+)
 from ingest_service.schedule import (
     Entry,
-    Forecast,
     Situation,
     forecast,
     slots_until_started,
@@ -62,88 +67,6 @@ KEPT_LONGER = timedelta(days=1)
 
 #: By how much two readings of both clocks may differ in their difference.
 CLOCK_JITTER = timedelta(milliseconds=50)
-
-
-class Accepted(NamedTuple):
-    """The answer to a request."""
-
-    ingestion_id: str
-    #: Whether the same request was answered before, under the same idempotency key.
-    replayed: bool
-
-
-class Result(NamedTuple):
-    """What became of one item."""
-
-    key: int | str
-    outcome: Outcome
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the service is."""
-
-    at: datetime
-    worker_alive: bool
-    unfinished: int
-    queued_items: int
-    #: "running", "paused" or "held", why, and until when as far as that is known.
-    state: str
-    reason: str | None
-    until: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Prospects:
-    """What an unfinished ingestion can expect."""
-
-    #: Place in the line and batches ahead, None if nothing of it waits.
-    position: int | None
-    batches_ahead: int | None
-    next_start_at: datetime | None
-    finish_at: datetime | None
-    latest_finish_at: datetime | None
-    code: str
-    message: str
-    until: datetime | None
-    #: Seconds until something of it will change.
-    changes_in: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What would become of a request."""
-
-    batches: int
-    batch_size: int
-    forecast: Forecast | None
-    next_start_at: datetime | None
-    finish_at: datetime | None
-    latest_finish_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """What waits in a class."""
-
-    batches: int
-    items: int
-    ingestions: int
-    oldest_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueReport:
-    """The queue as a whole."""
-
-    health: Health
-    interval: float
-    policy: str
-    depth: dict[Priority, Depth]
-    in_flight: list[Batch]
-    #: The slots to come: (when, what).
-    upcoming: list[tuple[datetime, Ingestion]]
 
 
 class IngestService:
@@ -240,6 +163,10 @@ class IngestService:
                 )
             finally:
                 self._waiters.release()
+
+    def release_waiters(self) -> None:
+        """Answer all who wait for a change, and nobody waits from now on."""
+        self._store.release_waiters()
 
     def prospects(self, ingestion_id: str) -> Prospects | None:
         """Return what an ingestion can expect; None if it is finished."""

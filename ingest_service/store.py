@@ -1,7 +1,7 @@
 """The state that everybody asks about: dictionaries behind one lock."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -82,6 +82,7 @@ class Store:
         self._lock = threading.Lock()
         #: Notified when the ingestion changes visibly: one each, for all who wait for it.
         self._watched: dict[str, _Watch] = {}
+        self._released = False
         self._ingestions: dict[str, Ingestion] = {}
         self._unfinished: dict[str, Ingestion] = {}
         #: When each was archived, oldest first.
@@ -142,11 +143,12 @@ class Store:
             ingestion.send_again(again)
             return self._line_up(ingestion)
 
-    def cancel(self, ingestion_id: str, at: datetime) -> Ingestion:
+    def cancel(self, ingestion_id: str, at: datetime) -> None:
         """Give up what is not under way; from now on it cannot be cut any more."""
         with self._changing(ingestion_id) as ingestion:
-            ingestion.cancel(at)
-            return ingestion
+            # It may have been finished by its last batch just now.
+            if ingestion.finished_at is None:
+                ingestion.cancel(at)
 
     def move(self, ingestion_id: str, priority: Priority) -> Ingestion | None:
         """Give an ingestion another class; return it if it needs a new place in the line."""
@@ -158,14 +160,14 @@ class Store:
     def reopen(self, ingestion: Ingestion, failed: Iterable[Again]) -> Ingestion | None:
         """Queue failed items of `ingestion` once more; return it if the line lacks it."""
         with self._lock:
-            known = self._ingestions.setdefault(ingestion.ingestion_id, ingestion)
+            self._ingestions.setdefault(ingestion.ingestion_id, ingestion)
+            self._archived.pop(ingestion.ingestion_id, None)
+        with self._changing(ingestion.ingestion_id) as known:
             queued = known.counts.queued
             known.reopen(failed)
-            # The room for them was reserved.
+            # The room for them was reserved; it is not to be counted twice.
             self._queued_items -= known.counts.queued - queued
-            self._archived.pop(known.ingestion_id, None)
             self._unfinished[known.ingestion_id] = known
-        with self._changing(known.ingestion_id):
             return self._line_up(known)
 
     def find(self, ingestion_id: str) -> Ingestion:
@@ -205,20 +207,39 @@ class Store:
 
         The lock is not held meanwhile.
         """
+        self._await(clock, ingestion_id, lambda each: each.version != version, timeout)
 
-        def changed() -> bool:
+    def await_start(self, clock: Clock, ingestion_id: str, timeout: float) -> None:
+        """Block while a batch of an ingestion is cut and not started, or for `timeout` seconds."""
+        self._await(clock, ingestion_id, lambda each: each.cutting is None, timeout)
+
+    def _await(
+        self,
+        clock: Clock,
+        ingestion_id: str,
+        is_so: Callable[[Ingestion], bool],
+        timeout: float,
+    ) -> None:
+        def ready() -> bool:
             ingestion = self._ingestions.get(ingestion_id)
-            return ingestion is None or ingestion.version != version
+            return self._released or ingestion is None or is_so(ingestion)
 
         with self._lock:
-            if changed():
+            if ready():
                 return
             watched = self._watched.setdefault(ingestion_id, _Watch(self._lock))
             watched.waiting += 1
-            clock.wait_for(watched.condition, changed, timeout)
+            clock.wait_for(watched.condition, ready, timeout)
             watched.waiting -= 1
             if not watched.waiting:
                 del self._watched[ingestion_id]
+
+    def release_waiters(self) -> None:
+        """End all `await_change`, those to come included."""
+        with self._lock:
+            self._released = True
+            for watched in self._watched.values():
+                watched.condition.notify_all()
 
     def waiting(self) -> list[tuple[int, int]]:
         """Return (queued items, batch size) of what is queued, by class and arrival."""

@@ -126,4 +126,4 @@ def _is_news(made: Response) -> bool:
     """Tell whether the client has said what it knows, and that is not how it is any more."""
     known = request.if_none_match
     etag, _ = made.get_etag()
-    return bool(known) and etag is not None and not known.contains(etag)
+    return bool(known) and etag is not None and not known.contains_weak(etag)

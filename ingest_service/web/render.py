@@ -7,7 +7,7 @@ from typing import Any
 from ingest_service.control import Moved
 from ingest_service.journal import RateProof, Summary
 from ingest_service.model import Counts, Items, Kind, Priority, Status, batch_ids
-from ingest_service.service import Plan, Prospects, QueueReport, Result
+from ingest_service.reports import Plan, Prospects, QueueReport, Result
 from ingest_service.store import Snapshot
 from ingest_service.web.json_out import timestamp
 from ingest_service.web.schemas import cursor
@@ -74,7 +74,9 @@ def cancelled(snapshot: Snapshot) -> dict[str, Any]:
     """Return the effect of a cancellation."""
     return _head(snapshot) | {
         "cancelled_items": snapshot.counts.cancelled,
-        "in_flight_items": snapshot.counts.in_flight,
+        # Whatever is neither cancelled nor settled is under way, or about to be sent: it was
+        # taken for a slot that is open, or was under way when the process before crashed.
+        "in_flight_items": snapshot.counts.total - snapshot.counts.settled,
     }
 
 
@@ -251,7 +253,7 @@ def _prospects(prospects: Prospects | None) -> dict[str, Any]:
 
 
 def _eta(known: Prospects | Plan | None) -> dict[str, Any] | None:
-    if known is None:
+    if known is None or known.next_start_at is known.finish_at is None:
         return None
     return {
         "next_start_at": timestamp(known.next_start_at),

@@ -8,7 +8,7 @@ import orjson
 from flask import Response
 
 from ingest_service.model import Kind
-from ingest_service.service import Result
+from ingest_service.reports import Result
 from ingest_service.store import Snapshot
 from ingest_service.web import render
 
