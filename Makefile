@@ -5,13 +5,16 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-browser lint types imports check bench clean
+.PHONY: serve test test-crash test-browser lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
 
 test: $(READY)  ## run the unit and API tests
 	$(RUN)pytest
+
+test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: four minutes
+	$(RUN)pytest --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py

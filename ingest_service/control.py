@@ -1,5 +1,6 @@
 """What an operator changes while it runs: durable first, then in effect, then answered."""
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Control:
             # store take it for one that is under way.
             self._journal.cancelled(ingestion, at)
             self._store.cancel(ingestion_id, at)
+            if not ingestion.cancelled:
+                self._refuse_finished(ingestion)
             self._worker.note_cancelled(ingestion)
             # What was cut just before is started before the answer: after it nothing may be.
             self._store.await_start(self._clock, ingestion_id, STARTS_WITHIN)
@@ -75,13 +78,13 @@ class Control:
         with self._changing:
             ingestion = self._find(ingestion_id)
             self._refuse_finished(ingestion)
-            before = last_starts(self._worker.situation())
+            before = self._last_starts()
             if priority is not ingestion.priority:
                 self._journal.moved(ingestion, priority)
                 if self._store.move(ingestion_id, priority):
                     self._worker.enter(ingestion)
                 logs.event("moved", ingestion_id=ingestion_id, priority=priority.name)
-            delays = _delays(before, last_starts(self._worker.situation()), ingestion_id)
+            delays = _delays(before, self._last_starts(), ingestion_id)
         return Moved(len(delays), max(delays, default=0.0))
 
     def retry(self, ingestion_id: str) -> int:
@@ -136,6 +139,11 @@ class Control:
             self._pace.interval = seconds
             self._worker.nudge()
             logs.event("interval_changed", seconds=seconds)
+
+    def _last_starts(self) -> dict[str, float]:
+        situation = self._worker.situation()
+        # While the queue is paused nobody knows any times.
+        return last_starts(situation) if situation.rhythm.opens_at < math.inf else {}
 
     def _find(self, ingestion_id: str) -> Ingestion:
         try:

@@ -47,6 +47,10 @@ class Pace:
         """Spend the slot that is open at `now`."""
         self.last_at = self.started_at = now
 
+    def note_sent(self, at: float) -> None:
+        """Count from `at`, if what was started last went out only then."""
+        self.last_at = max(self.last_at, at)
+
     def resume(self, last: float | None, now: float) -> None:
         """Go on after a restart at `now`; the last slot was taken at `last`, None if unknown.
 

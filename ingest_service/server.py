@@ -10,7 +10,6 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from selectors import EVENT_READ
@@ -34,11 +33,22 @@ MAX_BODIES = 4
 #: Seconds a client may refuse to take more of its answer.
 SEND_SECONDS = 30
 
+#: Seconds a thread waits for bytes that should have arrived before it got the request.
+LATE_SECONDS = 1
+
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:[^\r\n]*chunked[ \t]*\r\n", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
-_REFUSED_UNREAD = ("408", "413", "415")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\r\n]*)?")
+
+
+class Refused(Exception):
+    """What has arrived is answered at once, with a problem; no thread gets it."""
+
+    def __init__(self, slug: str, detail: str) -> None:
+        super().__init__(detail)
+        self.slug = slug
 
 
 @dataclass(slots=True)
@@ -53,18 +63,19 @@ class Arrival:
     #: Where a body of known length ends; for a chunked one, where its next chunk begins.
     known_to: int = 0
     chunked: bool = False
+    #: Size of the chunks so far.
+    size: int = 0
 
     def is_complete(self, body_limit: int) -> bool:
-        """Return whether nothing more has to be waited for.
+        """Return whether nothing more has to be waited for; raise `Refused`.
 
-        Also true if what comes will be refused, or makes no sense: then the
-        parser, not this look ahead, finds the words for it.
+        A thread that gets the request must never have to wait for the rest of it.
         """
         if not self.body_at and not self._read_head(body_limit):
-            return len(self.received) > MAX_HEAD
-        if len(self.received) - self.body_at > body_limit + MAX_HEAD:
-            return True
-        return self._all_chunks() if self.chunked else len(self.received) >= self.known_to
+            if len(self.received) > MAX_HEAD:
+                raise Refused("malformed-request", f"The head is larger than {MAX_HEAD} bytes.")
+            return False
+        return self._all_chunks(body_limit) if self.chunked else self._whole_length()
 
     def _read_head(self, body_limit: int) -> bool:
         end = self.received.find(_END_OF_HEAD)
@@ -78,26 +89,41 @@ class Arrival:
         self.body_at = self.known_to = end + len(_END_OF_HEAD)
         self.chunked = _CHUNKED.search(self.received, 0, end + 2) is not None
         length = _LENGTH.search(self.received, 0, end + 2)
-        if length and not self.chunked and int(length[1][:19]) <= body_limit:
-            self.known_to += int(length[1])
+        if length and not self.chunked:
+            self.known_to += _within(body_limit, int(length[1][:19]))
         if expect and (self.chunked or self.known_to > self.body_at):
             self.conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         return True
 
-    def _all_chunks(self) -> bool:
+    def _whole_length(self) -> bool:
+        return len(self.received) >= self.known_to
+
+    def _all_chunks(self, body_limit: int) -> bool:
         while True:
-            end = self.received.find(b"\r\n", self.known_to)
+            end = self._end_of(b"\r\n", self.known_to)
             if end < 0:
-                return len(self.received) - self.known_to > MAX_HEAD
-            try:
-                size = int(bytes(self.received[self.known_to : end]).split(b";")[0], 16)
-            except ValueError:
-                return True
-            if size == 0:
-                return self.received.find(_END_OF_HEAD, end) >= 0
-            if len(self.received) < end + size + 4:
                 return False
-            self.known_to = end + size + 4
+            line = _CHUNK.fullmatch(self.received, self.known_to, end)
+            if line is None:
+                raise Refused("malformed-request", "A chunk of the body has no valid size.")
+            size = int(line[1], 16)
+            if size == 0:
+                return self._end_of(_END_OF_HEAD, end) >= 0
+            _within(body_limit, self.size + size)
+            next_at = end + size + 4
+            if len(self.received) < next_at:
+                return False
+            if not self.received.startswith(b"\r\n", next_at - 2):
+                raise Refused("malformed-request", "A chunk of the body is longer than it says.")
+            self.size += size
+            self.known_to = next_at
+
+    def _end_of(self, mark: bytes, start: int) -> int:
+        """Return where `mark` is, -1 if it may still come."""
+        found = self.received.find(mark, start, start + MAX_HEAD)
+        if found < 0 and len(self.received) - start >= MAX_HEAD:
+            raise Refused("malformed-request", "The framing of the body is too long.")
+        return found
 
 
 class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -112,10 +138,9 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._app: Any
 
     def load_wsgi(self) -> None:
-        """Load the application, and close connections whose requests it refused unread."""
+        """Load the application."""
         super().load_wsgi()
         self._app = self.app.wsgi()
-        self.wsgi = _closing_refused(self._app)
 
     def accept(self, listener: socket.socket) -> None:
         """Take a new connection and wait for its request."""
@@ -125,7 +150,8 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return  # it has gone already, or another look is due
         self.nr_conns += 1
         conn = TConn(self.cfg, sock, client, listener.getsockname())
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_SECONDS))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(LATE_SECONDS))
         self._await_request(conn)
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
@@ -137,14 +163,24 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def finish_request(self, conn: TConn, fs: Any) -> None:
         """Keep the connection, or close it without waiting for the client to notice."""
-        if not fs.cancelled() and fs.exception() is None and not fs.result():
+        if fs.cancelled() or fs.exception() is not None:
+            super().finish_request(conn, fs)
+        elif not fs.result():
             self._linger(conn)
+        elif ahead := conn.parser.unreader.take_buffered():
+            # The beginning of the next request came along with this one.
+            self._await_request(conn)
+            self._take(conn, ahead)
         else:
             super().finish_request(conn, fs)
 
     def murder_pending(self) -> None:
         """End what is past its deadline; called about once a second."""
         now = time.monotonic()  # noqa: TID251 - gunicorn's loop lives in real time
+        if not self.alive:
+            for arrival in self._arriving.values():
+                patience = LINGER_SECONDS if arrival.received else 0.0
+                arrival.deadline = min(arrival.deadline, now + patience)
         for arrival in [each for each in self._arriving.values() if each.deadline <= now]:
             self._forget(arrival.conn)
             if arrival.received:
@@ -184,17 +220,33 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.poller.register(conn.sock, EVENT_READ, partial(self._receive, conn))
 
     def _receive(self, conn: TConn, sock: socket.socket) -> None:
-        arrival = self._arriving[conn]
-        had_head = bool(arrival.body_at)
-        body_limit = self._app.config["BODY_LIMIT"]
         try:
             data = sock.recv(256 * 1024)
-            arrival.received += data
-            complete = bool(data) and arrival.is_complete(body_limit)
         except BlockingIOError:
             return
         except OSError:
-            data, complete = b"", False
+            data = b""
+        if data:
+            self._take(conn, data)
+        else:
+            self._forget(conn)
+            self._close(conn)
+
+    def _take(self, conn: TConn, data: bytes) -> None:
+        arrival = self._arriving[conn]
+        had_head = bool(arrival.body_at)
+        body_limit = self._app.config["BODY_LIMIT"]
+        arrival.received += data
+        try:
+            complete = arrival.is_complete(body_limit)
+            if not complete:
+                self._check_room(MAX_BODIES * (body_limit + MAX_HEAD))
+        except Refused as refusal:
+            self._forget(conn)
+            self._refuse(conn, refusal.slug, str(refusal))
+            return
+        except OSError:
+            complete = False  # it cannot be told to continue; its end is noticed next
         if arrival.body_at and not had_head:
             arrival.deadline += BODY_SECONDS
         if complete:
@@ -203,12 +255,10 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.parser.unreader.unread(bytes(arrival.received))
             conn.data_ready = True
             self.enqueue_req(conn)
-        elif not data:
-            self._forget(conn)
-            self._close(conn)
-        elif sum(len(each.received) for each in self._arriving.values()) > MAX_BODIES * body_limit:
-            self._forget(conn)
-            self._refuse(conn, "not-ready", "Too many large requests are arriving at once.")
+
+    def _check_room(self, limit: int) -> None:
+        if sum(len(each.received) for each in self._arriving.values()) > limit:
+            raise Refused("not-ready", "Too many large requests are arriving at once.")
 
     def _forget(self, conn: TConn) -> None:
         del self._arriving[conn]
@@ -253,19 +303,14 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.close()
 
 
-_TIMEVAL = SEND_SECONDS.to_bytes(8, "little") + bytes(8)
+def _within(body_limit: int, size: int) -> int:
+    if size > body_limit:
+        raise Refused("payload-too-large", f"The body is larger than {body_limit} bytes.")
+    return size
 
 
-def _closing_refused(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    def closing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        def start(status: str, *rest: Any) -> Any:
-            if status.startswith(_REFUSED_UNREAD):
-                start_response.__self__.force_close()
-            return start_response(status, *rest)
-
-        return app(environ, start)
-
-    return closing
+def _timeval(seconds: int) -> bytes:
+    return seconds.to_bytes(8, "little") + bytes(8)
 
 
 def _send(sock: socket.socket, answer: Response) -> None:

@@ -182,7 +182,7 @@ class IngestService:
             situation,
             self._pace,
             ingestion,
-            forecast(situation, ingestion),
+            forecast(situation, ingestion) if _has_times(situation) else None,
             self._worker.end_of(ingestion_id),
         )
         known = look.forecast
@@ -211,7 +211,7 @@ class IngestService:
         ingestion = self._new(items, priority, sequence=LAST)
         entry = Entry(priority, LAST, ingestion, since=now, put_at=now)
         situation = self._worker.situation(entry)
-        found = None if self._pace.paused is not None else forecast(situation, ingestion)
+        found = forecast(situation, ingestion) if _has_times(situation) else None
         wall = self._wall(situation)
         return Plan(
             batches=ingestion.batches_total,
@@ -230,7 +230,7 @@ class IngestService:
             each.ingestion.ingestion_id: each.ingestion
             for each in [*situation.line, *(due.entry for due in situation.retries)]
         }
-        coming = [] if self._pace.paused is not None else upcoming(situation, UPCOMING)
+        coming = upcoming(situation, UPCOMING) if _has_times(situation) else []
         return QueueReport(
             health=self.health(),
             interval=self._pace.interval,
@@ -378,6 +378,11 @@ class IngestService:
             slots = slots_until_started(self._store.waiting(), excess)
             room_at = self._pace.opens_at(self._line.filled_at) + (slots - 1) * self._pace.interval
             raise QueueFull(max(0.0, room_at - self._clock.monotonic()))
+
+
+def _has_times(situation: Situation) -> bool:
+    """Whether one can tell when slots open: not while the queue is paused."""
+    return situation.rhythm.opens_at < math.inf
 
 
 def _idempotency_key(key: str | None, items: Items, priority: Priority) -> IdempotencyKey | None:

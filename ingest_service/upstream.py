@@ -24,6 +24,13 @@ class Call(Protocol):
         """
         ...
 
+    def sent_at(self) -> float:
+        """Return when the last request so far went out; -inf if that is not known.
+
+        The upstream sees the pace by its requests, and connecting takes time.
+        """
+        ...
+
     def outcomes(self) -> Sequence[Outcome]:
         """Return one outcome an item, in order; raise if the call as a whole went wrong."""
         ...
@@ -53,6 +60,10 @@ class FinishedCall:
     def ends_at(self) -> float:
         """Return the instant given."""
         return self._ends_at
+
+    def sent_at(self) -> float:
+        """Nothing was sent."""
+        return -math.inf
 
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes given."""

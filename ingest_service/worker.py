@@ -83,6 +83,8 @@ class Worker:
         self._starting = False
         #: Whether the pace was changed since the last step.
         self._nudged = False
+        #: Whether the last step found the line empty.
+        self._starved = False
         #: What waits for its next attempt: (when, breaks ties, its ingestion, what).
         self._retries: list[tuple[float, int, Ingestion, Again]] = []
         self._tie = itertools.count()
@@ -215,7 +217,7 @@ class Worker:
         could not be overtaken any more while it waits.
         """
         now = self._clock.monotonic()
-        self._nudged = False
+        self._nudged = self._starved = False
         try:
             self._settle_ended(now)
             self._line_up_retries(now)
@@ -284,20 +286,18 @@ class Worker:
         if due == math.inf or any(each.call.announced for each in self._in_flight):
             timeout = None if due == math.inf else min(ahead, SLICE)
             with self._line.not_empty:
-                waited_for_work = self._line.is_empty
-                self._clock.wait_for(
-                    self._line.not_empty, lambda: self._has_news(waited_for_work), timeout
-                )
+                self._clock.wait_for(self._line.not_empty, self._has_news, timeout)
         else:
             self._clock.sleep(min(ahead, SLICE))
 
-    def _has_news(self, waited_for_work: bool) -> bool:
+    def _has_news(self) -> bool:
         now = self._clock.monotonic()
         may_start = not self._stopping and not self._busy()
         return (
             self._ended()
             or self._nudged
-            or (waited_for_work and may_start and not self._line.is_empty)
+            # What the step saw counts: something may have been put since then.
+            or (self._starved and may_start and not self._line.is_empty)
             or any(each.call.ends_at() <= now for each in self._in_flight)
         )
 
@@ -326,9 +326,12 @@ class Worker:
         ends = [each.call.ends_at() for each in self._in_flight]
         retries = [due for due, *_ in self._retries[:1]]
         next_event = min([*ends, *retries], default=math.inf)
+        for each in self._in_flight:
+            self._pace.note_sent(each.call.sent_at())
         if self._stopping or self._busy():
             return next_event
         if not self._line.heads():
+            self._starved = True
             return next_event
         opens_at = self._pace.opens_at(self._line.filled_at)
         if now < opens_at:
@@ -395,6 +398,7 @@ class Worker:
 
     def _settle_ended(self, now: float) -> None:
         for each in [each for each in self._in_flight if each.call.ends_at() <= now]:
+            self._pace.note_sent(each.call.sent_at())
             self._settle(each)
         while self._finished:
             ingestion = self._finished[0]

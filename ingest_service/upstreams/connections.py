@@ -10,6 +10,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ingest_service.clock import SystemClock
+from ingest_service.upstreams import sending
 
 #: Seconds after which an idle connection is not used again. Servers close idle ones
 #: after 2 s (gunicorn), 5 s (Node, Apache, uvicorn) or more; a request that crosses
@@ -86,6 +87,11 @@ class _Idling:
         """Whether it can be used for another request."""
         fresh = _clock.monotonic() - self.idle_since <= IDLE
         return fresh and super().is_connected  # type: ignore[misc]
+
+    def connect(self) -> None:
+        """Connect; only from then on something is sent."""
+        super().connect()  # type: ignore[misc]
+        sending.now()
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         """Begin a request; what was left of the last one's time does not count."""

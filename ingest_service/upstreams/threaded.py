@@ -11,6 +11,7 @@ from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.model import Batch, Outcome
 from ingest_service.upstream import Call, Connector, FinishedCall, crashed
+from ingest_service.upstreams import sending
 
 Task = Callable[[], None]
 #: What came of a part: outcomes, what was raised, or None as long as it is under way.
@@ -63,8 +64,15 @@ class ThreadedCall:
     announced = True
 
     def __init__(
-        self, parts: Sequence[Batch], deadline: float, late: Outcome, on_end: Task
+        self,
+        clock: Clock,
+        parts: Sequence[Batch],
+        deadline: float,
+        late: Outcome,
+        on_end: Task,
     ) -> None:
+        self._clock = clock
+        self._sent_at = -math.inf
         self._lock = threading.Lock()
         self._parts = parts
         self._ended: list[_End] = [None] * len(parts)
@@ -85,13 +93,25 @@ class ThreadedCall:
     def _run(self, share: range, connector: Connector) -> None:
         for part in share:
             ended: _End
+            self._note_sent()
             try:
                 # None would be taken for a part that is late; any other nonsense is noticed.
-                ended = connector(self._parts[part]) or ()
+                with sending.noting(self._note_sent):
+                    ended = connector(self._parts[part]) or ()
             except BaseException as error:  # noqa: BLE001 - told to the worker by `outcomes`
                 # Also a connector's sys.exit(): the thread is needed.
                 ended = error
             self._end(part, ended)
+
+    def _note_sent(self) -> None:
+        at = self._clock.monotonic()
+        with self._lock:
+            self._sent_at = max(self._sent_at, at)
+
+    def sent_at(self) -> float:
+        """Return when the last request so far went out; -inf before the first."""
+        with self._lock:
+            return self._sent_at
 
     def ends_at(self) -> float:
         """Return when it is given up; -inf once every part has ended."""
@@ -150,7 +170,7 @@ class ThreadedUpstream:
         reason = f"The upstream did not answer within {self._timeout:g} s."
         late = Outcome(succeeded=False, error=reason, transient=True)
         deadline = self._clock.monotonic() + self._timeout
-        call = ThreadedCall(parts, deadline, late, on_end)
+        call = ThreadedCall(self._clock, parts, deadline, late, on_end)
         # A batch can be larger than batches are now: cut before a restart with other settings.
         if self._pool.submit(call.tasks(self._at_a_time, self._connector)):
             return call

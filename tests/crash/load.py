@@ -1,0 +1,174 @@
+"""Work for a journal under attack, and what has to be left of it afterwards."""
+
+import itertools
+import queue
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from ingest_service.errors import StorageUnavailable
+from ingest_service.journal import IdempotencyKey, Instant, Settled
+from ingest_service.journals.sqlite import SqliteJournal
+from ingest_service.model import Batch, Ids, Ingestion, Outcome, Priority
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class _Start(NamedTuple):
+    sequence: int
+    batch: int
+    round: int
+
+
+@dataclass
+class Ledger:
+    """What a journal was asked to keep, and what it has promised to keep."""
+
+    #: By ingestion id, with the content.
+    attempted: dict[str, bytes] = field(default_factory=dict)
+    acknowledged: set[str] = field(default_factory=set)
+    #: Those for which `accepted` raised.
+    refused: set[str] = field(default_factory=set)
+    started: set[_Start] = field(default_factory=set)
+    settled: set[_Start] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
+    #: Monotonic instant of the last slot that was recorded.
+    slot: float = 0.0
+    sequences: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def accept(self, journal: SqliteJournal, size: int) -> Ingestion:
+        """Have an ingestion of `size` ids accepted; note the answer."""
+        ingestion_id = str(uuid.uuid4())
+        sequence = next(self.sequences)
+        ingestion = Ingestion(
+            ingestion_id=ingestion_id,
+            sequence=sequence,
+            priority=Priority.MEDIUM,
+            items=Ids(range(sequence % 1_000, sequence % 1_000 + size)),
+            batch_size=3,
+            created_at=NOW,
+        )
+        content = ingestion.items.to_bytes()
+        self.attempted[ingestion_id] = content
+        try:
+            kept = journal.accepted(ingestion, IdempotencyKey(ingestion_id, content[:32]))
+        except StorageUnavailable:
+            self.refused.add(ingestion_id)
+            raise
+        assert kept == ingestion_id
+        self.acknowledged.add(ingestion_id)
+        return ingestion
+
+    def work(self, journal: SqliteJournal, ingestion: Ingestion) -> None:
+        """Start, settle and finish `ingestion`, as the worker does, batch by batch."""
+        while ingestion.left:
+            batch = ingestion.cut()
+            slot = self.slot + 1
+            journal.slot_taken(batch, Instant(NOW, slot, "era"))
+            self.slot = slot
+            self.started.add(_name(batch))
+            outcomes = [Outcome(succeeded=True, processed_data=item) for item in batch.items]
+            journal.settled(batch, Settled(NOW, outcomes))
+            self.settled.add(_name(batch))
+            ingestion.mark(batch, [each.state for each in outcomes], NOW)
+        journal.finished(ingestion)
+        self.finished.add(ingestion.ingestion_id)
+
+    def lost(self, path: Path) -> int:
+        """Return how many promises the journal at `path` has broken."""
+        db = apsw.Connection(str(path))
+        contents: dict[str, bytes] = dict(db.execute(_CONTENTS))
+        keys = dict(db.execute("SELECT key, ingestion_id FROM idempotency_key"))
+        starts = {
+            _Start(*name): outcomes
+            for *name, outcomes in db.execute("SELECT sequence, batch, round, outcomes FROM start")
+        }
+        finished = {each for (each,) in db.execute(_FINISHED)}
+        slots = [float(each) for (each,) in db.execute("SELECT monotonic FROM pace")]
+        db.close()
+        broken: int = (
+            sum(contents.get(each) != self.attempted[each] for each in self.acknowledged)
+            + sum(keys.get(each) != each for each in self.acknowledged)
+            + len(self.started - starts.keys())
+            + sum(starts.get(each) is None for each in self.settled)
+            + len(self.finished - finished)
+            + (max(slots, default=0.0) < self.slot)
+        )
+        return broken
+
+    def ghosts(self, path: Path) -> set[str]:
+        """Return what is stored in the journal at `path` although it was refused."""
+        db = apsw.Connection(str(path))
+        stored = {each for (each,) in db.execute("SELECT ingestion_id FROM ingestion")}
+        keys = {each for (each,) in db.execute("SELECT key FROM idempotency_key")}
+        db.close()
+        return self.refused & (stored | keys)
+
+
+_CONTENTS = "SELECT ingestion_id, items FROM ingestion JOIN content USING (sequence)"
+_FINISHED = "SELECT ingestion_id FROM ingestion WHERE finished_at > 0 AND item_states IS NOT NULL"
+
+
+def _name(batch: Batch) -> _Start:
+    return _Start(batch.sequence, batch.index, batch.round)
+
+
+def half_stored(path: Path) -> list[str]:
+    """Return what is damaged or incomplete in the journal at `path`."""
+    db = apsw.Connection(str(path))
+    found = [str(text) for (text,) in db.execute("PRAGMA integrity_check") if text != "ok"]
+    for statement in _INCOMPLETE:
+        found += [f"{statement}: {row}" for row in db.execute(statement)]
+    db.close()
+    return found
+
+
+_INCOMPLETE = (
+    "SELECT sequence FROM ingestion LEFT JOIN content USING (sequence) WHERE items IS NULL",
+    "SELECT sequence FROM content LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
+    "SELECT key FROM idempotency_key LEFT JOIN ingestion USING (ingestion_id) WHERE kind IS NULL",
+    "SELECT sequence FROM start LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
+    "SELECT sequence FROM ingestion WHERE finished_at IS NOT NULL AND item_states IS NULL",
+    "SELECT sequence FROM start WHERE (settled_at IS NULL) != (outcomes IS NULL)",
+    "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
+)
+
+
+def strain(journal: SqliteJournal, ledger: Ledger, seed: int) -> None:
+    """Post from three threads and work in a fourth until all is done or the disk is gone."""
+    chance = random.Random(seed)  # noqa: S311
+    sizes = [[chance.choice((1, 2, 5, 7, 3_000, 30_000)) for _ in range(5)] for _ in range(3)]
+    ready: queue.SimpleQueue[Ingestion | None] = queue.SimpleQueue()
+
+    def post(sizes: list[int]) -> None:
+        try:
+            for size in sizes:
+                ingestion = ledger.accept(journal, size)
+                if size < 10:
+                    ready.put(ingestion)
+        finally:
+            ready.put(None)
+
+    def work() -> None:
+        for _ in sizes:
+            while (ingestion := ready.get()) is not None:
+                ledger.work(journal, ingestion)
+
+    with ThreadPoolExecutor(4) as threads:
+        calls: list[Callable[[], None]] = [work, *(partial(post, each) for each in sizes)]
+        for done in [threads.submit(_until_refused, call) for call in calls]:
+            done.result()
+
+
+def _until_refused(call: Callable[[], None]) -> None:
+    with suppress(StorageUnavailable):
+        call()

@@ -1,0 +1,271 @@
+"""Disks that are full, broken, locked or read-only: refused in words, and healed by themselves."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from flask.testing import FlaskClient
+
+from ingest_service.app import build, create_app
+from ingest_service.errors import StorageUnavailable
+from ingest_service.journals import sqlite
+from ingest_service.journals.sqlite import SqliteJournal, verify
+from ingest_service.model import Batch, Outcome
+from ingest_service.settings import Settings
+from ingest_service.upstream import Call, FinishedCall
+from tests.crash.faults import FaultyDisk, Operation
+from tests.crash.load import Ledger, half_stored
+from tests.crash.waiting import eventually
+
+#: Faults in a row that one journal goes through.
+FAULTS = 200
+
+
+@pytest.fixture
+def disk() -> Iterator[FaultyDisk]:
+    """Give a disk that works until it is told not to."""
+    made = FaultyDisk()
+    yield made
+    made.unregister()
+
+
+@pytest.fixture(params=["default", "frequent"])
+def checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the WAL be moved into the file as usual, or after a few pages already."""
+    if request.param == "frequent":
+        pragmas = (*sqlite._PRAGMAS, "wal_autocheckpoint = 10")
+        monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
+
+
+@pytest.mark.usefixtures("checkpoints")
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("operation", Operation)
+def test_a_fault_refuses_without_a_trace_and_heals_by_itself(
+    tmp_path: Path, disk: FaultyDisk, operation: Operation, lasting: bool
+) -> None:
+    """The first, second ... 200th write or sync fails: stored or refused, never half or both."""
+    path, ledger = tmp_path / "journal", Ledger()
+    with closing(SqliteJournal(path, vfs=disk.name)) as journal:
+        journal.recover()
+        for nth in range(1, FAULTS + 1):
+            error = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError)[nth % 3]
+            disk.break_down(operation, nth, error, lasting=lasting)
+            use_until_broken(journal, ledger, disk)
+            if lasting:
+                with pytest.raises(StorageUnavailable):
+                    ledger.accept(journal, 4)
+                with pytest.raises(StorageUnavailable):
+                    journal.check()
+            disk.repair()
+            ledger.accept(journal, 4)
+            journal.check()
+            assert ledger.ghosts(path) == set()
+            assert ledger.lost(path) == 0
+        assert half_stored(path) == []
+    assert len(ledger.refused) >= FAULTS / 10
+    with closing(SqliteJournal(path)) as journal:
+        recovered = {each.ingestion_id for each in journal.recover().unfinished}
+        assert all(journal.find(each) for each in ledger.acknowledged - recovered)
+    assert not recovered & ledger.refused
+    assert ledger.lost(path) == 0
+
+
+def use_until_broken(journal: SqliteJournal, ledger: Ledger, disk: FaultyDisk) -> None:
+    """Accept, start, settle and finish until something has failed."""
+    while not disk.failed:
+        try:
+            ledger.accept(journal, 2_000)
+            ledger.work(journal, ledger.accept(journal, 5))
+        except StorageUnavailable:
+            assert disk.failed
+
+
+def test_what_was_refused_does_not_come_back_with_the_file(
+    tmp_path: Path, disk: FaultyDisk
+) -> None:
+    """A commit whose sync fails is in the WAL; a journal that is closed then takes it out."""
+    path, ledger = tmp_path / "journal", Ledger()
+    with closing(SqliteJournal(path, vfs=disk.name)) as journal:
+        disk.break_down(Operation.SYNC, 1, apsw.IOError, lasting=True)
+        with pytest.raises(StorageUnavailable):
+            ledger.accept(journal, 4)
+        disk.repair()
+    with closing(SqliteJournal(path)) as journal:
+        assert journal.recover().unfinished == []
+    assert ledger.ghosts(path) == set()
+
+
+def test_a_bug_in_a_record_does_not_stop_the_writer(tmp_path: Path) -> None:
+    """Whatever goes wrong while writing, those who wait get an answer."""
+    with closing(SqliteJournal(tmp_path / "journal")) as journal:
+        ledger = Ledger(sequences=iter([2**63, 1]))
+        with pytest.raises(StorageUnavailable):
+            ledger.accept(journal, 4)
+        ledger.accept(journal, 4)
+
+
+@dataclass
+class WatchedUpstream:
+    """Succeeds at once, and looks up in the file whether each start was recorded before."""
+
+    path: Path
+    latency: float | None = 0.0
+    starts: list[str] = field(default_factory=list)
+    unrecorded: list[str] = field(default_factory=list)
+
+    def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
+        db = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+        known = db.execute(
+            "SELECT count(*) FROM start WHERE sequence = ? AND batch = ?",
+            (batch.sequence, batch.index),
+        ).fetchall()
+        db.close()
+        self.starts.append(batch.batch_id)
+        if known == [(0,)]:
+            self.unrecorded.append(batch.batch_id)
+        return FinishedCall([Outcome(succeeded=True) for _ in batch.items])
+
+
+@dataclass
+class Service:
+    """The whole service on a journal, as a client sees it."""
+
+    client: FlaskClient
+    upstream: WatchedUpstream
+    posted: list[str] = field(default_factory=list)
+
+    def post(self, count: int = 3) -> Any:
+        """Post ids; return the answer."""
+        answer = self.client.post("/ingest", json={"ids": list(range(1, count + 1))} | MEDIUM)
+        if answer.status_code == 200:
+            self.posted.append(answer.get_json()["ingestion_id"])
+        return answer
+
+    def done(self) -> bool:
+        """Tell whether everything accepted is completed."""
+        return all(
+            self.client.get(f"/status/{each}").get_json()["status"] == "completed"
+            for each in self.posted
+        )
+
+
+MEDIUM = {"priority": "MEDIUM"}
+
+
+@contextmanager
+def serving(path: Path, disk: FaultyDisk) -> Iterator[Service]:
+    """Run the service with its worker on a journal on `disk`, at 50 batches a second."""
+    settings = Settings(interval=0.02, settle=0.0)
+    upstream = WatchedUpstream(path)
+    parts = build(settings, journal=SqliteJournal(path, vfs=disk.name), upstream=upstream)
+    parts.worker.start()
+    yield Service(create_app(settings, parts).test_client(), upstream)
+    parts.close(timeout=5)
+    assert not parts.worker.alive
+
+
+def assert_refuses(service: Service) -> None:
+    """Assert that the service says what is wrong, in every place where it should."""
+    answer = service.post()
+    assert answer.status_code == 503
+    assert answer.content_type == "application/problem+json"
+    assert answer.get_json()["type"] == "/problems/storage-unavailable"
+    assert answer.headers["Retry-After"]
+    assert service.client.get("/health/ready").status_code == 503
+    assert service.client.get("/health").status_code == 200
+
+
+def assert_works(service: Service) -> None:
+    """Assert that the service takes work and does all it has ever taken."""
+    assert service.client.get("/health/ready").status_code == 200
+    assert service.post().status_code == 200
+    eventually(service.done)
+    assert service.upstream.unrecorded == []
+
+
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError, apsw.ReadOnlyError])
+@pytest.mark.parametrize("operation", Operation)
+def test_the_service_refuses_while_the_disk_is_broken_and_heals_with_it(
+    tmp_path: Path, disk: FaultyDisk, operation: Operation, error: type[apsw.Error]
+) -> None:
+    """503 and not ready while it lasts; what was queued before waits and is done after."""
+    path = tmp_path / "journal"
+    with serving(path, disk) as service:
+        assert service.post(120).status_code == 200
+        eventually(lambda: service.upstream.starts)
+        disk.break_down(operation, 1, error, lasting=True)
+        eventually(lambda: disk.failed)
+        # One call may have been under way; after that, no start without a record.
+        assert_refuses(service)
+        held_at = len(service.upstream.starts)
+        failed_at = disk.failed
+        # The worker tries again and again, and starts nothing.
+        eventually(lambda: disk.failed > failed_at + 3)
+        assert len(service.upstream.starts) == held_at
+        assert_refuses(service)
+        disk.repair()
+        assert_works(service)
+        assert len(set(service.upstream.starts)) == 41
+        assert len(service.upstream.starts) == 41
+    assert verify(str(path)) == (2, 0)
+    assert half_stored(path) == []
+
+
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_lock_of_another_program_is_waited_out(
+    tmp_path: Path, disk: FaultyDisk, lock: str
+) -> None:
+    """503 while somebody else holds the file; the work goes on once it is free."""
+    path = tmp_path / "journal"
+    with serving(path, disk) as service:
+        assert service.post(30).status_code == 200
+        eventually(lambda: service.upstream.starts)
+        with closing(apsw.Connection(str(path))) as other:
+            other.set_busy_timeout(5_000)
+            other.execute(lock)
+            began = time.monotonic()
+            assert_refuses(service)
+            assert time.monotonic() - began < 10
+            held_at = len(service.upstream.starts)
+            assert service.post().status_code == 503
+            assert len(service.upstream.starts) == held_at
+        assert_works(service)
+    assert verify(str(path)) == (2, 0)
+
+
+def test_clients_in_parallel_all_get_an_answer_from_a_disk_that_comes_and_goes(
+    tmp_path: Path, disk: FaultyDisk
+) -> None:
+    """Whoever got a 200 is served, whoever got a 503 is not; nobody waits for ever."""
+    path = tmp_path / "journal"
+    refused = []
+
+    def post(service: Service) -> None:
+        for _ in range(25):
+            answer = service.post(1)
+            if answer.status_code != 200:
+                assert answer.get_json()["type"] == "/problems/storage-unavailable"
+                refused.append(answer)
+
+    with serving(path, disk) as service:
+        threads = [threading.Thread(target=post, args=(service,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for nth in range(1, 40):
+            disk.break_down(Operation.SYNC, nth % 3 + 1, apsw.IOError, lasting=bool(nth % 2))
+            eventually(lambda: disk.failed or not any(each.is_alive() for each in threads))
+            disk.repair()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert len(service.posted) + len(refused) == 100
+        assert refused
+        assert_works(service)
+        assert len(service.upstream.starts) == len(set(service.upstream.starts))
+    assert verify(str(path)) == (len(service.posted), 0)
