@@ -198,6 +198,10 @@ class Again:
     places: Sequence[int]
 
 
+#: Counted for every batch, and an enum is slow to go through.
+_STATES = tuple(map(int, ItemState))
+
+
 class Counts(NamedTuple):
     """How many items are where; all but the first sum to it, in the order of `ItemState`."""
 
@@ -249,7 +253,7 @@ class Counts(NamedTuple):
     @classmethod
     def of(cls, states: bytes | bytearray) -> Self:
         """Count the items of `states`, a byte an item."""
-        return cls(len(states), *(states.count(state) for state in ItemState))
+        return cls(len(states), *map(states.count, _STATES))
 
 
 @dataclass(slots=True)

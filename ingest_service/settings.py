@@ -82,7 +82,7 @@ def _proxy(text: str) -> str:
 def _check_url(text: str) -> None:
     url = urlsplit(text)
     # Secrets are read from files: a setting shows up in logs and process lists.
-    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+    if url.scheme not in ("http", "https") or not url.hostname or set("@{}") & set(url.netloc):
         raise ValueError
     # Raises for what is not a port.
     _ = url.port

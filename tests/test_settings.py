@@ -26,6 +26,7 @@ NO_UPSTREAMS = (
     "http://host/items",
     "http://user:secret@host/{id}",
     "http://host:port/{id}",
+    "http://{id}.host/",
     "batch+http://host/{id}",
     "ftp://host/{id}",
     "module",

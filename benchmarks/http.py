@@ -1,0 +1,127 @@
+"""Items a second through the HTTP upstream, against the same client in a plain loop."""
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import orjson
+import urllib3
+
+from benchmarks._measure import Row, Table, take_turns
+from ingest_service.app import build
+from ingest_service.model import Ids, Priority
+from ingest_service.settings import BATCH, Settings
+
+ITEMS = 3_000
+ROUNDS = 5
+#: At least 0.7 times as many items a second.
+AIM = 1 / 0.7
+
+_DEMO = "-m ingest_service demo-upstream --port 0 --latency 0 --failures 0 --interval 0"
+
+
+def tables() -> Iterator[Table]:
+    """Measure with an API that answers at once, in another process."""
+    with _demo() as address, tempfile.TemporaryDirectory() as folder:
+        rows = [
+            _row("defaults: 3 at a time", address, size=3, batches=1),
+            _row("10 at a time", address, size=10, batches=1),
+            _row("5 batches of 2", address, size=2, batches=5),
+            _row("defaults, with the journal", address, size=3, batches=1, folder=folder),
+            _batch_row("batches of 100 a request", address, size=100),
+        ]
+    yield Table(
+        f"Sending {ITEMS:,} ids over HTTP; the ratio is of times",
+        lambda seconds: f"{ITEMS / seconds:,.0f} items/s",
+        rows,
+    )
+
+
+def _row(what: str, address: str, *, size: int, batches: int, folder: str | None = None) -> Row:
+    upstream = f"{address}/items/{{id}}"
+    settings = Settings(
+        interval=0,
+        settle=0,
+        upstream=upstream,
+        batch_size_ids=size,
+        max_concurrent_batches=batches,
+        journal=str(Path(folder) / "journal.sqlite3") if folder else "memory",
+    )
+    threads = size * batches
+    with _service(settings) as serve, urllib3.PoolManager(maxsize=threads) as pool:
+        taken = take_turns(serve, partial(_loop, pool, address, threads), rounds=ROUNDS)
+    return Row(what, taken[0], f"urllib3 in {threads} threads", taken[1], limit=AIM)
+
+
+def _batch_row(what: str, address: str, *, size: int) -> Row:
+    url = f"{address}/batch"
+    settings = Settings(interval=0, settle=0, upstream=BATCH + url, batch_size_ids=size)
+    with _service(settings) as serve, urllib3.PoolManager(maxsize=1) as pool:
+        taken = take_turns(serve, partial(_loop_batches, pool, url, size), rounds=ROUNDS)
+    return Row(what, taken[0], "urllib3 in a loop", taken[1], limit=AIM)
+
+
+@contextmanager
+def _service(settings: Settings) -> Iterator[Callable[[], None]]:
+    parts = build(settings)
+    parts.worker.start()
+
+    def serve() -> None:
+        accepted = parts.service.accept(Ids(range(1, ITEMS + 1)), Priority.MEDIUM)
+        while True:
+            snapshot = parts.service.status(accepted.ingestion_id, 0, 1)
+            if snapshot.finished_at is not None:
+                break
+            time.sleep(0.01)
+        if snapshot.counts.succeeded != ITEMS:
+            raise RuntimeError(snapshot.counts)
+
+    try:
+        serve()
+        yield serve
+    finally:
+        parts.close(5)
+
+
+def _loop(pool: urllib3.PoolManager, address: str, threads: int) -> None:
+    ids = itertools.count(1)
+
+    def run() -> None:
+        while (number := next(ids)) <= ITEMS:
+            answer = pool.request("GET", f"{address}/items/{number}", retries=False)
+            if not orjson.loads(answer.data):
+                raise RuntimeError(answer.data)
+
+    running = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+
+
+def _loop_batches(pool: urllib3.PoolManager, url: str, size: int) -> None:
+    for start in range(1, ITEMS + 1, size):
+        body = orjson.dumps({"ids": list(range(start, start + size))})
+        headers = {"Content-Type": "application/json"}
+        answer = pool.request("POST", url, body=body, headers=headers, retries=False)
+        if len(orjson.loads(answer.data)["results"]) != size:
+            raise RuntimeError(answer.data)
+
+
+@contextmanager
+def _demo() -> Iterator[str]:
+    """Run the demo upstream in a process of its own; give its address."""
+    command = [sys.executable, *_DEMO.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[2].rstrip(";")
+        finally:
+            process.terminate()
