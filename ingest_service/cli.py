@@ -6,7 +6,7 @@ import sys
 
 from ingest_service.demo import DemoUpstream, Manners, fresh_seed
 from ingest_service.errors import IngestServiceError, SettingsError
-from ingest_service.journals.sqlite import back_up, verify
+from ingest_service.journals.database import back_up, verify
 from ingest_service.settings import SERVER_JOURNAL, Settings
 
 

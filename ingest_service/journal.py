@@ -1,15 +1,12 @@
 """What must outlive the moment: accepted requests, started batches, outcomes."""
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import orjson
 
-from ingest_service.errors import IdempotencyMismatch
 from ingest_service.model import Again, Batch, Counts, Ingestion, Kind, Outcome, Priority, Status
 
 #: How long an idempotency key is remembered.
@@ -258,153 +255,3 @@ def summary_of(ingestion: Ingestion) -> Summary:
         finished_at=ingestion.finished_at,
         counts=ingestion.counts,
     )
-
-
-@dataclass(slots=True)
-class _Kept:
-    ingestion: Ingestion
-    #: By index and round: when it was settled, which places, their outcomes as text.
-    settled: dict[int, dict[int, tuple[datetime, Sequence[int], bytes]]] = field(
-        default_factory=dict
-    )
-    #: By index and round.
-    starts: dict[tuple[int, int], Start] = field(default_factory=dict)
-
-
-class MemoryJournal:
-    """Keeps everything as long as the process lives; a restart forgets work and pace together."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._keys: dict[str, tuple[IdempotencyKey, str, datetime]] = {}
-        self._kept: dict[str, _Kept] = {}
-        #: Ids in the order in which they finished.
-        self._finished: dict[str, datetime] = {}
-
-    def recover(self) -> Recovered:
-        """There is never anything to go on with."""
-        return Recovered()
-
-    def accepted(self, ingestion: Ingestion, key: IdempotencyKey | None) -> str:
-        """Remember the ingestion and its key."""
-        with self._lock:
-            if key is not None:
-                known = self._find_key(key, ingestion.created_at)
-                if known is not None:
-                    return known
-                self._keys[key.key] = key, ingestion.ingestion_id, ingestion.created_at
-            self._kept[ingestion.ingestion_id] = _Kept(ingestion)
-            return ingestion.ingestion_id
-
-    def known(self, key: IdempotencyKey, at: datetime) -> str | None:
-        """Look the key up."""
-        with self._lock:
-            return self._find_key(key, at)
-
-    def slot_taken(self, batch: Batch, instant: Instant) -> None:
-        """Keep the start for `rate_proof`, replacing an earlier record of the same one."""
-        start = Start(instant.at, batch.ingestion_id, batch.index, instant.gap, instant.required)
-        with self._lock:
-            self._kept[batch.ingestion_id].starts[batch.index, batch.round] = start
-
-    def settled(self, batch: Batch, settled: Settled) -> None:
-        """Keep the final outcomes."""
-        places, text = final_outcomes(batch, settled)
-        with self._lock:
-            of_batch = self._kept[batch.ingestion_id].settled.setdefault(batch.index, {})
-            of_batch[batch.round] = settled.at, places, text
-
-    def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
-        """Nothing to do: what does not survive needs no record."""
-
-    def moved(self, ingestion: Ingestion, priority: Priority) -> None:
-        """Nothing to do either."""
-
-    def remember(self, name: str, value: str) -> None:
-        """Nothing to do either."""
-
-    def rounds(self, ingestion_id: str) -> dict[int, int]:
-        """Count the starts."""
-        with self._lock:
-            starts = sorted(self._kept[ingestion_id].starts)
-        return dict(starts)
-
-    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
-        """Take it out of the finished ones."""
-        with self._lock:
-            self._finished.pop(ingestion.ingestion_id, None)
-
-    def summaries(self, wanted: Wanted) -> list[Summary]:
-        """Look through all, the newest first."""
-        with self._lock:
-            newest = [kept.ingestion for kept in reversed(self._kept.values())]
-        found = (summary_of(each) for each in newest if each.sequence < wanted.before)
-        fitting = (
-            each
-            for each in found
-            if wanted.status in (None, each.counts.status)
-            and wanted.priority in (None, each.priority)
-            and (each.finished_at is None or each.finished_at >= wanted.finished_since)
-        )
-        return list(islice(fitting, wanted.limit))
-
-    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
-        """Look through all starts."""
-        with self._lock:
-            starts = [start for kept in self._kept.values() for start in kept.starts.values()]
-        found = sorted(start for start in starts if since <= start.at < until)
-        gaps = [start.gap for start in found if start.gap is not None]
-        early = [
-            start
-            for start in found
-            if start.gap is not None and start.gap < start.required - GAP_TOLERANCE
-        ]
-        return RateProof(len(found), min(gaps, default=None), len(early), early[:EXAMPLES])
-
-    def finished(self, ingestion: Ingestion) -> None:
-        """Note when it ended."""
-        assert ingestion.finished_at is not None  # noqa: S101 - narrows the type
-        with self._lock:
-            self._finished[ingestion.ingestion_id] = ingestion.finished_at
-
-    def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
-        """Return what was settled of the batches at `indices`."""
-        with self._lock:
-            kept = self._kept.get(ingestion_id)
-            of_batch = {index: kept.settled.get(index, {}) for index in indices} if kept else {}
-            settled = [(index, row) for index, rows in of_batch.items() for row in rows.values()]
-        return {
-            (index, place): ItemResult(at, outcome)
-            for index, (at, places, text) in settled
-            for place, outcome in zip(places, decode_outcomes(text), strict=True)
-        }
-
-    def find(self, ingestion_id: str) -> Ingestion | None:
-        """Return a finished ingestion."""
-        with self._lock:
-            found = ingestion_id in self._finished
-            return self._kept[ingestion_id].ingestion if found else None
-
-    def prune(self, finished_before: datetime) -> int:
-        """Forget the oldest ones, a thousand at a time."""
-        with self._lock:
-            oldest = list(islice(self._finished.items(), 1_000))
-            gone = [each for each, at in oldest if at < finished_before]
-            for ingestion_id in gone:
-                del self._finished[ingestion_id], self._kept[ingestion_id]
-            return len(gone)
-
-    def check(self) -> None:
-        """Memory can always be written."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-    def _find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
-        # Oldest first: a dictionary keeps the order in which keys came.
-        while self._keys and next(iter(self._keys.values()))[2] <= at - KEY_LIFETIME:
-            del self._keys[next(iter(self._keys))]
-        known, ingestion_id, _ = self._keys.get(key.key, (key, None, at))
-        if known.digest != key.digest:
-            raise IdempotencyMismatch
-        return ingestion_id

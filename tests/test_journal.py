@@ -8,9 +8,11 @@ import apsw
 import pytest
 
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
-from ingest_service.journal import IdempotencyKey, Instant, Journal, MemoryJournal, Settled
-from ingest_service.journals import sqlite
-from ingest_service.journals.sqlite import SqliteJournal, back_up, verify
+from ingest_service.journal import IdempotencyKey, Instant, Journal, Settled
+from ingest_service.journals import database
+from ingest_service.journals.database import back_up, verify
+from ingest_service.journals.memory import MemoryJournal
+from ingest_service.journals.sqlite import SqliteJournal
 from ingest_service.model import (
     Batch,
     Ids,
@@ -331,7 +333,9 @@ def test_a_backup_does_not_overwrite(path: Path, tmp_path: Path) -> None:
 
 def test_the_statements_in_the_files_are_all_in_use() -> None:
     """Nothing is left over in the SQL."""
-    source = Path(sqlite.__file__).read_text("utf-8")
-    names = set(sqlite._SQL)
+    source = "".join(
+        each.read_text("utf-8") for each in Path(database.__file__).parent.glob("*.py")
+    )
+    names = set(database.SQL)
     used = {name for name in names if f'"{name}"' in source}
     assert names == used

@@ -1,1 +1,1 @@
-"""Journals that survive the process."""
+"""Journals, and what the one in a file consists of."""

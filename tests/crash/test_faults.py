@@ -14,8 +14,9 @@ from flask.testing import FlaskClient
 
 from ingest_service.app import build, create_app
 from ingest_service.errors import StorageUnavailable
-from ingest_service.journals import sqlite
-from ingest_service.journals.sqlite import SqliteJournal, verify
+from ingest_service.journals import database
+from ingest_service.journals.database import verify
+from ingest_service.journals.sqlite import SqliteJournal
 from ingest_service.model import Batch, Outcome
 from ingest_service.settings import Settings
 from ingest_service.upstream import Call, FinishedCall
@@ -39,8 +40,8 @@ def disk() -> Iterator[FaultyDisk]:
 def checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the WAL be moved into the file as usual, or after a few pages already."""
     if request.param == "frequent":
-        pragmas = (*sqlite._PRAGMAS, "wal_autocheckpoint = 10")
-        monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
+        pragmas = (*database._PRAGMAS, "wal_autocheckpoint = 10")
+        monkeypatch.setattr(database, "_PRAGMAS", pragmas)
 
 
 @pytest.mark.usefixtures("checkpoints")

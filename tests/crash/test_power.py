@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from ingest_service.errors import JournalUnusable
-from ingest_service.journals import sqlite
+from ingest_service.journals import database
 from ingest_service.journals.sqlite import SqliteJournal
 from tests.crash.load import Ledger, half_stored, strain
 from tests.crash.power import PowerDisk
@@ -65,8 +65,8 @@ def look_back(path: Path, ledger: Ledger) -> int:
 def checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the WAL be moved into the file as usual, or after a few pages already."""
     if request.param == "frequent":
-        pragmas = (*sqlite._PRAGMAS, "wal_autocheckpoint = 10")
-        monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
+        pragmas = (*database._PRAGMAS, "wal_autocheckpoint = 10")
+        monkeypatch.setattr(database, "_PRAGMAS", pragmas)
     return str(request.param)
 
 
@@ -82,9 +82,9 @@ def test_a_journal_that_does_not_sync_loses_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without this, the test above could be blind."""
-    pragmas = tuple(each.replace("FULL", "NORMAL") for each in sqlite._PRAGMAS)
-    assert pragmas != sqlite._PRAGMAS
-    monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
+    pragmas = tuple(each.replace("FULL", "NORMAL") for each in database._PRAGMAS)
+    assert pragmas != database._PRAGMAS
+    monkeypatch.setattr(database, "_PRAGMAS", pragmas)
     lossy = sum(live_through_cuts(tmp_path / str(seed), seed) > 0 for seed in range(10))
     assert lossy >= 5
 

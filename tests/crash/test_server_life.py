@@ -15,7 +15,8 @@ import apsw
 import pytest
 
 from ingest_service.errors import JournalUnusable
-from ingest_service.journals.sqlite import SqliteJournal, verify
+from ingest_service.journals.database import verify
+from ingest_service.journals.sqlite import SqliteJournal
 from tests.crash.load import Ledger
 from tests.crash.raw import Raw, head
 from tests.crash.server import RECORD, Server
