@@ -4,18 +4,16 @@ import heapq
 import itertools
 import logging
 import math
-import statistics
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-
-import orjson
 
 from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.errors import StorageUnavailable
+from ingest_service.flight import Flight, InFlight
 from ingest_service.journal import Instant, Journal, Recovered, Settled
 from ingest_service.line import Line
 from ingest_service.model import Again, Batch, Ingestion, ItemState, Outcome
@@ -35,13 +33,6 @@ HELD_UNTIL = "held_until"
 PAUSED = "paused"
 #: And for an interval that an operator has set.
 INTERVAL = "interval"
-
-
-@dataclass(frozen=True, slots=True)
-class _InFlight:
-    batch: Batch
-    started: float
-    call: Call
 
 
 class Worker:
@@ -77,10 +68,6 @@ class Worker:
         self._rule = rule
         #: How many slots were ever taken.
         self._slots = 0
-        #: How long the last batches took.
-        self._durations: deque[float] = deque(maxlen=100)
-        #: Whether a batch is between the line and the upstream.
-        self._starting = False
         #: Whether the pace was changed since the last step.
         self._nudged = False
         #: Whether the last step found the line empty.
@@ -89,7 +76,7 @@ class Worker:
         self._retries: list[tuple[float, int, Ingestion, Again]] = []
         self._tie = itertools.count()
         self._reach = Reach()
-        self._in_flight: list[_InFlight] = []
+        self._flight = Flight(upstream)
         #: Finished, but the journal does not know it yet.
         self._finished: deque[Ingestion] = deque()
         #: Whether the journal refused the last record.
@@ -126,10 +113,6 @@ class Worker:
     def situation(self, newcomer: Entry | None = None) -> Situation:
         """Return everything that decides what is sent next, as if `newcomer` had joined."""
         now = self._clock.monotonic()
-        duration = self._duration()
-        ends = [self._end_of(each, now, duration) for each in list(self._in_flight)]
-        if self._starting:
-            ends.append(now + duration)
         retries = [(due, ingestion) for due, _, ingestion, _ in list(self._retries)]
         classes, filled_at = self._line.classes(), self._line.filled_at
         if newcomer is not None:
@@ -144,9 +127,9 @@ class Worker:
             rhythm=Rhythm(
                 opens_at=self._pace.opens_at(filled_at),
                 interval=self._pace.interval,
-                duration=duration,
+                duration=self._flight.duration,
                 concurrent=self._concurrent(),
-                ends=tuple(ends),
+                ends=self._flight.ends(now),
             ),
             slot=self._slots,
             classes=classes,
@@ -160,9 +143,7 @@ class Worker:
 
     def end_of(self, ingestion_id: str) -> float | None:
         """Return when the batch of an ingestion that is under way will have ended, if one is."""
-        now, duration = self._clock.monotonic(), self._duration()
-        mine = [each for each in list(self._in_flight) if each.batch.ingestion_id == ingestion_id]
-        return max((self._end_of(each, now, duration) for each in mine), default=None)
+        return self._flight.end_of(ingestion_id, self._clock.monotonic())
 
     @property
     def lost(self) -> bool:
@@ -172,7 +153,7 @@ class Worker:
     @property
     def in_flight(self) -> list[Batch]:
         """The batches under way."""
-        return [each.batch for each in list(self._in_flight)]
+        return [each.batch for each in self._flight]
 
     def resume(self, recovered: Recovered) -> None:
         """Go on where an earlier process ended; called before anything is submitted."""
@@ -205,7 +186,7 @@ class Worker:
         for batch in recovered.hopeless:
             outcome = Outcome(succeeded=False, error="crashed")
             call = FinishedCall([outcome] * len(batch.items))
-            self._in_flight.append(_InFlight(batch, now, call))
+            self._flight.add(batch, now, call)
 
     def step(self) -> float:
         """Take one turn: settle what has ended, start a batch if a slot is open.
@@ -277,13 +258,13 @@ class Worker:
             self._wait(due)
 
     def _ended(self) -> bool:
-        return self._stopping and (self._abandoned or not (self._in_flight or self._finished))
+        return self._stopping and (self._abandoned or not (len(self._flight) or self._finished))
 
     def _wait(self, due: float) -> None:
         ahead = due - self._clock.monotonic()
         if ahead <= 0:
             return
-        if due == math.inf or any(each.call.announced for each in self._in_flight):
+        if due == math.inf or self._flight.announced:
             timeout = None if due == math.inf else min(ahead, SLICE)
             with self._line.not_empty:
                 self._clock.wait_for(self._line.not_empty, self._has_news, timeout)
@@ -291,31 +272,20 @@ class Worker:
             self._clock.sleep(min(ahead, SLICE))
 
     def _has_news(self) -> bool:
-        now = self._clock.monotonic()
         may_start = not self._stopping and not self._busy()
         return (
             self._ended()
             or self._nudged
             # What the step saw counts: something may have been put since then.
             or (self._starved and may_start and not self._line.is_empty)
-            or any(each.call.ends_at() <= now for each in self._in_flight)
+            or self._flight.next_end <= self._clock.monotonic()
         )
 
     def _busy(self) -> bool:
-        return len(self._in_flight) >= self._concurrent()
+        return len(self._flight) >= self._concurrent()
 
     def _concurrent(self) -> int:
         return 1 if self._reach.lost else self._max_concurrent
-
-    def _duration(self) -> float:
-        """Return how long a batch takes, as far as one can tell."""
-        known = self._upstream.latency
-        if known is not None:
-            return known
-        return statistics.median(self._durations) if self._durations else 0.0
-
-    def _end_of(self, each: _InFlight, now: float, duration: float) -> float:
-        return max(now, each.started + duration if each.call.announced else each.call.ends_at())
 
     def _wake(self) -> None:
         with self._line.not_empty:
@@ -323,11 +293,8 @@ class Worker:
 
     def _start_due(self, now: float) -> float:
         """Start a batch if a slot is open; return when the next step can be of use."""
-        ends = [each.call.ends_at() for each in self._in_flight]
         retries = [due for due, *_ in self._retries[:1]]
-        next_event = min([*ends, *retries], default=math.inf)
-        for each in self._in_flight:
-            self._pace.note_sent(each.call.sent_at())
+        next_event = min(self._flight.next_end, *retries, math.inf)
         if self._stopping or self._busy():
             return next_event
         if not self._line.heads():
@@ -346,14 +313,14 @@ class Worker:
         if taken is None:
             return
         batch, more = taken
-        self._starting = True
+        self._flight.starting = True
         try:
             at, now = self._record_start(batch)
         except StorageUnavailable:
             finished = self._store.put_back(batch, self._clock.now())
             self._finished.extend([finished] if finished else [])
             self._line.put(entry)
-            self._starting = False
+            self._flight.starting = False
             raise
         if more:
             self._line.put(entry)
@@ -367,8 +334,7 @@ class Worker:
             attempt=batch.attempt,
             items=len(batch.items),
         )
-        self._in_flight.append(_InFlight(batch, now, self._call(batch)))
-        self._starting = False
+        self._flight.add(batch, now, self._call(batch))
 
     def _record_start(self, batch: Batch) -> tuple[datetime, float]:
         """Record the start before it happens; return when it happens.
@@ -397,8 +363,9 @@ class Worker:
             return FinishedCall(crashed(batch, error))
 
     def _settle_ended(self, now: float) -> None:
-        for each in [each for each in self._in_flight if each.call.ends_at() <= now]:
-            self._pace.note_sent(each.call.sent_at())
+        # Before they are forgotten: the next slot counts from what went out last.
+        self._pace.note_sent(self._flight.sent_at)
+        for each in self._flight.ended(now):
             self._settle(each)
         while self._finished:
             ingestion = self._finished[0]
@@ -411,9 +378,9 @@ class Worker:
                 "finished", ingestion_id=ingestion.ingestion_id, outcome=ingestion.counts.outcome
             )
 
-    def _settle(self, ended: _InFlight) -> None:
+    def _settle(self, ended: InFlight) -> None:
         batch, at, now = ended.batch, self._clock.now(), self._clock.monotonic()
-        outcomes = _outcomes(ended)
+        outcomes = ended.outcomes()
         reach = self._reach.after(outcomes)
         # An attempt while nobody can be reached is not the item's fault.
         burnt = not (reach.lost and all(each.unreachable for each in outcomes))
@@ -430,9 +397,8 @@ class Worker:
         self._journal.settled(
             batch, Settled(at, outcomes, again, at + timedelta(seconds=wait) if again else None)
         )
-        self._in_flight.remove(ended)
+        self._flight.remove(ended, now)
         self._note_reach(reach, now)
-        self._durations.append(now - ended.started)
         if again is not None:
             self._schedule(now + wait, self._store.find(batch.ingestion_id), again)
         ingestion = self._store.settle(batch, outcomes, at)
@@ -481,35 +447,3 @@ class Worker:
             _, _, ingestion, again = heapq.heappop(self._retries)
             if self._store.send_again(ingestion.ingestion_id, again):
                 self.enter(ingestion)
-
-
-def _outcomes(ended: _InFlight) -> list[Outcome]:
-    """Return exactly one outcome an item that can be kept, whatever the upstream came up with."""
-    try:
-        outcomes = [_storable(outcome) for outcome in ended.call.outcomes()]
-    except Exception as error:  # noqa: BLE001 - see Worker._call
-        return crashed(ended.batch, error)
-    if len(outcomes) != len(ended.batch.items):
-        return crashed(ended.batch, ValueError(f"{len(outcomes)} outcomes"))
-    return outcomes
-
-
-def _storable(outcome: Outcome) -> Outcome:
-    """Return `outcome`, or what can be kept of it: it may come from somebody else's code."""
-    if not isinstance(outcome, Outcome):
-        raise TypeError(type(outcome).__name__)
-    try:
-        # Nested, because what can only just be written could not be answered.
-        orjson.dumps(((((outcome.processed_data,),),), outcome.error, outcome.status_code))
-    except TypeError:
-        return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
-    if outcome.succeeded is True and not (outcome.transient or outcome.unreachable or outcome.hold):
-        return outcome
-    hold = outcome.hold
-    return replace(
-        outcome,
-        succeeded=bool(outcome.succeeded),
-        transient=bool(outcome.transient and not outcome.succeeded),
-        unreachable=bool(outcome.unreachable and not outcome.succeeded),
-        hold=float(hold) if isinstance(hold, int | float) and hold > 0 else None,
-    )

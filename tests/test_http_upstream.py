@@ -599,7 +599,7 @@ def test_an_outage_costs_no_attempts_and_ends_by_itself() -> None:
         ingestion_ids = [service.send(range(1, 10)) for _ in range(3)]
         worker = service.parts.worker
         eventually("it is known", lambda: worker._reach.probes >= 4)
-        assert len(worker._in_flight) <= 1
+        assert len(worker.in_flight) <= 1
         with Scripted(lambda _: OK, port=server.port) as server:
             outcomes = [each for one in ingestion_ids for each in service.finish(one)]
 

@@ -1,6 +1,6 @@
 """The JSON contract of what goes out, as the OpenAPI document tells it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
@@ -18,8 +18,8 @@ class Answer:
     schemas: tuple[type[Schema], ...]
     examples: dict[str, Any]
     headers: tuple[str, ...] = ()
-    #: Other media types in which the same can be had, as text.
-    streams: tuple[str, ...] = ()
+    #: Other media types in which the same can be had as text, with an example of each.
+    streams: dict[str, str] = field(default_factory=dict)
 
 
 #: Why an ingestion can be waiting.
@@ -655,7 +655,12 @@ RESULTS = Answer(
         }
         | _MAPPING_COUNTS,
     },
-    streams=("application/x-ndjson", "text/csv"),
+    streams={
+        "application/x-ndjson": '{"id":1,"status":"success","processed_data":{"id":1},'
+        f'"timestamp":"{_TIME}","attempts":1,"status_code":200}}\n',
+        "text/csv": "id,status,processed_data,error,timestamp,attempts,status_code\r\n"
+        f'1,success,"{{""id"":1}}",,{_TIME},1,200\r\n',
+    },
 )
 LIVE = Answer("There.", (Live,), {"live": {"message": "Ingestion API is live!"}})
 LIVENESS = Answer("It answers.", (Liveness,), {"live": {"status": "live"}})

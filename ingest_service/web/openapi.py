@@ -195,7 +195,10 @@ def _content(answer: Answer) -> dict[str, Any]:
     content: dict[str, Any] = {
         "application/json": {"schema": _any_of(answer.schemas), "examples": examples}
     }
-    return content | {each: {"schema": {"type": "string"}} for each in answer.streams}
+    return content | {
+        media_type: {"schema": {"type": "string"}, "examples": {"stream": {"value": text}}}
+        for media_type, text in answer.streams.items()
+    }
 
 
 def _example(kind: Any) -> dict[str, Any]:
