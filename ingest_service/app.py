@@ -8,11 +8,11 @@ from flask import Flask
 
 from ingest_service import web
 from ingest_service.clock import Clock, SystemClock
+from ingest_service.items import Kind
 from ingest_service.journal import Journal
 from ingest_service.journals.memory import MemoryJournal
 from ingest_service.journals.sqlite import SqliteJournal
 from ingest_service.line import Line
-from ingest_service.model import Kind
 from ingest_service.pace import Pace
 from ingest_service.patience import Patience
 from ingest_service.schedule import Policy, Rule

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from ingest_service.items import Kind
 from ingest_service.journal import encode_outcomes
-from ingest_service.model import Batch, Kind, Outcome, batch_ids, new_ingestion_id
+from ingest_service.model import Batch, Outcome, batch_ids, new_ingestion_id
 from ingest_service.upstream import idempotency_keys
 
 #: How long a call may take before a test fails, in seconds.

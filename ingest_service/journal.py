@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from ingest_service.model import Again, Batch, Counts, Ingestion, Kind, Outcome, Priority, Status
+from ingest_service.items import Kind
+from ingest_service.model import Again, Batch, Counts, Ingestion, Outcome, Priority, Status
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)

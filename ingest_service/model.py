@@ -1,16 +1,14 @@
 """The words of the domain as plain data; imports nothing of ours, knows no lock and no clock."""
 
 import uuid
-from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
-import orjson
+from ingest_service.items import Items, Kind
 
 
 class Priority(IntEnum):
@@ -19,13 +17,6 @@ class Priority(IntEnum):
     HIGH = 1
     MEDIUM = 2
     LOW = 3
-
-
-class Kind(StrEnum):
-    """What an ingestion consists of."""
-
-    IDS = "ids"
-    MAPPINGS = "mappings"
 
 
 class ItemState(IntEnum):
@@ -55,84 +46,6 @@ class Status(StrEnum):
     def final(self) -> bool:
         """Whether nothing will change any more."""
         return self not in (Status.WAITING, Status.STARTED)
-
-
-class Ids(Sequence[int]):
-    """Integer items, 4 bytes each."""
-
-    kind = Kind.IDS
-
-    def __init__(self, ids: Iterable[int]) -> None:
-        self._ids = ids if isinstance(ids, array) else array("I", ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = self._ids[index]
-        return found.tolist() if isinstance(found, array) else found
-
-    def keys(self, start: int, end: int) -> list[int]:
-        """Return what a client calls the items from `start` to `end`."""
-        return self._ids[start:end].tolist()
-
-    def to_bytes(self) -> bytes:
-        """Return a compact form, the same for equal items."""
-        return self._ids.tobytes()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Return the items that `to_bytes` made `content` of."""
-        ids = array("I")
-        ids.frombytes(content)
-        return cls(ids)
-
-
-class Mappings(Sequence[dict[str, Any]]):
-    """Mapping items, kept as JSON text: an object each would cost many times as much."""
-
-    kind = Kind.MAPPINGS
-
-    def __init__(self, mappings: Iterable[dict[str, Any]]) -> None:
-        self._keep(map(orjson.dumps, mappings))
-
-    def _keep(self, texts: Iterable[bytes]) -> None:
-        # One at a time: orjson leaves up to 4 KiB allocated behind each text it returns.
-        self._bounds = array("I", [0])
-        joined = bytearray()
-        for text in texts:
-            joined += text
-            self._bounds.append(len(joined))
-        self._text = bytes(joined)
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return orjson.loads(self._text[self._bounds[index] : self._bounds[index + 1]])
-
-    def keys(self, start: int, end: int) -> list[str]:
-        """Return what a client calls the items from `start` to `end`."""
-        return [mapping["id"] for mapping in self[start:end]]
-
-    def to_bytes(self) -> bytes:
-        """Return a compact form, the same for equal items."""
-        return b"\n".join(self._text[start:end] for start, end in pairwise(self._bounds))
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Return the items that `to_bytes` made `content` of."""
-        made = cls(())
-        made._keep(content.split(b"\n"))
-        return made
-
-
-Items = Ids | Mappings
-ITEMS: dict[Kind, type[Ids] | type[Mappings]] = {Kind.IDS: Ids, Kind.MAPPINGS: Mappings}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.control import Control
 from ingest_service.errors import IngestionNotFound, QueueFull, Stopping
+from ingest_service.items import Items, Kind
 from ingest_service.journal import (
     IdempotencyKey,
     Journal,
@@ -21,15 +22,7 @@ from ingest_service.journal import (
     summary_of,
 )
 from ingest_service.line import Line
-from ingest_service.model import (
-    Ingestion,
-    Items,
-    ItemState,
-    Kind,
-    Priority,
-    Status,
-    new_ingestion_id,
-)
+from ingest_service.model import Ingestion, ItemState, Priority, Status, new_ingestion_id
 from ingest_service.outlook import outlook
 from ingest_service.pace import Pace
 from ingest_service.reports import (

@@ -8,16 +8,8 @@ from datetime import datetime, timedelta
 
 from ingest_service.clock import Clock
 from ingest_service.errors import IngestionNotFound
-from ingest_service.model import (
-    Again,
-    Batch,
-    Counts,
-    Ingestion,
-    Items,
-    ItemState,
-    Outcome,
-    Priority,
-)
+from ingest_service.items import Items
+from ingest_service.model import Again, Batch, Counts, Ingestion, ItemState, Outcome, Priority
 
 
 @dataclass(frozen=True, slots=True)

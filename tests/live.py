@@ -15,8 +15,9 @@ from typing import Any
 import orjson
 
 from ingest_service.app import Parts, build
+from ingest_service.items import Ids, Kind, Mappings
 from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import Ids, ItemState, Kind, Mappings, Outcome, Priority
+from ingest_service.model import ItemState, Outcome, Priority
 from ingest_service.settings import Settings
 from ingest_service.store import Snapshot
 from ingest_service.upstream import Upstream

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from ingest_service.demo import DemoUpstream, Manners
 from ingest_service.errors import SettingsError
-from ingest_service.model import Kind
+from ingest_service.items import Kind
 from ingest_service.upstreams.connections import IDLE
 from ingest_service.upstreams.http import retry_after
 from ingest_service.upstreams.setup import read_headers

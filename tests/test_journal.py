@@ -8,22 +8,13 @@ import apsw
 import pytest
 
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
+from ingest_service.items import Ids, Items, Mappings
 from ingest_service.journal import IdempotencyKey, Instant, Journal, Settled
 from ingest_service.journals import database
 from ingest_service.journals.database import back_up, verify
 from ingest_service.journals.memory import MemoryJournal
 from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import (
-    Batch,
-    Ids,
-    Ingestion,
-    Items,
-    ItemState,
-    Mappings,
-    Outcome,
-    Priority,
-    new_ingestion_id,
-)
+from ingest_service.model import Batch, Ingestion, ItemState, Outcome, Priority, new_ingestion_id
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MAPPING = {"id": "m\n1", "source": "s", "target": "t", "transformation": {"deep": [1, None]}}

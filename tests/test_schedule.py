@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest_service.model import Batch, Ids, Ingestion, Outcome, Priority
+from ingest_service.items import Ids
+from ingest_service.model import Batch, Ingestion, Outcome, Priority
 from ingest_service.schedule import (
     CYCLE,
     Classes,

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from ingest_service.app import build
-from ingest_service.model import Ids, Priority
+from ingest_service.items import Ids
+from ingest_service.model import Priority
 from ingest_service.settings import Settings
 from tests.live import GUARD, eventually
 

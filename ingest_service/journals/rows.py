@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from ingest_service.items import ITEMS, Kind
 from ingest_service.journal import Summary
-from ingest_service.model import ITEMS, Counts, Ingestion, Kind, Priority
+from ingest_service.model import Counts, Ingestion, Priority
 
 Row = tuple[Any, ...]
 

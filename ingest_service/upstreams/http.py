@@ -24,7 +24,8 @@ from urllib3.exceptions import (
 )
 
 from ingest_service.clock import Clock
-from ingest_service.model import Batch, Kind, Outcome
+from ingest_service.items import Kind
+from ingest_service.model import Batch, Outcome
 from ingest_service.upstream import idempotency_keys
 from ingest_service.version import VERSION
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ingest_service.clock import Clock
-from ingest_service.model import Batch, Kind, Outcome
+from ingest_service.items import Kind
+from ingest_service.model import Batch, Outcome
 from ingest_service.upstream import FinishedCall
 
 

@@ -97,6 +97,7 @@ def show_queue() -> Response:
     "Nothing is started until it is resumed, also over restarts; batches under way end.",
     tag="Control",
     bodies=(PauseRequest,),
+    body_required=False,
     answers={200: answers.QUEUE},
     problems=(*_BODY_PROBLEMS, "storage-unavailable"),
 )

@@ -62,6 +62,7 @@ class Operation:
     problems: tuple[str, ...] = ()
     query: type[Schema] | None = None
     bodies: tuple[type[Schema], ...] = ()
+    body_required: bool = True
     headers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
 
@@ -124,7 +125,7 @@ def _add(spec: APISpec, rule: Rule, documented: Operation, problems: dict[str, A
     }
     if documented.bodies:
         body["requestBody"] = {
-            "required": True,
+            "required": documented.body_required,
             "content": {
                 "application/json": {
                     "schema": _any_of(documented.bodies),

@@ -5,8 +5,9 @@ from functools import lru_cache
 from typing import Any
 
 from ingest_service.control import Moved
+from ingest_service.items import Items, Kind
 from ingest_service.journal import RateProof, Summary
-from ingest_service.model import Counts, Items, Kind, Priority, Status, batch_ids
+from ingest_service.model import Counts, Priority, Status, batch_ids
 from ingest_service.reports import Plan, Prospects, QueueReport, Result
 from ingest_service.store import Snapshot
 from ingest_service.web.json_out import timestamp

@@ -18,7 +18,8 @@ from marshmallow import (
     validates,
 )
 
-from ingest_service.model import Ids, Items, Mappings, Priority, Status
+from ingest_service.items import Ids, Items, Mappings
+from ingest_service.model import Priority, Status
 
 MAX_ID = 1_000_000_007
 MAX_TEXT = 1_024
@@ -37,7 +38,9 @@ _MISSING = "This key is missing."
 #: Longest time an unchanged answer is held back, and longest interval, in seconds.
 MAX_WAIT = 60
 MAX_INTERVAL = 86_400
-_CURSOR = struct.Struct(">Q")
+_CURSOR = struct.Struct(">q")
+#: Eight bytes, of which the first bit is 0: SQLite knows no larger numbers.
+_CURSOR_PATTERN = r"[A-Za-f][A-Za-z0-9_-]{10}="
 _STATUS_WORDS = {
     "yet_to_start": Status.WAITING,
     "pending": Status.WAITING,
@@ -292,11 +295,9 @@ class Cursor(fields.String):
     """Where a list goes on; what it says is nobody's business."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            text = base64.b64decode(value.encode("ascii"), altchars=b"-_", validate=True)
-            return _CURSOR.unpack(text)[0]
-        except (ValueError, struct.error):
-            raise ValidationError("This is not a cursor that was given out here.") from None
+        if not re.fullmatch(_CURSOR_PATTERN, value):
+            raise ValidationError("This is not a cursor that was given out here.")
+        return _CURSOR.unpack(base64.urlsafe_b64decode(value))[0]
 
 
 def cursor(sequence: int) -> str:
@@ -318,7 +319,11 @@ class IngestionsQuery(QuerySchema):
         metadata={"description": "how many to list at most"},
     )
     cursor = Cursor(
-        load_default=2**62, metadata={"description": "`next_cursor` of the page before"}
+        load_default=2**62,
+        metadata={
+            "description": "`next_cursor` of the page before",
+            "pattern": f"^{_CURSOR_PATTERN}$",
+        },
     )
 
     @post_load

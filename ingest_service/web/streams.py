@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import orjson
 from flask import Response
 
-from ingest_service.model import Kind
+from ingest_service.items import Kind
 from ingest_service.reports import Result
 from ingest_service.store import Snapshot
 from ingest_service.web import render

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import apsw
 
 from ingest_service.errors import StorageUnavailable
+from ingest_service.items import Ids
 from ingest_service.journal import IdempotencyKey, Instant, Settled
 from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import Batch, Ids, Ingestion, Outcome, Priority
+from ingest_service.model import Batch, Ingestion, Outcome, Priority
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
