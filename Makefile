@@ -10,8 +10,8 @@ READY := $(VENV)/.ready
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
 
-test: $(READY)  ## run the unit and API tests
-	$(RUN)pytest
+test: $(READY)  ## run the unit and API tests, on all cores
+	$(RUN)pytest -n auto
 
 test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: four minutes
 	$(RUN)pytest --timeout=300 tests/crash

@@ -93,7 +93,7 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
         try:
             if request(connection, "GET", "/health")[0] == 200:
                 return
-        except ConnectionRefusedError:
+        except ConnectionError:
             time.sleep(0.005)
         finally:
             connection.close()

@@ -97,8 +97,16 @@ class Flight:
         return max((self._end_of(each, now) for each in mine), default=None)
 
     def _end_of(self, each: InFlight, now: float) -> float:
-        expected = each.started + self.duration
-        return max(now, expected if each.call.announced else each.call.ends_at())
+        if not each.call.announced:
+            return max(now, each.call.ends_at())
+        if each.started + self.duration > now:
+            return each.started + self.duration
+        # It takes longer than usual. An estimate that moved with every look would
+        # be news to everybody who waits for some, so it moves in growing steps.
+        expected = max(self.duration, 1.0)
+        while each.started + expected <= now:
+            expected *= 2
+        return each.started + expected
 
 
 def _storable(outcome: Outcome) -> Outcome:

@@ -281,9 +281,11 @@ class IngestService:
         settled = self._journal.results(snapshot.ingestion_id, indices)
         results = []
         for position in positions:
-            at, outcome = settled[divmod(position, snapshot.batch_size)]
-            (key,) = snapshot.items.keys(position, position + 1)
-            results.append(Result(key, outcome, at))
+            found = settled.get(divmod(position, snapshot.batch_size))
+            # Not there if its retention has ended while it was read.
+            if found is not None:
+                (key,) = snapshot.items.keys(position, position + 1)
+                results.append(Result(key, found.outcome, found.at))
         return results
 
     def check_ready(self) -> None:

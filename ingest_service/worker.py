@@ -183,6 +183,9 @@ class Worker:
         chosen, _, configured = remembered.get(INTERVAL, "").partition(" ")
         if configured == repr(self._pace.interval):
             self._pace.interval = float(chosen)
+        elif chosen:
+            # Overruled by another setting, for good.
+            self._journal.remember(INTERVAL, "")
         for batch in recovered.hopeless:
             outcome = Outcome(succeeded=False, error="crashed")
             call = FinishedCall([outcome] * len(batch.items))
@@ -369,6 +372,10 @@ class Worker:
             self._settle(each)
         while self._finished:
             ingestion = self._finished[0]
+            if ingestion.recorded:
+                # Cancelled at the very moment at which its last batch ended.
+                self._finished.popleft()
+                continue
             self._journal.finished(ingestion)
             self._finished.popleft()
             at = self._clock.now()

@@ -34,6 +34,9 @@ ROUTES = (
     "/redoc",
     "/openapi.json",
     "/problems/not-found",
+    "/queue",
+    "/ingestions",
+    "/rate-proof",
 )
 
 
@@ -220,6 +223,17 @@ def test_nothing_has_started_right_after_the_post(api: Api) -> None:
             "failed": 0,
             "cancelled": 0,
         },
+        "queue": {"position": 1, "batches_ahead": 0},
+        "eta": {
+            "next_start_at": "2026-01-01T12:00:00.400Z",
+            "finish_at": "2026-01-01T12:00:06.400Z",
+            "latest_finish_at": None,
+        },
+        "why_waiting": {
+            "code": "settling",
+            "message": "Requests posted together are put in order.",
+            "until": "2026-01-01T12:00:00.400Z",
+        },
     }
 
 
@@ -356,12 +370,12 @@ def test_an_unknown_id_gets_the_one_text_that_clients_look_for(
 def test_the_results_of_ids_are_listed_item_by_item(api: Api) -> None:
     api.upstream.reply = lambda _: [
         Outcome(succeeded=True, processed_data={"any": "thing"}),
-        Outcome(succeeded=False, error="no such id"),
+        Outcome(succeeded=False, error="no such id", status_code=404),
     ]
     ingestion_id = api.ingest([7, 8])
     api.advance(5)
 
-    at = "2026-01-01T12:00:01.400Z"
+    both = {"timestamp": "2026-01-01T12:00:01.400Z", "attempts": 1}
     assert api.results(ingestion_id) == {
         "ingestion_id": ingestion_id,
         "status": "completed",
@@ -370,8 +384,14 @@ def test_the_results_of_ids_are_listed_item_by_item(api: Api) -> None:
         "failed_ids": 1,
         "complete": True,
         "results": [
-            {"id": 7, "status": "success", "processed_data": {"any": "thing"}, "timestamp": at},
-            {"id": 8, "status": "failed", "error": "no such id", "timestamp": at},
+            {
+                "id": 7,
+                "status": "success",
+                "processed_data": {"any": "thing"},
+                "status_code": None,
+                **both,
+            },
+            {"id": 8, "status": "failed", "error": "no such id", "status_code": 404, **both},
         ],
     }
 
@@ -393,6 +413,8 @@ def test_the_results_of_mappings_use_the_words_of_their_clients(api: Api) -> Non
                 "status": "success",
                 "processed_data": {"got": {"id": "m0", "source": "s", "target": "t"}},
                 "timestamp": "2026-01-01T12:00:01.400Z",
+                "attempts": 1,
+                "status_code": None,
             }
         ],
     }
@@ -440,9 +462,15 @@ def test_health_counts_the_ingestions_that_are_not_finished(api: Api) -> None:
 
     assert (busy["active_requests"], busy["queued_items"]) == (2, 5)
     assert (idle["active_requests"], idle["queued_items"]) == (0, 0)
-    assert {key: idle[key] for key in ("status", "timestamp", "version")} == {
+    del idle["worker"]
+    assert idle == {
         "status": "healthy",
         "timestamp": "2026-01-01T12:00:20.000Z",
+        "active_requests": 0,
+        "queued_items": 0,
+        "queue": "running",
+        "reason": None,
+        "until": None,
         "version": VERSION,
     }
 
@@ -481,6 +509,13 @@ def test_a_trailing_slash_changes_nothing_on_the_way_of_an_ingestion(client: Fla
     assert client.get(where + "/results/").data == client.get(where + "/results").data
     by_query = client.get("/status/", query_string=posted.get_json())
     assert by_query.data == client.get(where).data
+    where = where.replace("status", "ingestions")
+    for end in ("/cancel", "/cancel/"):
+        assert client.post(where + end).status_code == 200
+    for end in ("", "/"):
+        assert client.patch(where + end, json={"priority": "LOW"}).status_code == 409
+    for end in ("/retry", "/retry/"):
+        assert client.post(where + end).status_code == 409
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -493,7 +528,12 @@ def test_head_answers_like_get_without_the_body(client: FlaskClient, path: str) 
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/ingest", {"POST", "OPTIONS"}), ("/status/x", {"GET", "HEAD", "OPTIONS"})],
+    [
+        ("/ingest", {"POST", "OPTIONS"}),
+        ("/status/x", {"GET", "HEAD", "OPTIONS"}),
+        ("/queue", {"GET", "HEAD", "PATCH", "OPTIONS"}),
+        ("/ingestions/x", {"PATCH", "OPTIONS"}),
+    ],
 )
 def test_options_tell_what_is_allowed(client: FlaskClient, path: str, allowed: set[str]) -> None:
     answer = client.options(path)
@@ -514,7 +554,7 @@ def test_a_request_without_an_id_gets_one_of_its_own(client: FlaskClient) -> Non
 
 
 def test_every_answer_forbids_guessing_its_type_and_keeping_it(client: FlaskClient) -> None:
-    for path in ("/health", "/nowhere"):
+    for path in ("/health", "/nowhere", "/queue", "/ingestions", "/rate-proof"):
         headers = client.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"

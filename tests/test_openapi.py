@@ -114,10 +114,35 @@ def test_every_example_keeps_its_own_schema(document: dict[str, Any]) -> None:
 def test_every_example_of_a_request_is_accepted(
     client: FlaskClient, document: dict[str, Any]
 ) -> None:
-    body = document["paths"]["/ingest"]["post"]["requestBody"]["content"]["application/json"]
-    assert len(body["examples"]) == 2
-    for example in body["examples"].values():
-        assert client.post("/ingest", json=example["value"]).status_code == 200
+    posted = client.post("/ingest", json={"ids": [1], "priority": "LOW"}).get_json()
+    accepted = []
+    for path, method, operation in operations(document):
+        body = operation.get("requestBody", {"content": {}})["content"]
+        for example in body.get("application/json", {"examples": {}})["examples"].values():
+            where = path.format(**posted)
+            assert client.open(where, method=method, json=example["value"]).status_code == 200
+            accepted.append(path)
+    assert sorted(accepted) == [
+        "/ingest",
+        "/ingest",
+        "/ingestions/{ingestion_id}",
+        "/queue",
+        "/queue/pause",
+    ]
+
+
+def test_only_a_body_that_may_be_left_out_is_optional(document: dict[str, Any]) -> None:
+    bodies = [
+        (path, operation["requestBody"]["required"])
+        for path, _, operation in operations(document)
+        if "requestBody" in operation
+    ]
+    assert dict(bodies) == {
+        "/ingest": True,
+        "/ingestions/{ingestion_id}": True,
+        "/queue": True,
+        "/queue/pause": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -145,47 +170,179 @@ def test_what_the_service_refuses_the_schema_refuses_too(
     assert errors(document, content["schema"], body)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("patch", "/ingestions/{ingestion_id}", {}),
+        ("patch", "/ingestions/{ingestion_id}", {"priority": "low"}),
+        ("patch", "/ingestions/{ingestion_id}", {"priority": "LOW", "x": 1}),
+        ("patch", "/queue", {}),
+        ("patch", "/queue", {"interval_seconds": -1}),
+        ("patch", "/queue", {"interval_seconds": "1"}),
+        ("patch", "/queue", {"interval_seconds": True}),
+        ("patch", "/queue", {"interval_seconds": 86_401}),
+        ("post", "/queue/pause", {"reason": 1}),
+        ("post", "/queue/pause", {"reason": None}),
+        ("post", "/queue/pause", {"reason": "x" * 1_025}),
+        ("post", "/queue/pause", {"x": 1}),
+        ("post", "/queue/pause", []),
+    ],
+    ids=str,
+)
+def test_the_schema_refuses_the_same_changes_as_the_service(
+    client: FlaskClient, document: dict[str, Any], method: str, path: str, body: dict[str, Any]
+) -> None:
+    operation = document["paths"][path][method]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    where = path.format(ingestion_id="x")
+    assert client.open(where, method=method.upper(), json=body).status_code == 400
+    assert errors(document, schema, body)
+
+
 def half(batch: Batch) -> list[Outcome]:
     """Let the first item of a batch fail."""
     failed = Outcome(succeeded=False, error="no")
     return [failed, *[Outcome(succeeded=True, processed_data=[1])] * (len(batch.items) - 1)]
 
 
+def check(document: dict[str, Any], path: str, answer: TestResponse) -> None:
+    """Assert that an answer of the route `path` is documented as it is."""
+    method = answer.request.method.lower()
+    response = document["paths"][path][method]["responses"][str(answer.status_code)]
+    if answer.status_code == 304:
+        assert (answer.data, response["content"]) == (b"", {})
+        return
+    content = response["content"][answer.mimetype]
+    value = answer.get_json() if answer.is_json else answer.text
+    assert errors(document, content["schema"], value) == [], answer.text
+    for header in ("ETag", "Retry-After", "Location", "Idempotency-Replayed"):
+        assert header not in answer.headers or header in response.get("headers", {})
+
+
 def test_real_answers_keep_their_schemas(still: Api, document: dict[str, Any]) -> None:
     """At every stage of an ingestion; a field that is not documented would be an error."""
     still.upstream.reply = half
-
-    def check(path: str, answer: TestResponse) -> None:
-        method = answer.request.method.lower()
-        responses = document["paths"][path][method]["responses"]
-        content = responses[str(answer.status_code)]["content"][answer.content_type]
-        assert errors(document, content["schema"], answer.get_json()) == [], answer.text
-
     get, post = still.client.get, still.client.post
     key = {"Idempotency-Key": "k"}
     first = post("/ingest", json={"ids": [1, 2, 3, 4], "priority": "LOW"}, headers=key)
     second = post("/ingest", json={"mappings": MAPPINGS, "priority": "HIGH"})
-    check("/ingest", first)
-    check("/ingest", second)
+    check(document, "/ingest", first)
+    check(document, "/ingest", second)
+    dry = post("/ingest?dry_run=true", json={"mappings": MAPPINGS, "priority": "HIGH"})
+    check(document, "/ingest", dry)
     for _ in range(4):
         for where in (first.headers["Location"], second.headers["Location"]):
-            check("/status/{ingestion_id}", get(where))
-            check("/status/{ingestion_id}/results", get(where + "/results"))
-            check("/status", get("/status?ingestion_id=" + where.rpartition("/")[2]))
+            status = get(where)
+            check(document, "/status/{ingestion_id}", status)
+            known = {"If-None-Match": status.headers["ETag"]}
+            check(document, "/status/{ingestion_id}", get(where, headers=known))
+            for query in ("", "?format=ndjson", "?format=csv", "?outcome=failed"):
+                results = get(f"{where}/results{query}")
+                check(document, "/status/{ingestion_id}/results", results)
+            by_query = "/status?ingestion_id=" + where.rpartition("/")[2]
+            check(document, "/status", get(by_query))
+            check(document, "/status", get(by_query, headers=known))
+        for path in ("/queue", "/ingestions", "/rate-proof", "/health"):
+            check(document, path, get(path))
         still.advance(4)
-    for path in ("/", "/health", "/health/live", "/health/ready", "/openapi.json"):
-        check(path, get(path))
-    check("/problems/{slug}", get("/problems/conflict"))
+    for path in ("/", "/health/live", "/health/ready", "/openapi.json"):
+        check(document, path, get(path))
+    check(document, "/problems/{slug}", get("/problems/conflict"))
 
-    check("/ingest", post("/ingest", data=b"{"))
-    check("/ingest", post("/ingest", json={"ids": [0] * 10}))
-    check("/ingest", post("/ingest", data=b"", content_type="text/plain"))
-    check("/ingest", post("/ingest", data=b" " * 10_001))
-    check("/ingest", post("/ingest", json={"ids": [9], "priority": "LOW"}, headers=key))
+    check(document, "/ingest", post("/ingest", data=b"{"))
+    check(document, "/ingest", post("/ingest", json={"ids": [0] * 10}))
+    check(document, "/ingest", post("/ingest", data=b"", content_type="text/plain"))
+    check(document, "/ingest", post("/ingest", data=b" " * 10_001))
+    check(document, "/ingest", post("/ingest", json={"ids": [9], "priority": "LOW"}, headers=key))
+    again = post("/ingest", json={"ids": [1, 2, 3, 4], "priority": "LOW"}, headers=key)
+    check(document, "/ingest", again)
     post("/ingest", json={"ids": [1] * 10, "priority": "LOW"})
-    check("/ingest", post("/ingest", json={"ids": [1], "priority": "LOW"}))
-    check("/status/{ingestion_id}", get("/status/x"))
-    check("/status/{ingestion_id}", get("/status/x?offset=x"))
-    check("/status/{ingestion_id}/results", get("/status/x/results"))
-    check("/status", get("/status"))
-    check("/problems/{slug}", get("/problems/x"))
+    check(document, "/ingest", post("/ingest", json={"ids": [1], "priority": "LOW"}))
+    check(document, "/status/{ingestion_id}", get("/status/x"))
+    check(document, "/status/{ingestion_id}", get("/status/x?offset=x"))
+    check(document, "/status/{ingestion_id}/results", get("/status/x/results"))
+    check(document, "/status", get("/status"))
+    check(document, "/problems/{slug}", get("/problems/x"))
+    check(document, "/ingestions", get("/ingestions?cursor=x"))
+    check(document, "/rate-proof", get("/rate-proof?from=x"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"ids": [1, 2, 3, 4], "priority": "LOW"}, {"mappings": MAPPINGS, "priority": "LOW"}],
+    ids=["ids", "mappings"],
+)
+def test_answers_to_changes_keep_their_schemas(
+    still: Api, document: dict[str, Any], body: dict[str, Any]
+) -> None:
+    """Refusals included."""
+    still.upstream.reply = half
+    one, patch, retry = (
+        "/ingestions/{ingestion_id}/cancel",
+        "/ingestions/{ingestion_id}",
+        "/ingestions/{ingestion_id}/retry",
+    )
+    client = still.client
+
+    def change(path: str, ingestion_id: str, status: int, **rest: Any) -> None:
+        method = "PATCH" if path == patch else "POST"
+        answer = client.open(path.format(ingestion_id=ingestion_id), method=method, **rest)
+        assert answer.status_code == status, answer.text
+        check(document, path, answer)
+
+    def post() -> str:
+        return client.post("/ingest", json=body).headers["Location"].rpartition("/")[2]
+
+    high = {"json": {"priority": "HIGH"}}
+    first, second = post(), post()
+    change(patch, first, 200, **high)
+    still.advance(1)
+    change(patch, first, 200, **high)
+    change(one, second, 200)
+    still.advance(20)
+    for path, rest in ((one, {}), (patch, high)):
+        change(path, first, 409, **rest)
+    change(retry, second, 409)
+    client.post("/ingest", json={"ids": [1] * 10, "priority": "LOW"})
+    change(retry, first, 503)
+    still.advance(20)
+    change(retry, first, 200)
+    for path, rest in ((one, {}), (patch, high), (retry, {})):
+        change(path, "x", 404, **rest)
+    change(patch, first, 400, json={})
+    change(patch, first, 400, data=b"{")
+    change(patch, first, 415, data=b"{}", content_type="text/plain")
+    change(patch, first, 413, data=b" " * 10_001)
+
+
+def test_answers_about_the_queue_keep_their_schemas(still: Api, document: dict[str, Any]) -> None:
+    """Paused, held, busy."""
+    client = still.client
+    still.upstream.reply = lambda _: [
+        Outcome(succeeded=False, error="no", transient=True, hold=30.0)
+    ]
+    client.post("/ingest", json={"ids": [1], "priority": "LOW"})
+    busy = False
+    for method, path, status, rest in (
+        ("POST", "/queue/pause", 200, {"json": {"reason": "x"}}),
+        ("POST", "/queue/pause", 200, {}),
+        ("POST", "/queue/pause", 400, {"json": {"reason": 1}}),
+        ("POST", "/queue/pause", 415, {"data": b"x", "content_type": "text/plain"}),
+        ("POST", "/queue/pause", 413, {"data": b" " * 10_001}),
+        ("POST", "/queue/resume", 200, {}),
+        ("PATCH", "/queue", 200, {"json": {"interval_seconds": 0.5}}),
+        ("PATCH", "/queue", 400, {"json": {"interval_seconds": None}}),
+        ("PATCH", "/queue", 415, {"data": b"x", "content_type": "text/plain"}),
+        ("PATCH", "/queue", 413, {"data": b" " * 10_001}),
+    ):
+        answer = client.open(path, method=method, **cast(dict[str, Any], rest))
+        assert answer.status_code == status, answer.text
+        check(document, path, answer)
+        check(document, "/queue", client.get("/queue"))
+        check(document, "/health", client.get("/health"))
+        busy = busy or bool(client.get("/queue").get_json()["in_flight"])
+        still.advance(0.3)
+    still.advance(2)
+    assert busy
+    assert client.get("/queue").get_json()["state"] == "held"
+    check(document, "/queue", client.get("/queue"))

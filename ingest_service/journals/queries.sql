@@ -113,7 +113,7 @@ ORDER BY batch, round;
 
 -- name: find_finished
 SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, items,
-       finished_at, item_states
+       finished_at, cancelled_at, item_states
 FROM ingestion JOIN content USING (sequence)
 WHERE ingestion_id = :ingestion_id AND finished_at IS NOT NULL;
 

@@ -212,10 +212,10 @@ class SqliteJournal:
 
     def find(self, ingestion_id: str) -> Ingestion | None:
         """Read a finished ingestion."""
-        for *head, finished_at, item_states in self._db.read(
-            "find_finished", ingestion_id=ingestion_id
-        ):
+        rows = self._db.read("find_finished", ingestion_id=ingestion_id)
+        for *head, finished_at, cancelled_at, item_states in rows:
             ingestion = to_ingestion(head, bytearray(item_states))
+            ingestion.cancelled = cancelled_at is not None
             ingestion.finished_at = to_datetime(finished_at)
             ingestion.next_batch = ingestion.batches_total
             ingestion.recount()

@@ -38,9 +38,12 @@ _MISSING = "This key is missing."
 #: Longest time an unchanged answer is held back, and longest interval, in seconds.
 MAX_WAIT = 60
 MAX_INTERVAL = 86_400
+_INTERVAL = f"This must be a number of seconds from 0 to {MAX_INTERVAL}."
 _CURSOR = struct.Struct(">q")
 #: Eight bytes, of which the first bit is 0: SQLite knows no larger numbers.
 _CURSOR_PATTERN = r"[A-Za-f][A-Za-z0-9_-]{10}="
+#: Before everything that there can be.
+_NEWEST = 2**62
 _STATUS_WORDS = {
     "yet_to_start": Status.WAITING,
     "pending": Status.WAITING,
@@ -71,10 +74,11 @@ class StrictSchema(Schema):
             error.messages = messages["_schema"]
             return
         unknown = sorted(set(messages) - set(self.fields))
+        # Put in anew, because marshmallow finds them in the order of a set.
+        for key in unknown:
+            del messages[key]
         for key in unknown[:_DETAILED]:
             messages[key] = [f"Unknown key; {self._hint(key)}"]
-        for key in unknown[_DETAILED:]:
-            del messages[key]
         if len(unknown) > _DETAILED:
             messages[OMITTED] = len(unknown) - _DETAILED
 
@@ -319,7 +323,6 @@ class IngestionsQuery(QuerySchema):
         metadata={"description": "how many to list at most"},
     )
     cursor = Cursor(
-        load_default=2**62,
         metadata={
             "description": "`next_cursor` of the page before",
             "pattern": f"^{_CURSOR_PATTERN}$",
@@ -327,9 +330,10 @@ class IngestionsQuery(QuerySchema):
     )
 
     @post_load
-    def to_status(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Return one word for the two that mean the same."""
-        return data | {"status": _STATUS_WORDS.get(data.get("status", ""))}
+    def to_values(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return one word for the two that mean the same, and where the list begins."""
+        status = _STATUS_WORDS.get(data.get("status", ""))
+        return {"cursor": _NEWEST} | data | {"status": status}
 
 
 class Instant(fields.AwareDateTime):
@@ -377,7 +381,7 @@ class IntervalRequest(StrictSchema):
 
     interval_seconds = fields.Raw(
         required=True,
-        error_messages={"required": _MISSING},
+        error_messages={"required": _MISSING, "null": _INTERVAL},
         metadata={"type": "number", "minimum": 0, "maximum": MAX_INTERVAL},
     )
 
@@ -385,7 +389,7 @@ class IntervalRequest(StrictSchema):
     def check_interval(self, value: Any, **_: Any) -> None:
         """Refuse what is not a number, and what the setting would refuse."""
         if type(value) not in (int, float) or not 0 <= value <= MAX_INTERVAL:
-            raise ValidationError(f"This must be a number of seconds from 0 to {MAX_INTERVAL}.")
+            raise ValidationError(_INTERVAL)
 
 
 def parse_body(schema: type[StrictSchema], payload: Any) -> dict[str, Any]:
