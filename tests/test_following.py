@@ -20,7 +20,7 @@ from ingest_service.model import Batch, Outcome
 from ingest_service.patience import Patience
 from ingest_service.settings import Settings
 from ingest_service.upstream import Call, FinishedCall
-from ingest_service.web.answers import WAITING_CODES
+from ingest_service.web.shapes import WAITING_CODES
 from tests.support import GUARD, Api, FrozenClock, serving
 
 LATER = Outcome(succeeded=False, error="later", transient=True)

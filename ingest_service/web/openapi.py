@@ -13,8 +13,9 @@ from marshmallow import Schema
 from werkzeug.routing import Rule
 
 from ingest_service.version import VERSION
-from ingest_service.web.answers import Answer, ProblemDetails
+from ingest_service.web.answers import Answer
 from ingest_service.web.schemas import MAX_ID, IdList, ItemList, MappingList, MappingSchema
+from ingest_service.web.shapes import ProblemDetails
 
 View = TypeVar("View", bound=Callable[..., Any])
 
