@@ -51,6 +51,24 @@ class Refused(Exception):
         self.slug = slug
 
 
+class _Replay:
+    """A socket from which `received` comes first."""
+
+    def __init__(self, sock: socket.socket, received: memoryview) -> None:
+        self._received = received
+        self._sock = sock
+        self.gettimeout = sock.gettimeout
+        self.settimeout = sock.settimeout
+
+    def recv(self, size: int) -> bytes:
+        """Return up to `size` bytes."""
+        if not self._received:
+            return self._sock.recv(size)
+        piece = bytes(self._received[:size])
+        self._received = self._received[size:]
+        return piece
+
+
 @dataclass(slots=True)
 class Arrival:
     """What has arrived of a request."""
@@ -76,6 +94,17 @@ class Arrival:
                 raise Refused("malformed-request", f"The head is larger than {MAX_HEAD} bytes.")
             return False
         return self._all_chunks(body_limit) if self.chunked else self._whole_length()
+
+    def hand_to(self, unreader: Any) -> None:
+        """Give what has arrived to gunicorn's parser.
+
+        A body goes as if it came from the socket just now: what is put back into
+        an unreader is copied anew at every read of a part of it.
+        """
+        alone = not self.chunked and len(self.received) == self.known_to
+        end = self.body_at if alone else len(self.received)
+        unreader.unread(bytes(self.received[:end]))
+        unreader.sock = _Replay(self.conn.sock, memoryview(self.received)[end:])
 
     def _read_head(self, body_limit: int) -> bool:
         end = self.received.find(_END_OF_HEAD)
@@ -252,7 +281,7 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if complete:
             self._forget(conn)
             conn.init()
-            conn.parser.unreader.unread(bytes(arrival.received))
+            arrival.hand_to(conn.parser.unreader)
             conn.data_ready = True
             self.enqueue_req(conn)
 

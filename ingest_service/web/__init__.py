@@ -2,8 +2,10 @@
 
 import re
 import uuid
+from contextlib import suppress
 
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
 
 from ingest_service.service import IngestService
 from ingest_service.settings import Settings
@@ -37,7 +39,15 @@ def _name_request() -> None:
     g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
 
 
+def _discard_body() -> None:
+    """Read what nobody wanted to read: it lies before the connection's next request."""
+    with suppress(HTTPException, OSError):
+        while request.stream.read(2**20):
+            pass
+
+
 def _finish(response: Response) -> Response:
+    _discard_body()
     response.headers["X-Request-ID"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")

@@ -4,6 +4,7 @@ import base64
 import difflib
 import re
 import struct
+from array import array
 from collections.abc import Mapping as MappingABC
 from typing import Any, NoReturn, cast
 
@@ -148,8 +149,9 @@ class IdList(ItemList):
 
     def check(self, value: list[Any]) -> Items:
         """Accept a float without fraction as the integer it is, in JSON they are the same."""
-        if set(map(type, value)) == {int} and min(value) >= 1 and max(value) <= MAX_ID:
-            return Ids(value)
+        plain = _plain_ids(value)
+        if plain is not None:
+            return plain
         bad = [index for index, each in enumerate(value) if not _is_id(each)]
         if bad:
             text = f"An id must be a whole number from 1 to {MAX_ID}."
@@ -411,6 +413,18 @@ def parse_submission(payload: Any, item_limit: int) -> tuple[Items, Priority]:
 def parse_query(schema: type[QuerySchema], values: MappingABC[str, str]) -> dict[str, Any]:
     """Return the values of a query string; raise `ValidationError`."""
     return cast(dict[str, Any], schema().load(values))
+
+
+def _plain_ids(value: list[Any]) -> Ids | None:
+    """Return the ids if all are integers in range; each step goes once through a million."""
+    try:
+        ids = array("I", value)
+    except (TypeError, OverflowError):
+        return None
+    # Booleans pass for 0 and 1, so only where there is one of these the types matter.
+    if 0 in value or max(value) > MAX_ID or (1 in value and set(map(type, value)) != {int}):
+        return None
+    return Ids(ids)
 
 
 def _is_id(value: Any) -> bool:
