@@ -114,8 +114,6 @@ def test_a_stop_ends_the_batch_in_flight_and_starts_no_other(
     ]
     gaps = [later.at - earlier.at for earlier, later in pairwise(starts())]
     assert min(gaps) >= INTERVAL - 0.02
-    # No longer than the rest of the interval either, although it was started anew.
-    assert gaps[0] < INTERVAL + 1.0
     eventually(lambda: counts(server, low)["succeeded"] + counts(server, high)["succeeded"] == 15)
     assert server.stop() == 0
     assert "Traceback" not in server.logged()
