@@ -1,6 +1,7 @@
 """The journal that is none: it keeps everything as long as the process lives."""
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +29,10 @@ from ingest_service.journal import (
 from ingest_service.model import Again, Batch, Ingestion, Priority
 
 
+#: At the default pace, those of nearly six days.
+KEPT_STARTS = 100_000
+
+
 @dataclass(slots=True)
 class _Kept:
     ingestion: Ingestion
@@ -35,8 +40,6 @@ class _Kept:
     settled: dict[int, dict[int, tuple[datetime, Sequence[int], bytes]]] = field(
         default_factory=dict
     )
-    #: By index and round.
-    starts: dict[tuple[int, int], Start] = field(default_factory=dict)
 
 
 class MemoryJournal:
@@ -46,6 +49,9 @@ class MemoryJournal:
         self._lock = threading.Lock()
         self._keys: dict[str, tuple[IdempotencyKey, str, datetime]] = {}
         self._kept: dict[str, _Kept] = {}
+        #: The last starts, for `rate_proof`; all of them would cost more than the results.
+        self._starts: deque[Start] = deque(maxlen=KEPT_STARTS)
+        self._last_slot: tuple[str, int] | None = None
         #: Ids in the order in which they finished.
         self._finished: dict[str, datetime] = {}
 
@@ -73,7 +79,10 @@ class MemoryJournal:
         """Keep the start for `rate_proof`, replacing an earlier record of the same one."""
         start = Start(instant.at, batch.ingestion_id, batch.index, instant.gap, instant.required)
         with self._lock:
-            self._kept[batch.ingestion_id].starts[batch.index, batch.round] = start
+            if self._last_slot == (batch.batch_id, batch.round):
+                self._starts.pop()
+            self._last_slot = batch.batch_id, batch.round
+            self._starts.append(start)
 
     def settled(self, batch: Batch, settled: Settled) -> None:
         """Keep the final outcomes."""
@@ -92,10 +101,9 @@ class MemoryJournal:
         """Nothing to do either."""
 
     def rounds(self, ingestion_id: str) -> dict[int, int]:
-        """Count the starts."""
+        """Look up the last round that was settled; what is sent again was settled before."""
         with self._lock:
-            starts = sorted(self._kept[ingestion_id].starts)
-        return dict(starts)
+            return {index: max(of) for index, of in self._kept[ingestion_id].settled.items()}
 
     def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
         """Take it out of the finished ones."""
@@ -117,10 +125,9 @@ class MemoryJournal:
         return list(islice(fitting, wanted.limit))
 
     def rate_proof(self, since: datetime, until: datetime) -> RateProof:
-        """Look through all starts."""
+        """Look through the starts that are kept."""
         with self._lock:
-            starts = [start for kept in self._kept.values() for start in kept.starts.values()]
-        found = sorted(start for start in starts if since <= start.at < until)
+            found = [start for start in self._starts if since <= start.at < until]
         gaps = [start.gap for start in found if start.gap is not None]
         early = [
             start
