@@ -6,8 +6,8 @@ import sys
 
 from ingest_service.demo import DemoUpstream, Manners, fresh_seed
 from ingest_service.errors import IngestServiceError, SettingsError
-from ingest_service.journals.database import back_up, verify
-from ingest_service.settings import SERVER_JOURNAL, Settings
+from ingest_service.journals.database import back_up, restore, verify
+from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,9 @@ def _parser(journal: str) -> argparse.ArgumentParser:
     backup = commands.add_parser("backup", help="copy the journal, also while the service runs")
     backup.add_argument("target", help="the file to write; it must not exist")
     backup.set_defaults(run=_backup)
+    restore_ = commands.add_parser("restore", help="go back to a backup; the service must not run")
+    restore_.add_argument("source", help="the file that `backup` wrote")
+    restore_.set_defaults(run=_restore)
     check = commands.add_parser("check", help="look for damage in the journal, also while it runs")
     check.set_defaults(run=_check)
     demo = commands.add_parser(
@@ -55,12 +58,24 @@ def _parser(journal: str) -> argparse.ArgumentParser:
 
 
 def _backup(options: argparse.Namespace) -> str:
-    back_up(options.journal, options.target)
-    return f"{options.target}: written; put it in the journal's place to go back to it."
+    back_up(_file(options), options.target)
+    return f"{options.target}: written; the command `restore` goes back to it."
+
+
+def _restore(options: argparse.Namespace) -> str:
+    restore(_file(options), options.source)
+    return f"{options.journal}: restored from {options.source}."
+
+
+def _file(options: argparse.Namespace) -> str:
+    journal: str = options.journal
+    if journal == IN_MEMORY:
+        raise SettingsError("INGEST_JOURNAL=memory is no file; name one with --journal.")
+    return journal
 
 
 def _check(options: argparse.Namespace) -> str:
-    ingestions, unfinished = verify(options.journal)
+    ingestions, unfinished = verify(_file(options))
     return f"{options.journal}: sound; {ingestions} ingestions, {unfinished} of them unfinished."
 
 

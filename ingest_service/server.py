@@ -237,6 +237,10 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._stopper = threading.Thread(target=self._stop, args=(sig, frame), daemon=True)
             self._stopper.start()
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Do the same for Ctrl-C; whoever is in a hurry has `kill -9`, and loses nothing."""
+        self.handle_exit(sig, frame)
+
     def _stop(self, sig: int, frame: Any) -> None:
         # Two seconds are left for the answers under way.
         self._app.extensions["ingest_parts"].close(self.cfg.graceful_timeout - LINGER_SECONDS)

@@ -327,9 +327,11 @@ class Worker:
             raise
         if more:
             self._line.put(entry)
-        self._store.start(batch, at)
         self._pace.take(now)
         self._slots += 1
+        self._flight.add(batch, now, self._call(batch))
+        # Only then visible: whoever is woken by it asks when it will end.
+        self._store.start(batch, at)
         logs.event(
             "batch_started",
             ingestion_id=batch.ingestion_id,
@@ -337,7 +339,6 @@ class Worker:
             attempt=batch.attempt,
             items=len(batch.items),
         )
-        self._flight.add(batch, now, self._call(batch))
 
     def _record_start(self, batch: Batch) -> tuple[datetime, float]:
         """Record the start before it happens; return when it happens.

@@ -11,7 +11,7 @@ from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageU
 from ingest_service.items import Ids, Items, Mappings
 from ingest_service.journal import IdempotencyKey, Instant, Journal, Settled
 from ingest_service.journals import database
-from ingest_service.journals.database import back_up, verify
+from ingest_service.journals.database import back_up, restore, verify
 from ingest_service.journals.memory import MemoryJournal
 from ingest_service.journals.sqlite import SqliteJournal
 from ingest_service.model import Batch, Ingestion, ItemState, Outcome, Priority, new_ingestion_id
@@ -310,6 +310,26 @@ def test_a_backup_is_a_journal_of_its_own(path: Path, tmp_path: Path) -> None:
     assert restored.recover().unfinished[0].ingestion_id == accepted.ingestion_id
     restored.close()
     journal.close()
+
+
+def test_restoring_goes_back_to_the_backup_and_nothing_of_what_came_later_stays(
+    path: Path, tmp_path: Path
+) -> None:
+    """Not even what was only in the WAL of a process that was killed."""
+    copy = tmp_path / "copy.sqlite3"
+    journal = SqliteJournal(path)
+    journal.accepted(ingestion(1), None)
+    back_up(str(path), str(copy))
+    journal.accepted(ingestion(2), None)
+    left_behind = path.with_name(path.name + "-wal").read_bytes()
+    with pytest.raises(JournalUnusable, match="another process uses this journal"):
+        restore(str(path), str(copy))
+    journal.close()
+    path.with_name(path.name + "-wal").write_bytes(left_behind)
+
+    restore(str(path), str(copy))
+
+    assert verify(str(path)) == (1, 1)
 
 
 def test_a_backup_does_not_overwrite(path: Path, tmp_path: Path) -> None:

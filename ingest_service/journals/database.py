@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import re
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -68,7 +69,7 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], vfs: str | None = None) -> None:
         self.path = Path(path)
         self._vfs = vfs
-        self._lock = _lock_file(self.path.with_name(self.path.name + ".lock"))
+        self._lock: int | None = _lock_file(self.path.with_name(self.path.name + ".lock"))
         self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
         self._writer: apsw.Connection | None = None
         #: Takes back what was refused and may have reached the disk all the same.
@@ -234,7 +235,7 @@ def _attempt(record: _Record, db: apsw.Connection) -> Any:
         return refusal
 
 
-def _lock_file(path: Path) -> int | None:
+def _lock_file(path: Path) -> int:
     """Hold the lock of `path` as long as the process lives, however it ends."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -291,6 +292,8 @@ def back_up(path: str, target: str) -> None:
 
     Works while a service uses the journal: it is one consistent read.
     """
+    if Path(target).exists():
+        raise JournalUnusable(f"{target}: exists already; choose another name.")
     _use_existing(path, lambda db: db.execute("VACUUM INTO ?", (target,)).fetchall())
 
 
@@ -308,6 +311,29 @@ def verify(path: str) -> tuple[int, int]:
         return cast(tuple[int, int], counts)
 
     return _use_existing(path, look)
+
+
+def restore(path: str, source: str) -> None:
+    """Put the backup `source` in the place of the journal at `path`; refuse while it is in use.
+
+    What the old one had not moved into its file yet goes with it: it would be
+    taken for a part of the new one.
+    """
+    verify(source)
+    journal = Path(path)
+    lock = _lock_file(journal.with_name(journal.name + ".lock"))
+    try:
+        fresh = journal.with_name(journal.name + ".new")
+        shutil.copyfile(source, fresh)
+        with fresh.open("rb") as copied:
+            os.fsync(copied.fileno())
+        for ending in ("-wal", "-shm"):
+            journal.with_name(journal.name + ending).unlink(missing_ok=True)
+        fresh.replace(journal)
+    except OSError as error:
+        raise JournalUnusable(f"{path}: cannot be replaced ({error.strerror}).") from error
+    finally:
+        os.close(lock)
 
 
 def _use_existing(path: str, use: Callable[[apsw.Connection], T]) -> T:

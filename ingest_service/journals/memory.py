@@ -28,18 +28,19 @@ from ingest_service.journal import (
 )
 from ingest_service.model import Again, Batch, Ingestion, Priority
 
-
 #: At the default pace, those of nearly six days.
 KEPT_STARTS = 100_000
+
+
+#: The round, when it was settled, which places (None means all), their outcomes as text.
+_Row = tuple[int, datetime, Sequence[int] | None, bytes]
 
 
 @dataclass(slots=True)
 class _Kept:
     ingestion: Ingestion
-    #: By index and round: when it was settled, which places, their outcomes as text.
-    settled: dict[int, dict[int, tuple[datetime, Sequence[int], bytes]]] = field(
-        default_factory=dict
-    )
+    #: By index: what was settled, mostly all of it at once.
+    settled: dict[int, tuple[_Row, ...]] = field(default_factory=dict)
 
 
 class MemoryJournal:
@@ -87,9 +88,12 @@ class MemoryJournal:
     def settled(self, batch: Batch, settled: Settled) -> None:
         """Keep the final outcomes."""
         places, text = final_outcomes(batch, settled)
+        whole = isinstance(batch.places, range) and len(places) == len(batch.places)
+        row = (batch.round, settled.at, None if whole else places, text)
         with self._lock:
-            of_batch = self._kept[batch.ingestion_id].settled.setdefault(batch.index, {})
-            of_batch[batch.round] = settled.at, places, text
+            of_ingestion = self._kept[batch.ingestion_id].settled
+            earlier = of_ingestion.get(batch.index, ())
+            of_ingestion[batch.index] = (*(each for each in earlier if each[0] != row[0]), row)
 
     def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
         """Nothing to do: what does not survive needs no record."""
@@ -103,7 +107,8 @@ class MemoryJournal:
     def rounds(self, ingestion_id: str) -> dict[int, int]:
         """Look up the last round that was settled; what is sent again was settled before."""
         with self._lock:
-            return {index: max(of) for index, of in self._kept[ingestion_id].settled.items()}
+            settled = self._kept[ingestion_id].settled
+            return {index: rows[-1][0] for index, rows in settled.items()}
 
     def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
         """Take it out of the finished ones."""
@@ -146,13 +151,15 @@ class MemoryJournal:
         """Return what was settled of the batches at `indices`."""
         with self._lock:
             kept = self._kept.get(ingestion_id)
-            of_batch = {index: kept.settled.get(index, {}) for index in indices} if kept else {}
-            settled = [(index, row) for index, rows in of_batch.items() for row in rows.values()]
-        return {
-            (index, place): ItemResult(at, outcome)
-            for index, (at, places, text) in settled
-            for place, outcome in zip(places, decode_outcomes(text), strict=True)
-        }
+            of_batch = {index: kept.settled.get(index, ()) for index in indices} if kept else {}
+        found: Results = {}
+        for index, rows in of_batch.items():
+            for _, at, places, text in rows:
+                outcomes = decode_outcomes(text)
+                which = range(len(outcomes)) if places is None else places
+                for place, outcome in zip(which, outcomes, strict=True):
+                    found[index, place] = ItemResult(at, outcome)
+        return found
 
     def find(self, ingestion_id: str) -> Ingestion | None:
         """Return a finished ingestion."""
