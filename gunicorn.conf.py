@@ -19,10 +19,16 @@ worker_class = "ingest_service.server.IngestWorker"
 threads = 96
 graceful_timeout = 30
 control_socket_disable = True
+# The worker bounds the head of a request as a whole; what is long within it is refused in words.
+limit_request_line = 0
+limit_request_field_size = 65536
 
 
 def on_starting(server):
     """Refuse what would break the promises: the queue and its thread live in one process."""
+    for signal in ("hup", "ttin", "usr2"):
+        # Each would start a second process beside the one that serves.
+        setattr(server, f"handle_{signal}", _refuse_signal(server, signal))
     if server.cfg.workers != 1:
         sys.exit(
             f"ingest_service: {server.cfg.workers} workers would each have a queue and a pace of "
@@ -33,3 +39,10 @@ def on_starting(server):
             "ingest_service: with --preload the worker thread would start before the fork and "
             "not exist in the process that serves; run it without."
         )
+
+
+def _refuse_signal(server, signal):
+    def refuse():
+        server.log.warning("SIG%s would start a second process; restart instead", signal.upper())
+
+    return refuse

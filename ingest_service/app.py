@@ -89,6 +89,7 @@ def build(
         max_queued_items=settings.max_queued_items,
         retention=retention,
         last_sequence=recovered.last_sequence,
+        configured_interval=settings.interval,
     )
     return Parts(service, worker, journal)
 

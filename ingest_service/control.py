@@ -41,10 +41,11 @@ class Control:
         journal: Journal,
         worker: Worker,
         reserve: Callable[[int], None],
+        configured_interval: float,
     ) -> None:
         self._clock = clock
         self._pace = pace
-        self._configured_interval = pace.interval
+        self._configured_interval = configured_interval
         self._store = store
         self._journal = journal
         self._worker = worker

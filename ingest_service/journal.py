@@ -72,6 +72,13 @@ class RateProof:
     examples: Sequence[Start]
 
 
+class Sent(NamedTuple):
+    """When the last request of a batch really went out."""
+
+    monotonic: float
+    era: str
+
+
 class Settled(NamedTuple):
     """How a start of a batch has ended."""
 
@@ -81,6 +88,8 @@ class Settled(NamedTuple):
     #: What is sent again, and when; None if every outcome is final.
     again: Again | None = None
     again_at: datetime | None = None
+    #: The pace goes on from there, if that is later than the slot.
+    sent: Sent | None = None
 
 
 class ItemResult(NamedTuple):

@@ -65,6 +65,8 @@ class Outcome:
     transient: bool = False
     #: Whether the upstream could not even be reached.
     unreachable: bool = False
+    #: Whether nothing was sent at all.
+    unsent: bool = False
     #: For how many seconds the upstream asks to be left alone.
     hold: float | None = None
 
@@ -187,6 +189,8 @@ class Ingestion:
     again: deque[Again] = field(default_factory=deque)
     #: How many batches could be cut now.
     left: int = field(init=False)
+    #: How often it was given another class; an entry from before that is stale.
+    moves: int = 0
     #: Whether it has an entry in the line.
     lined: bool = False
     #: Cut, but not started yet.

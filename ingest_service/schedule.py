@@ -59,11 +59,13 @@ class Entry:
     since: float = field(compare=False)
     #: When it joined; -inf if nothing has to settle because of it.
     put_at: float = field(compare=False)
+    #: Which of its ingestion's places this is, see `Ingestion.moves`.
+    move: int = field(compare=False, default=0)
 
     @property
     def stale(self) -> bool:
         """Whether the ingestion has another place by now, or needs none."""
-        return self.priority != self.ingestion.priority or not self.ingestion.left
+        return self.move != self.ingestion.moves or not self.ingestion.left
 
 
 #: What waits, class by class, most urgent first; in no order within a class.

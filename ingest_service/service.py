@@ -78,6 +78,7 @@ class IngestService:
         max_queued_items: int,
         retention: timedelta,
         last_sequence: int,
+        configured_interval: float,
     ) -> None:
         self._clock = clock
         self._pace = pace
@@ -96,6 +97,7 @@ class IngestService:
             journal=journal,
             worker=worker,
             reserve=self._reserve,
+            configured_interval=configured_interval,
         )
         #: The wall-clock time at which the monotonic clock was 0.
         self._zero = datetime.min.replace(tzinfo=UTC)
@@ -356,7 +358,11 @@ class IngestService:
         def wall(instant: float | None) -> datetime | None:
             if instant is None or not math.isfinite(instant):
                 return None
-            return self._zero + timedelta(seconds=instant)
+            try:
+                return self._zero + timedelta(seconds=instant)
+            except OverflowError:
+                # Beyond all calendars.
+                return None
 
         return wall
 

@@ -252,7 +252,13 @@ class Settings:
         return min(self.max_items, self.max_queued_items)
 
 
+#: Named in the contract, and dangerous to ignore.
+_UNSUPPORTED = ("API_KEYS_FILE",)
+
+
 def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
+    if name.removeprefix(PREFIX) in _UNSUPPORTED:
+        raise SettingsError(f"{name} is not supported yet; it would protect nothing.")
     # Variables of others may share the prefix; a near miss is a typo.
     near = difflib.get_close_matches(name.upper(), knobs, n=1, cutoff=0.85)
     if near:

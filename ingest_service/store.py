@@ -146,6 +146,7 @@ class Store:
         """Give an ingestion another class; return it if it needs a new place in the line."""
         with self._changing(ingestion_id) as ingestion:
             ingestion.priority = priority
+            ingestion.moves += 1
             ingestion.version += 1
             return ingestion if ingestion.lined else None
 

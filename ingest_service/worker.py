@@ -14,7 +14,7 @@ from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.errors import StorageUnavailable
 from ingest_service.flight import Flight, InFlight
-from ingest_service.journal import Instant, Journal, Recovered, Settled
+from ingest_service.journal import Instant, Journal, Recovered, Sent, Settled
 from ingest_service.line import Line
 from ingest_service.model import Again, Batch, Ingestion, ItemState, Outcome
 from ingest_service.pace import Pace
@@ -79,6 +79,8 @@ class Worker:
         self._flight = Flight(upstream)
         #: Finished, but the journal does not know it yet.
         self._finished: deque[Ingestion] = deque()
+        #: Whether there may be something to forget.
+        self._pruning = False
         #: Whether the journal refused the last record.
         self._held = False
         self._stopping = False
@@ -96,7 +98,9 @@ class Worker:
         """
         waited = (self._clock.now() - ingestion.created_at).total_seconds()
         since = self._clock.monotonic() - max(0.0, waited)
-        self._line.put(Entry(ingestion.priority, ingestion.sequence, ingestion, since, put_at))
+        self._line.put(
+            Entry(ingestion.priority, ingestion.sequence, ingestion, since, put_at, ingestion.moves)
+        )
 
     def note_cancelled(self, ingestion: Ingestion) -> None:
         """Forget its place; record its end if nothing of it is under way."""
@@ -206,6 +210,7 @@ class Worker:
             self._settle_ended(now)
             self._line_up_retries(now)
             due = self._start_due(now)
+            self._prune()
         except StorageUnavailable as error:
             # Hold, instead of running ahead of the journal.
             if not self._held:
@@ -215,7 +220,7 @@ class Worker:
         if self._held:
             logs.event("healed")
             self._held = False
-        return due
+        return min(due, now + SLICE) if self._pruning else due
 
     def start(self) -> None:
         """Run the steps in a daemon thread from now on."""
@@ -322,7 +327,8 @@ class Worker:
         except StorageUnavailable:
             finished = self._store.put_back(batch, self._clock.now())
             self._finished.extend([finished] if finished else [])
-            self._line.put(entry)
+            # A new place, because it may have been moved meanwhile; twice is harmless.
+            self.enter(entry.ingestion)
             self._flight.starting = False
             raise
         if more:
@@ -367,9 +373,10 @@ class Worker:
             return FinishedCall(crashed(batch, error))
 
     def _settle_ended(self, now: float) -> None:
+        ended = self._flight.ended(now)
         # Before they are forgotten: the next slot counts from what went out last.
         self._pace.note_sent(self._flight.sent_at)
-        for each in self._flight.ended(now):
+        for each in ended:
             self._settle(each)
         while self._finished:
             ingestion = self._finished[0]
@@ -381,17 +388,23 @@ class Worker:
             self._finished.popleft()
             at = self._clock.now()
             self._store.archive(ingestion.ingestion_id, at)
-            self._journal.prune(at - self._retention)
+            self._pruning = True
             logs.event(
                 "finished", ingestion_id=ingestion.ingestion_id, outcome=ingestion.counts.outcome
             )
+
+    def _prune(self) -> None:
+        """Forget a little of what is too old, step by step until nothing is."""
+        if self._pruning:
+            self._pruning = self._journal.prune(self._clock.now() - self._retention) > 0
 
     def _settle(self, ended: InFlight) -> None:
         batch, at, now = ended.batch, self._clock.now(), self._clock.monotonic()
         outcomes = ended.outcomes()
         reach = self._reach.after(outcomes)
-        # An attempt while nobody can be reached is not the item's fault.
-        burnt = not (reach.lost and all(each.unreachable for each in outcomes))
+        # An attempt that nobody can have noticed is not the item's fault.
+        nobody_there = reach.lost and all(each.unreachable for each in outcomes)
+        burnt = not (nobody_there or all(each.unsent for each in outcomes))
         outcomes = [self._finalise(each, batch.attempt, burnt) for each in outcomes]
         left: Sequence[int] = [
             place for place, each in zip(batch.places, outcomes, strict=True) if each.transient
@@ -403,7 +416,14 @@ class Worker:
         wait = self._patience.wait(batch.attempt) if burnt else 0.0
         self._hold(outcomes, at, now)
         self._journal.settled(
-            batch, Settled(at, outcomes, again, at + timedelta(seconds=wait) if again else None)
+            batch,
+            Settled(
+                at,
+                outcomes,
+                again,
+                at + timedelta(seconds=wait) if again else None,
+                Sent(ended.call.sent_at(), self._clock.era),
+            ),
         )
         self._flight.remove(ended, now)
         self._note_reach(reach, now)
@@ -453,5 +473,7 @@ class Worker:
         """Give what is due for another attempt its old place in the line."""
         while self._retries and self._retries[0][0] <= now:
             _, _, ingestion, again = heapq.heappop(self._retries)
+            if ingestion.cancelled:
+                continue
             if self._store.send_again(ingestion.ingestion_id, again):
                 self.enter(ingestion)

@@ -593,6 +593,15 @@ class TestAFullQueue:
         api.advance(1)
         assert api.client.post("/ingest", json=body).status_code == 200
 
+    def test_while_it_is_paused_nobody_knows_when_there_is_room(self, api: Api) -> None:
+        """So the client is told to look again in a minute, and why."""
+        api.ingest([*range(1, 10)])
+        api.client.post("/queue/pause")
+        refused = api.client.post("/ingest", json=IDS)
+
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+        assert "paused" in refused.get_json()["detail"]
+
     def test_what_was_accepted_before_is_answered_again(self, api: Api) -> None:
         """A retry with its key needs no room; the same key for something else is still refused."""
         headers = {"Idempotency-Key": "k"}

@@ -832,6 +832,14 @@ class TestInterval:
         lives.api.advance(40)
         assert [round(b - a, 3) for (a, _), (b, _) in pairwise(lives.api.sent())] == [7.25, 7.25]
 
+    def test_a_change_after_a_restart_survives_the_next_one(self, lives: Lives) -> None:
+        """What it is compared with is the setting, not what was in effect."""
+        set_interval(lives.api, 20)
+        lives.crash()
+        set_interval(lives.api, 30)
+        lives.crash()
+        assert lives.api.client.get("/queue").get_json()["interval_seconds"] == 30
+
     def test_the_setting_wins_once_it_is_changed(self, lives: Lives) -> None:
         """Whoever edits it means it; whoever only restarts does not."""
         set_interval(lives.api, 7)

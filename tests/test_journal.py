@@ -9,7 +9,7 @@ import pytest
 
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
 from ingest_service.items import Ids, Items, Mappings
-from ingest_service.journal import IdempotencyKey, Instant, Journal, Settled
+from ingest_service.journal import IdempotencyKey, Instant, Journal, Sent, Settled
 from ingest_service.journals import database
 from ingest_service.journals.database import back_up, restore, verify
 from ingest_service.journals.memory import MemoryJournal
@@ -206,6 +206,19 @@ def test_unfinished_work_is_recovered_in_its_order(reopened: Reopen) -> None:
     assert list(recovered.unfinished[0].items) == [MAPPING]
     assert recovered.last_sequence == 3
     assert recovered.last_slot == instant()
+
+
+def test_the_pace_goes_on_from_when_a_request_really_went_out(reopened: Reopen) -> None:
+    """Later than the slot if connecting took long; no earlier, and not by another clock."""
+    journal, accepted = reopened(), ingestion(1, Ids([1, 2, 3]))
+    journal.accepted(accepted, None)
+    batch = start(journal, accepted)
+    for sent in (Sent(1001.5, "era"), Sent(1000.5, "era"), Sent(9999.0, "other")):
+        journal.settled(batch, Settled(NOW, [GOOD] * 3, sent=sent))
+
+    last = reopened().recover().last_slot
+
+    assert last == instant()._replace(monotonic=1001.5)
 
 
 def test_an_empty_journal_has_nothing_to_go_on_with(reopened: Reopen) -> None:

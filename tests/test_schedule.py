@@ -182,6 +182,18 @@ def test_under_the_aged_policy_waiting_raises_the_class() -> None:
     assert choose([new, old], Rule(), 0, 1_200.0) == 0
 
 
+def test_an_ingestion_that_was_moved_there_and_back_stands_in_line_once() -> None:
+    """However often; those behind it are told the same as before."""
+    with serving(Settings(), threaded=False) as api:
+        api.ingest([1], "HIGH")
+        moved, behind = api.ingest(range(2, 11), "LOW"), api.ingest([11], "LOW")
+        before = api.status(behind)["queue"]
+        for priority in (Priority.HIGH, Priority.LOW) * 5:
+            api.parts.service.control.move(moved, priority)
+
+        assert api.status(behind)["queue"] == before == {"position": 3, "batches_ahead": 4}
+
+
 def test_room_is_made_slot_by_slot() -> None:
     """Seven items of nine, three at a time, leave after three slots; none leave after none."""
     assert slots_until_started([(9, 3), (5, 5)], 7) == 3

@@ -80,6 +80,10 @@ def refused(environ: dict[str, str]) -> str:
     return line
 
 
+def test_keys_that_would_protect_nothing_are_not_accepted_silently() -> None:
+    assert refused({"INGEST_API_KEYS_FILE": "keys"}).startswith("INGEST_API_KEYS_FILE is not ")
+
+
 def test_this_table_has_every_knob() -> None:
     assert [name.lower() for name, *_ in KNOBS] == [each.name for each in fields(Settings)]
 

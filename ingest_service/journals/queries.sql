@@ -33,6 +33,9 @@ ON CONFLICT DO UPDATE
 SET taken_at = excluded.taken_at, monotonic = excluded.monotonic, era = excluded.era,
     slots = slots + 1;
 
+-- name: note_sent
+UPDATE pace SET monotonic = :monotonic WHERE era = :era AND monotonic < :monotonic;
+
 -- name: settle_start
 UPDATE start
 SET settled_at = :at, item_states = :item_states, final = :final, outcomes = :outcomes,

@@ -1,7 +1,7 @@
 """Rows of the tables, from and to what the rest of the service knows."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -73,3 +73,14 @@ def to_micros(at: datetime) -> int:
 
 def to_datetime(micros: int) -> datetime:
     return _EPOCH + micros * _MICROSECOND
+
+
+def runs(indices: Iterable[int]) -> list[tuple[int, int]]:
+    """Return `indices` as (first, last) of those that follow one another."""
+    found: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if found and found[-1][1] == index - 1:
+            found[-1] = found[-1][0], index
+        else:
+            found.append((index, index))
+    return found

@@ -31,6 +31,7 @@ from ingest_service.journals.recovery import recover
 from ingest_service.journals.rows import (
     Row,
     pack,
+    runs,
     to_datetime,
     to_ingestion,
     to_micros,
@@ -120,7 +121,14 @@ class SqliteJournal:
             "again_at": settled.again_at and to_micros(settled.again_at),
             "again_as": settled.again and settled.again.attempt,
         }
-        self._db.run("settle_start", end)
+        sent = settled.sent._asdict() if settled.sent else None
+
+        def write(db: apsw.Connection) -> None:
+            db.execute(SQL["settle_start"], end)
+            if sent is not None:
+                db.execute(SQL["note_sent"], sent)
+
+        self._db.write(write)
 
     def finished(self, ingestion: Ingestion) -> None:
         """Record the end with the states of all items, so that nobody has to add them up again."""
@@ -175,16 +183,14 @@ class SqliteJournal:
         self._db.run("remember", {"name": name, "value": value})
 
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
-        """Read the batches from the first to the last of `indices`."""
-        wanted = sorted(indices)
-        if not wanted:
-            return {}
-        rows = self._db.read("results", ingestion_id=ingestion_id, first=wanted[0], last=wanted[-1])
-        return {
-            (index, place): ItemResult(to_datetime(at), outcome)
-            for index, final, at, text in rows
-            for place, outcome in zip(unpack(final, 0), decode_outcomes(text), strict=True)
-        }
+        """Read run by run of `indices`: what lies between them can be a million results."""
+        found: Results = {}
+        for first, last in runs(indices):
+            rows = self._db.read("results", ingestion_id=ingestion_id, first=first, last=last)
+            for index, final, at, text in rows:
+                for place, outcome in zip(unpack(final, 0), decode_outcomes(text), strict=True):
+                    found[index, place] = ItemResult(to_datetime(at), outcome)
+        return found
 
     def summaries(self, wanted: Wanted) -> list[Summary]:
         """Read the rows from the newest on."""

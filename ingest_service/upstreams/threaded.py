@@ -93,6 +93,9 @@ class ThreadedCall:
     def _run(self, share: range, connector: Connector) -> None:
         for part in share:
             ended: _End
+            if self._clock.monotonic() >= self._deadline:
+                # It was given up: what is left is sent again, and not twice at a time.
+                return
             self._note_sent()
             try:
                 # None would be taken for a part that is late; any other nonsense is noticed.
@@ -177,7 +180,7 @@ class ThreadedUpstream:
         logs.event("upstream_hangs", level=logging.ERROR, batch_id=batch.batch_id)
         reason = "Too many earlier calls of the upstream never returned."
         # Nothing was sent, so it is as good as unreachable, and no attempt is lost.
-        lost = replace(late, error=reason, unreachable=True)
+        lost = replace(late, error=reason, unreachable=True, unsent=True)
         return FinishedCall([lost] * len(batch.items))
 
 

@@ -28,6 +28,9 @@ MEDIA_TYPE = "application/problem+json"
 #: How many errors of one request are listed.
 LISTED_ERRORS = 20
 
+#: Seconds after which to look whether a full queue is still paused.
+WHILE_PAUSED = 60
+
 #: Longest part of a pointer that is repeated to the client that made it up.
 _LONGEST_KEY = 256
 
@@ -214,8 +217,12 @@ def _ingestion_not_found(_: IngestionNotFound) -> Response:
 
 
 def _queue_full(error: QueueFull) -> Response:
-    seconds = max(1, math.ceil(error.retry_after))
-    answer = problem("queue-full", f"The queue is full; there will be room in {seconds} s.")
+    if math.isinf(error.retry_after):
+        seconds, when = WHILE_PAUSED, "nobody knows when, because it is paused"
+    else:
+        seconds = max(1, math.ceil(error.retry_after))
+        when = f"in {seconds} s"
+    answer = problem("queue-full", f"The queue is full; there will be room {when}.")
     answer.headers["Retry-After"] = str(seconds)
     return answer
 
