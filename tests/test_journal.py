@@ -9,7 +9,7 @@ import pytest
 
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
 from ingest_service.items import Ids, Items, Mappings
-from ingest_service.journal import IdempotencyKey, Instant, Journal, Sent, Settled
+from ingest_service.journal import IdempotencyKey, Instant, Journal, Sent, Settled, Wanted
 from ingest_service.journals import database
 from ingest_service.journals.database import back_up, restore, verify
 from ingest_service.journals.memory import MemoryJournal
@@ -292,6 +292,37 @@ def test_a_file_that_is_no_journal_is_refused_with_what_to_do(path: Path) -> Non
     with pytest.raises(JournalUnusable, match="put a backup in its place"):
         SqliteJournal(path)
     assert path.read_bytes().startswith(b"something else")
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    """Its work goes on, and what it did not count yet is counted."""
+    db = apsw.Connection(str(path))
+    db.execute(database._MIGRATIONS["1"]).fetchall()
+    db.execute("PRAGMA user_version = 1").fetchall()
+    for sequence, kind, items, finished_at, item_states in (
+        (1, "ids", Ids([1, 2, 3, 4]).to_bytes(), None, None),
+        (2, "mappings", Mappings([MAPPING, MAPPING]).to_bytes(), 9, bytes([2, 3])),
+    ):
+        row = (sequence, f"id-{sequence}", kind, 3, 3, 5, finished_at, item_states)
+        db.execute(
+            "INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size,"
+            " created_at, finished_at, item_states) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+        db.execute("INSERT INTO content VALUES (?, ?)", (sequence, items))
+    db.close()
+
+    journal = SqliteJournal(path)
+    newest, oldest = journal.summaries(Wanted(9, 9, None, None, NOW - timedelta(days=99_999)))
+
+    assert [list(each.items) for each in journal.recover().unfinished] == [[1, 2, 3, 4]]
+    assert (oldest.counts.total, newest.counts.total) == (4, 2)
+    assert (newest.counts.succeeded, newest.counts.failed, newest.counts.outcome) == (
+        1,
+        1,
+        "partially_failed",
+    )
+    journal.close()
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
