@@ -348,7 +348,7 @@ def test_connections_are_kept(port: int) -> None:
         b"GET / HTTP/1.1\r\nA\x00B: c\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n",
         b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 80_000 + b"\r\n\r\n",
         b"POST /ingest HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
         b"POST /ingest HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
         b"POST /ingest HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
