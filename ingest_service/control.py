@@ -1,6 +1,5 @@
 """What an operator changes while it runs: durable first, then in effect, then answered."""
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class Control:
         """
         with self._changing:
             ingestion = self._find(ingestion_id)
-            if ingestion.cancelled or ingestion.counts.cancelled:
+            if ingestion.cancelled:
                 return
             self._refuse_finished(ingestion)
             at = self._clock.now()
@@ -79,13 +78,13 @@ class Control:
         with self._changing:
             ingestion = self._find(ingestion_id)
             self._refuse_finished(ingestion)
-            before = self._last_starts()
+            before = last_starts(self._worker.situation())
             if priority is not ingestion.priority:
                 self._journal.moved(ingestion, priority)
                 if self._store.move(ingestion_id, priority):
                     self._worker.enter(ingestion)
                 logs.event("moved", ingestion_id=ingestion_id, priority=priority.name)
-            delays = _delays(before, self._last_starts(), ingestion_id)
+            delays = _delays(before, last_starts(self._worker.situation()), ingestion_id)
         return Moved(len(delays), max(delays, default=0.0))
 
     def retry(self, ingestion_id: str) -> int:
@@ -96,7 +95,7 @@ class Control:
         """
         with self._changing:
             ingestion = self._find(ingestion_id)
-            if ingestion.cancelled or ingestion.counts.cancelled:
+            if ingestion.cancelled:
                 raise Conflict("A cancelled ingestion is not tried again.")
             if ingestion.finished_at is not None and not ingestion.recorded:
                 raise Conflict("It is just being finished; try again.")
@@ -140,11 +139,6 @@ class Control:
             self._pace.interval = seconds
             self._worker.nudge()
             logs.event("interval_changed", seconds=seconds)
-
-    def _last_starts(self) -> dict[str, float]:
-        situation = self._worker.situation()
-        # While the queue is paused nobody knows any times.
-        return last_starts(situation) if situation.rhythm.opens_at < math.inf else {}
 
     def _find(self, ingestion_id: str) -> Ingestion:
         try:

@@ -40,9 +40,6 @@ def outlook(
 
     `ends_at` is when its batch under way will have ended, None if there is none.
     """
-    if pace.paused is not None:
-        # The slots of a paused queue have no time.
-        forecast = None
     waits = ingestion.left or any(due.entry.ingestion is ingestion for due in situation.retries)
     finish_at = forecast.finish_at if forecast else None
     if not waits:
@@ -73,10 +70,9 @@ def _why(
         return Why("paused", f"The queue is paused: {pace.paused or 'no reason given'}.", None)
     if not ingestion.left:
         return Why("retry_backoff", "What has failed is tried again later.", min(retries))
-    held_until = max(pace.held_until, pace.probe_at)
-    if held_until > situation.now:
+    if pace.closed_until > situation.now:
         reason = "asked to be left alone" if pace.held_until >= pace.probe_at else "is not there"
-        return Why("upstream_hold", f"The upstream {reason}.", held_until)
+        return Why("upstream_hold", f"The upstream {reason}.", pace.closed_until)
     first = _served_next(situation)
     if first is not None and first.ingestion is not ingestion:
         starts_at = forecast.next_start_at if forecast else None

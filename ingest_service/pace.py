@@ -29,6 +29,11 @@ class Pace:
         """The first instant at which the interval since the last start is over."""
         return self.last_at + self.interval
 
+    @property
+    def closed_until(self) -> float:
+        """Until when nothing is sent because of the upstream."""
+        return max(self.held_until, self.probe_at)
+
     def opens_at(self, filled_at: float) -> float:
         """Return when the next slot opens for a queue that has not been empty since `filled_at`.
 
@@ -37,7 +42,7 @@ class Pace:
         """
         if self.paused is not None:
             return math.inf
-        return max(self.next_at, filled_at + self.settle, self.held_until, self.probe_at)
+        return max(self.next_at, filled_at + self.settle, self.closed_until)
 
     def gap(self, now: float) -> float | None:
         """Return the seconds since the last start, None if nobody knows; for the record only."""

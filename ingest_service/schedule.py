@@ -109,6 +109,11 @@ class Situation:
     retries: Sequence[Due] = ()
 
     @property
+    def has_times(self) -> bool:
+        """Whether anybody knows when slots open; of a paused queue nobody does."""
+        return self.rhythm.opens_at < math.inf
+
+    @property
     def line(self) -> Iterator[Entry]:
         """What waits, in no order."""
         return chain.from_iterable(self.classes)
@@ -156,6 +161,8 @@ def _rank(head: Entry, rule: Rule, at: float) -> tuple[int, int]:
 
 def slots(situation: Situation) -> Iterator[Slot]:
     """Yield the slots to come until nothing is left, if nothing new arrives and all goes well."""
+    if not situation.has_times:
+        return
     queues = _Queues(situation.classes)
     retries = sorted(situation.retries)
     retries.reverse()
@@ -243,7 +250,9 @@ def slot_at(rhythm: Rhythm, now: float, number: int) -> float:
 
 
 def forecast(situation: Situation, ingestion: Ingestion) -> Forecast | None:
-    """Return when an ingestion is served; None if it does not wait, or too long to tell."""
+    """Return when an ingestion is served; None if it does not wait, or nobody can tell."""
+    if not situation.has_times:
+        return None
     later = [each for each in situation.retries if each.entry.ingestion is ingestion]
     if not ingestion.left and not later:
         return None
@@ -331,7 +340,7 @@ def _latest_finish(situation: Situation, ingestion: Ingestion) -> float | None:
 
 def last_starts(situation: Situation) -> dict[str, float]:
     """Return when the last batch of each waiting ingestion starts, as far as one can see ahead."""
-    if situation.rule.policy is Policy.STRICT and not situation.retries:
+    if situation.has_times and situation.rule.policy is Policy.STRICT and not situation.retries:
         number, found = -1, {}
         for entry in sorted(situation.line):
             number += entry.ingestion.left

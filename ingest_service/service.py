@@ -177,7 +177,7 @@ class IngestService:
             situation,
             self._pace,
             ingestion,
-            forecast(situation, ingestion) if _has_times(situation) else None,
+            forecast(situation, ingestion),
             self._worker.end_of(ingestion_id),
         )
         known = look.forecast
@@ -206,7 +206,7 @@ class IngestService:
         ingestion = self._new(items, priority, sequence=LAST)
         entry = Entry(priority, LAST, ingestion, since=now, put_at=now)
         situation = self._worker.situation(entry)
-        found = forecast(situation, ingestion) if _has_times(situation) else None
+        found = forecast(situation, ingestion)
         wall = self._wall(situation)
         return Plan(
             batches=ingestion.batches_total,
@@ -225,14 +225,16 @@ class IngestService:
             each.ingestion.ingestion_id: each.ingestion
             for each in [*situation.line, *(due.entry for due in situation.retries)]
         }
-        coming = upcoming(situation, UPCOMING) if _has_times(situation) else []
         return QueueReport(
             health=self.health(),
             interval=self._pace.interval,
             policy=situation.rule.policy.value,
             depth={each: _depth(waiting.values(), each) for each in Priority},
             in_flight=self._worker.in_flight,
-            upcoming=[(cast(datetime, wall(at)), entry.ingestion) for at, entry in coming],
+            upcoming=[
+                (cast(datetime, wall(at)), entry.ingestion)
+                for at, entry in upcoming(situation, UPCOMING)
+            ],
         )
 
     def ingestions(
@@ -315,11 +317,11 @@ class IngestService:
         """Return how the service is, without touching the work."""
         now, wall = self._clock.monotonic(), self._clock.now()
         state, reason, until = "running", None, None
-        held_until = max(self._pace.held_until, self._pace.probe_at)
+        closed_until = self._pace.closed_until
         if self._pace.paused is not None:
             state, reason = "paused", self._pace.paused
-        elif held_until > now:
-            state, until = "held", wall + timedelta(seconds=held_until - now)
+        elif closed_until > now:
+            state, until = "held", wall + timedelta(seconds=closed_until - now)
             lost = self._worker.lost
             reason = "the upstream cannot be reached" if lost else "the upstream asked for it"
         return Health(
@@ -379,11 +381,6 @@ class IngestService:
             slots = slots_until_started(self._store.waiting(), excess)
             room_at = self._pace.opens_at(self._line.filled_at) + (slots - 1) * self._pace.interval
             raise QueueFull(max(0.0, room_at - self._clock.monotonic()))
-
-
-def _has_times(situation: Situation) -> bool:
-    """Whether one can tell when slots open: not while the queue is paused."""
-    return situation.rhythm.opens_at < math.inf
 
 
 def _idempotency_key(key: str | None, items: Items, priority: Priority) -> IdempotencyKey | None:

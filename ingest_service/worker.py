@@ -92,14 +92,14 @@ class Worker:
         self.enter(ingestion, self._clock.monotonic())
 
     def enter(self, ingestion: Ingestion, put_at: float = -math.inf) -> None:
-        """Give an ingestion a place in the line; without `put_at` nothing has to settle for it.
+        """Give an ingestion a place in the line; without `put_at` nothing has to settle for it."""
+        self._line.put(self._place(ingestion, put_at))
 
-        Its earlier place, if it had one, is stale from then on.
-        """
+    def _place(self, ingestion: Ingestion, put_at: float) -> Entry:
         waited = (self._clock.now() - ingestion.created_at).total_seconds()
         since = self._clock.monotonic() - max(0.0, waited)
-        self._line.put(
-            Entry(ingestion.priority, ingestion.sequence, ingestion, since, put_at, ingestion.moves)
+        return Entry(
+            ingestion.priority, ingestion.sequence, ingestion, since, put_at, ingestion.moves
         )
 
     def note_cancelled(self, ingestion: Ingestion) -> None:
@@ -139,7 +139,7 @@ class Worker:
             classes=classes,
             heads=self._line.heads(),
             retries=[
-                Due(due, Entry(each.priority, each.sequence, each, now, due))
+                Due(due, self._place(each, -math.inf))
                 for due, each in retries
                 if not each.cancelled
             ],
