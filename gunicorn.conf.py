@@ -14,7 +14,7 @@ except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
-worker_class = "ingest_service.server.IngestWorker"
+worker_class = "ingest_service.gunicorn_worker.IngestWorker"
 # More than can wait for a change (MAX_WAITERS), so that waiting never delays the others.
 threads = 96
 graceful_timeout = 30

@@ -16,8 +16,8 @@ import urllib3
 
 from benchmarks._measure import Row, Table, take_turns
 from ingest_service.app import build
-from ingest_service.items import Ids
-from ingest_service.model import Priority
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Priority
 from ingest_service.settings import BATCH, Settings
 
 ITEMS = 3_000

@@ -18,8 +18,8 @@ import apsw
 from benchmarks._measure import Row, Table, seconds, take_turns
 from benchmarks._server import Server, request, serving
 from ingest_service import create_app
-from ingest_service.journals.database import back_up
-from ingest_service.journals.sqlite import SqliteJournal
+from ingest_service.engines.embedded.journals.database import back_up
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.settings import IN_MEMORY, Settings
 
 MILLION = 1_000_000

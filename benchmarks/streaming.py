@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks._measure import Row, Table, seconds, size
 from ingest_service.app import build, create_app
-from ingest_service.items import Ids
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import Priority
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Priority
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.settings import Settings
 
 FEW, MANY = 10_000, 1_000_000

@@ -8,24 +8,24 @@ from flask import Flask
 
 from ingest_service import web
 from ingest_service.clock import Clock, SystemClock
-from ingest_service.items import Kind
-from ingest_service.journal import Journal
-from ingest_service.journals.memory import MemoryJournal
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.line import Line
-from ingest_service.pace import Pace
-from ingest_service.patience import Patience
-from ingest_service.schedule import Policy, Rule
-from ingest_service.service import IngestService
+from ingest_service.domain.items import Kind
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.domain.schedule import Policy, Rule
+from ingest_service.engines.embedded.journal import Journal
+from ingest_service.engines.embedded.journals.memory import MemoryJournal
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
+from ingest_service.engines.embedded.ready_queue import Line
+from ingest_service.engines.embedded.store import Store
+from ingest_service.engines.embedded.worker import Worker
+from ingest_service.service.service import IngestService
 from ingest_service.settings import BATCH, IN_MEMORY, SIMULATED, Settings
-from ingest_service.store import Store
-from ingest_service.upstream import Connector, Upstream
 from ingest_service.upstreams.http import BatchConnector, Client, ItemConnector, Limits
+from ingest_service.upstreams.http_config import connection_pool, read_headers
+from ingest_service.upstreams.protocol import Connector, Upstream
 from ingest_service.upstreams.python import load_connector
-from ingest_service.upstreams.setup import connection_pool, read_headers
 from ingest_service.upstreams.simulated import SimulatedUpstream
 from ingest_service.upstreams.threaded import ThreadedUpstream
-from ingest_service.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def build(
         upstream=upstream or _upstream(settings, clock),
         max_concurrent=settings.max_concurrent_batches,
         retention=retention,
-        patience=Patience(
+        patience=RetryPolicy(
             max_attempts=settings.max_attempts,
             backoff=settings.backoff,
             backoff_max=settings.backoff_max,

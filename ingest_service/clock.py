@@ -13,7 +13,7 @@ class Clock(Protocol):
 
     #: Names what `monotonic` counts from: two processes that read the same name
     #: can compare their readings.
-    era: str
+    boot_id: str
 
     def now(self) -> datetime:
         """Return the wall-clock time in UTC, for people and for records."""
@@ -43,7 +43,7 @@ class SystemClock:
 
     def __init__(self) -> None:
         (self._monotonic,) = _MONOTONIC
-        self.era = _boot_id()
+        self.boot_id = _boot_id()
 
     def now(self) -> datetime:
         """Return the wall-clock time in UTC."""
@@ -72,7 +72,7 @@ def _boot_id() -> str:
     """Return what changes whenever the machine's monotonic clock begins anew.
 
     Linux counts from the boot, for all processes alike, and names the boot. Where
-    that cannot be read, each process has an era of its own.
+    that cannot be read, each process has an boot_id of its own.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

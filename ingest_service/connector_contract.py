@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ingest_service.items import Kind
-from ingest_service.journal import encode_outcomes
-from ingest_service.model import Batch, Outcome, batch_ids, new_ingestion_id
-from ingest_service.upstream import idempotency_keys
+from ingest_service.domain.items import Kind
+from ingest_service.domain.model import Batch, Outcome, batch_ids, new_ingestion_id
+from ingest_service.engines.embedded.journal import encode_outcomes
+from ingest_service.upstreams.protocol import idempotency_keys
 
 #: How long a call may take before a test fails, in seconds.
 GUARD = 30.0
@@ -63,13 +63,13 @@ class ConnectorContract:
             batch_id=batch_id,
             kind=self.kind,
             index=0,
-            round=1,
+            start_no=1,
             attempt=1,
-            places=range(len(items)),
+            offsets=range(len(items)),
             items=list(items),
         )
 
-    def again(self, batch: Batch, places: Sequence[int]) -> Batch:
+    def again(self, batch: Batch, offsets: Sequence[int]) -> Batch:
         """Return the second attempt at the items of `batch` at `places`."""
         return Batch(
             ingestion_id=batch.ingestion_id,
@@ -77,10 +77,10 @@ class ConnectorContract:
             batch_id=batch.batch_id,
             kind=batch.kind,
             index=batch.index,
-            round=batch.round + 1,
+            start_no=batch.start_no + 1,
             attempt=batch.attempt + 1,
-            places=list(places),
-            items=[batch.items[place] for place in places],
+            offsets=list(offsets),
+            items=[batch.items[place] for place in offsets],
         )
 
     def send(self, batch: Batch) -> Sequence[Outcome]:

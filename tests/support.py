@@ -13,10 +13,10 @@ from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
 from ingest_service.app import Parts, build, create_app
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.engines.embedded.worker import Worker
 from ingest_service.settings import Settings
-from ingest_service.upstream import Call, FinishedCall
-from ingest_service.worker import Worker
+from ingest_service.upstreams.protocol import Call, FinishedCall
 
 #: When time is frozen.
 EPOCH = "2026-01-01T12:00:00Z"
@@ -40,7 +40,7 @@ class FrozenClock:
     hands back the real one to a caller within five frames of `threading`.
     """
 
-    era = "frozen"
+    boot_id = "frozen"
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ingest_service.connector_contract import ConnectorContract
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import idempotency_keys
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.protocol import idempotency_keys
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from ingest_service.app import build, create_app
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
 from ingest_service.settings import Settings
 from ingest_service.version import VERSION
 from tests.support import Api, serving

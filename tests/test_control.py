@@ -12,14 +12,14 @@ import pytest
 from werkzeug.test import TestResponse
 
 from ingest_service.app import build
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Batch, Outcome, Priority
+from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.engines.embedded.store import KEEP_IN_MEMORY
 from ingest_service.errors import Conflict, StorageUnavailable
-from ingest_service.items import Ids
-from ingest_service.model import Batch, Outcome, Priority
-from ingest_service.patience import Patience
 from ingest_service.settings import Settings
-from ingest_service.store import LINGER
-from ingest_service.upstream import FinishedCall
-from tests.lives import Lives, living
+from ingest_service.upstreams.protocol import FinishedCall
+from tests.restarts import Lives, living
 from tests.support import GUARD, Api
 
 UNKNOWN = "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f60"
@@ -31,7 +31,7 @@ FINE = Outcome(succeeded=True, processed_data="fine")
 @pytest.fixture(autouse=True)
 def _longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every wait for another attempt be the longest that chance allows."""
-    monkeypatch.setattr("ingest_service.app.Patience", partial(Patience, chance=lambda: 1.0))
+    monkeypatch.setattr("ingest_service.app.RetryPolicy", partial(RetryPolicy, chance=lambda: 1.0))
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ class TestCancel:
         ingestion_id = api.ingest([1, 2, 3, 4])
         first = cancel(api, ingestion_id)
         finished_at = api.status(ingestion_id)["finished_at"]
-        for seconds in (0, 10, LINGER.total_seconds()):
+        for seconds in (0, 10, KEEP_IN_MEMORY.total_seconds()):
             api.advance(seconds)
             api.ingest([9])
             api.advance(20)
@@ -258,7 +258,7 @@ class TestCancel:
         for _ in range(2):
             answer = api.client.post(f"/ingestions/{ingestion_id}/cancel")
             assert conflict(answer) == f"It is finished: {word}."
-            api.advance(LINGER.total_seconds())
+            api.advance(KEEP_IN_MEMORY.total_seconds())
             api.ingest([2])
             api.advance(10)
         assert api.status(ingestion_id)["outcome"] == word
@@ -592,7 +592,7 @@ class TestRetry:
     def test_one_that_has_left_the_memory_comes_back(self, api: Api) -> None:
         api.upstream.reply = replies([FINE, NO])
         ingestion_id = api.ingest([1, 2])
-        api.advance(LINGER.total_seconds() + 10)
+        api.advance(KEEP_IN_MEMORY.total_seconds() + 10)
         api.ingest([9])
         api.advance(10)
         assert retry(api, ingestion_id)["retried_items"] == 1

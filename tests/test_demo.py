@@ -12,14 +12,16 @@ import pytest
 import urllib3
 
 from ingest_service.cli import main
-from ingest_service.demo import TOLERANCE, DemoUpstream, Limiter, Manners
-from tests.live import running
+from ingest_service.demo_upstream import TOLERANCE, DemoBehaviour, DemoUpstream, Limiter
+from tests.realtime import running
 
 
 @contextmanager
-def demo(**manners: Any) -> Iterator[DemoUpstream]:
+def demo(**behaviour: Any) -> Iterator[DemoUpstream]:
     """Run one on a free port, without any delays."""
-    upstream = DemoUpstream(Manners(**{"latency": 0, "failures": 0, "interval": 0} | manners))
+    upstream = DemoUpstream(
+        DemoBehaviour(**{"latency": 0, "failures": 0, "interval": 0} | behaviour)
+    )
     upstream.start()
     try:
         yield upstream

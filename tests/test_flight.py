@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 
-from ingest_service.flight import Flight
-from ingest_service.items import Kind
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import Call
+from ingest_service.domain.items import Kind
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.engines.embedded.in_flight import Flight
+from ingest_service.upstreams.protocol import Call
 
-BATCH = Batch("i", 1, "b", Kind.IDS, index=0, round=1, attempt=1, places=range(1), items=[7])
+BATCH = Batch("i", 1, "b", Kind.IDS, index=0, start_no=1, attempt=1, offsets=range(1), items=[7])
 
 
 class Slow:

@@ -13,14 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from ingest_service import service as service_module
 from ingest_service.app import Parts, build, create_app
 from ingest_service.clock import SystemClock
-from ingest_service.model import Batch, Outcome
-from ingest_service.patience import Patience
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.service import service as service_module
 from ingest_service.settings import Settings
-from ingest_service.upstream import Call, FinishedCall
-from ingest_service.web.shapes import WAITING_CODES
+from ingest_service.upstreams.protocol import Call, FinishedCall
+from ingest_service.web.response_schemas import WAITING_CODES
 from tests.support import GUARD, Api, FrozenClock, serving
 
 LATER = Outcome(succeeded=False, error="later", transient=True)
@@ -30,7 +30,7 @@ FINE = Outcome(succeeded=True)
 @pytest.fixture(autouse=True)
 def _longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every wait for another attempt be the longest that chance allows."""
-    monkeypatch.setattr("ingest_service.app.Patience", partial(Patience, chance=lambda: 1.0))
+    monkeypatch.setattr("ingest_service.app.RetryPolicy", partial(RetryPolicy, chance=lambda: 1.0))
 
 
 def once(outcome: Outcome) -> Callable[[Batch], Any]:
@@ -75,10 +75,10 @@ class TestPlace:
                 [(4, "LOW"), (7, "MEDIUM"), (1, "HIGH"), (3, "MEDIUM"), (6, "HIGH")]
             )
         ]
-        places = [place(api, each) for each in ids]
+        offsets = [place(api, each) for each in ids]
         etas = [eta(api, each) for each in ids]
 
-        assert places == [(5, 7), (3, 3), (1, 0), (4, 6), (2, 1)]
+        assert offsets == [(5, 7), (3, 3), (1, 0), (4, 6), (2, 1)]
         assert etas == [
             (clock_time(35.4), clock_time(41.4)),
             (clock_time(15.4), clock_time(26.4)),

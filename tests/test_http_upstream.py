@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest_service.demo import DemoUpstream, Manners
+from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream
+from ingest_service.domain.items import Kind
 from ingest_service.errors import SettingsError
-from ingest_service.items import Kind
 from ingest_service.upstreams.connections import IDLE
 from ingest_service.upstreams.http import retry_after
-from ingest_service.upstreams.setup import read_headers
+from ingest_service.upstreams.http_config import read_headers
 from ingest_service.version import VERSION
-from tests.live import (
+from tests.realtime import (
     Reply,
     Request,
     Scripted,
@@ -610,7 +610,9 @@ def test_an_outage_costs_no_attempts_and_ends_by_itself() -> None:
 
 def test_the_limit_of_the_demo_upstream_is_never_exceeded() -> None:
     """Each batch comes no sooner than the interval after the one before, retries included."""
-    upstream = DemoUpstream(Manners(latency=0.01, failures=0.2, interval=0.15, seed=3)).start()
+    upstream = DemoUpstream(
+        DemoBehaviour(latency=0.01, failures=0.2, interval=0.15, seed=3)
+    ).start()
     try:
         with running(f"{upstream.address}/items/{{id}}", interval=0.17) as service:
             ingestion_id = service.send(range(1, 25))

@@ -7,14 +7,28 @@ from pathlib import Path
 import apsw
 import pytest
 
+from ingest_service.domain.items import Ids, Items, Mappings
+from ingest_service.domain.model import (
+    Batch,
+    Ingestion,
+    ItemState,
+    Outcome,
+    Priority,
+    new_ingestion_id,
+)
+from ingest_service.engines.embedded.journal import (
+    IdempotencyKey,
+    Instant,
+    Journal,
+    Sent,
+    Settled,
+    Wanted,
+)
+from ingest_service.engines.embedded.journals import database
+from ingest_service.engines.embedded.journals.database import back_up, restore, verify
+from ingest_service.engines.embedded.journals.memory import MemoryJournal
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
-from ingest_service.items import Ids, Items, Mappings
-from ingest_service.journal import IdempotencyKey, Instant, Journal, Sent, Settled, Wanted
-from ingest_service.journals import database
-from ingest_service.journals.database import back_up, restore, verify
-from ingest_service.journals.memory import MemoryJournal
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import Batch, Ingestion, ItemState, Outcome, Priority, new_ingestion_id
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MAPPING = {"id": "m\n1", "source": "s", "target": "t", "transformation": {"deep": [1, None]}}
@@ -240,7 +254,7 @@ def test_a_batch_in_flight_at_the_crash_is_sent_again_before_the_rest(reopened: 
     again, rest = recovered.cut(), recovered.cut()
 
     assert (again.batch_id, again.items, again.attempt) == (lost.batch_id, [4, 5, 6], 1)
-    assert (lost.round, again.round) == (1, 2)
+    assert (lost.start_no, again.start_no) == (1, 2)
     assert (rest.items, rest.attempt, recovered.left) == ([7, 8, 9], 1, 0)
     assert recovered.counts.succeeded == 2
     assert recovered.counts.status.value == "started"

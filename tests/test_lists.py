@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from flask.testing import FlaskClient
 
-from ingest_service.model import Outcome
+from ingest_service.domain.model import Outcome
 from ingest_service.settings import Settings
-from tests.lives import Lives, living
+from tests.restarts import Lives, living
 from tests.support import Api, serving
 
 NO = Outcome(succeeded=False, error="no")

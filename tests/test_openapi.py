@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[impor
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
 from ingest_service.settings import Settings
 from ingest_service.web.problems import PROBLEMS
 from tests.support import Api, serving

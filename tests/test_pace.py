@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ingest_service.pace import Pace
+from ingest_service.domain.pace import Pace
 
 
 def test_the_first_slot_opens_once_an_empty_queue_has_settled() -> None:

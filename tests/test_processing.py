@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
 from tests.support import Api
 
 

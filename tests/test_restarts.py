@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ingest_service.app import Parts, build
-from ingest_service.items import Ids
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import ItemState, Priority
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import ItemState, Priority
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.settings import Settings
 from tests.support import EPOCH, FrozenClock, RecordingUpstream, Stepper
 

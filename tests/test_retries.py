@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest_service.model import Batch, Outcome
-from ingest_service.patience import UNREACHABLE, Patience, Reach
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.domain.retry_policy import UNREACHABLE, CircuitBreaker, RetryPolicy
 from ingest_service.settings import Settings
 from tests.support import Api, serving
 
@@ -25,7 +25,7 @@ FINE = Outcome(succeeded=True, processed_data="fine")
 @pytest.fixture(autouse=True)
 def _longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every wait be the longest that chance allows."""
-    monkeypatch.setattr("ingest_service.app.Patience", partial(Patience, chance=lambda: 1.0))
+    monkeypatch.setattr("ingest_service.app.RetryPolicy", partial(RetryPolicy, chance=lambda: 1.0))
 
 
 def hold(seconds: float) -> Outcome:
@@ -87,13 +87,13 @@ class TestBackoff:
 @pytest.mark.parametrize(("chance", "waits"), [(0.0, [0, 0, 0]), (0.5, [0.5, 1, 2])])
 def test_the_wait_is_anything_up_to_its_longest(chance: float, waits: list[float]) -> None:
     """Full jitter: whoever failed together does not come back together."""
-    patience = Patience(5, 1, 300, 3600, chance=lambda: chance)
+    patience = RetryPolicy(5, 1, 300, 3600, chance=lambda: chance)
     assert [patience.wait(attempt) for attempt in (1, 2, 3)] == waits
 
 
 def test_the_wait_is_limited_however_many_attempts_there_were() -> None:
     """Also beyond what a float can say."""
-    assert Patience(5, 1, 300, 3600, chance=lambda: 1.0).wait(100_000) == 300
+    assert RetryPolicy(5, 1, 300, 3600, chance=lambda: 1.0).wait(100_000) == 300
 
 
 def test_a_retry_pays_for_a_slot_in_its_class_at_its_old_place(api: Api) -> None:
@@ -180,7 +180,7 @@ def test_an_outage_costs_no_attempts_and_is_asked_after_less_and_less_often(api:
 
 def test_reach_is_lost_after_so_many_misses_in_a_row_and_found_by_one_answer() -> None:
     """A refusal is an answer too."""
-    reach = Reach()
+    reach = CircuitBreaker()
     for _ in range(UNREACHABLE - 1):
         reach = reach.after([NOBODY])
         assert not reach.lost

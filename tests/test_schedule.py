@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest_service.items import Ids
-from ingest_service.model import Batch, Ingestion, Outcome, Priority
-from ingest_service.schedule import (
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Batch, Ingestion, Outcome, Priority
+from ingest_service.domain.schedule import (
     CYCLE,
     Classes,
     Due,
@@ -274,7 +274,7 @@ def test_with_no_later_change_a_prediction_comes_true(
             transient=fate in ("later", "hold"),
             hold=7.0 if fate == "hold" else None,
         )
-        return [bad if fate != "good" and not place else good for place in batch.places]
+        return [bad if fate != "good" and not place else good for place in batch.offsets]
 
     with serving(settings, threaded=False) as api:
         api.upstream.latency = latency

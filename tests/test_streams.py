@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
 from ingest_service.settings import Settings
 from tests.support import Api, serving
 

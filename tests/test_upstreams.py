@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from ingest_service.clock import SystemClock
+from ingest_service.domain.model import Batch, Outcome
 from ingest_service.errors import SettingsError
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import Connector, idempotency_keys
+from ingest_service.upstreams.protocol import Connector, idempotency_keys
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.threaded import ThreadedUpstream
-from tests.live import GUARD, Service, eventually, running
+from tests.realtime import GUARD, Service, eventually, running
 
 Behaviour = Callable[[Batch], Any]
 

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from ingest_service.app import build
-from ingest_service.items import Ids
-from ingest_service.model import Priority
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Priority
 from ingest_service.settings import Settings
-from tests.live import GUARD, eventually
+from tests.realtime import GUARD, eventually
 
 
 def test_work_that_comes_between_looking_and_waiting_is_not_overlooked(

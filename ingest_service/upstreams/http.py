@@ -24,9 +24,9 @@ from urllib3.exceptions import (
 )
 
 from ingest_service.clock import Clock
-from ingest_service.items import Kind
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import idempotency_keys
+from ingest_service.domain.items import Kind
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.protocol import idempotency_keys
 from ingest_service.version import VERSION
 
 #: Statuses after which another attempt may succeed; so may any from 500 on.
@@ -37,7 +37,7 @@ HOLDING = frozenset({429, 503})
 #: What happens before anything was sent.
 _UNREACHABLE = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
 _CHUNK = 64 * 1024
-#: Longest list of places in an idempotency key; a header has to fit into other people's limits.
+#: Longest list of offsets in an idempotency key; a header has to fit into other people's limits.
 _LONGEST_PLACES = 100
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Endpoint:
     """Where requests go."""
 
     #: Connections to one host.
@@ -89,7 +89,7 @@ class Client:
             merged[name] = value
         self._headers = dict(merged.items())
 
-    def open(self, url: str) -> "Door":
+    def open(self, url: str) -> "Endpoint":
         """Return where `url` leads to."""
         scheme, host, *_ = urlsplit(url)
         origin = f"{scheme}://{host}"
@@ -100,12 +100,12 @@ class Client:
         pool = self._pools.connection_from_url(origin)
         if self._pools.proxy and scheme == "http":
             target = origin + target
-        return Door(pool, target)
+        return Endpoint(pool, target)
 
     def send(
         self,
         method: str,
-        door: "Door",
+        door: "Endpoint",
         key: str,
         attempt: int,
         payload: Any = None,
@@ -131,7 +131,7 @@ class Client:
         return outcome
 
     def _begin(
-        self, method: str, door: "Door", headers: dict[str, str], body: bytes | None
+        self, method: str, door: "Endpoint", headers: dict[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
         """Return an answer whose body has not been read."""
         return door.pool.urlopen(
@@ -194,12 +194,12 @@ class ItemConnector:
             outcome = self._client.send("POST", self._at(item["id"]), key, batch.attempt, item)
         return [outcome]
 
-    def _at(self, name: int | str) -> Door:
+    def _at(self, name: int | str) -> Endpoint:
         quoted = quote(str(name), safe="")
         if not quoted.strip("."):
             # Not to be taken for a path segment that leads upwards.
             quoted = quoted.replace(".", "%2E")
-        return Door(self._door.pool, self._door.target.replace("{id}", quoted))
+        return Endpoint(self._door.pool, self._door.target.replace("{id}", quoted))
 
 
 class BatchConnector:
@@ -230,13 +230,13 @@ class BatchConnector:
 
 def _key(batch: Batch) -> str:
     """Return the same for every attempt at the same items."""
-    if isinstance(batch.places, range):
+    if isinstance(batch.offsets, range):
         return batch.batch_id
     # What is left of a batch is another request than all of it.
-    places = "-".join(map(str, batch.places))
-    if len(places) > _LONGEST_PLACES:
-        places = hashlib.sha256(places.encode()).hexdigest()
-    return f"{batch.batch_id}/{places}"
+    offsets = "-".join(map(str, batch.offsets))
+    if len(offsets) > _LONGEST_PLACES:
+        offsets = hashlib.sha256(offsets.encode()).hexdigest()
+    return f"{batch.batch_id}/{offsets}"
 
 
 def _listed(entry: Any, status_code: int | None) -> Outcome:

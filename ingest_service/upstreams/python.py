@@ -4,7 +4,7 @@ import importlib
 from typing import cast
 
 from ingest_service.errors import SettingsError
-from ingest_service.upstream import Connector
+from ingest_service.upstreams.protocol import Connector
 
 
 def load_connector(name: str) -> Connector:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ingest_service.clock import Clock
-from ingest_service.items import Kind
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import FinishedCall
+from ingest_service.domain.items import Kind
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.protocol import FinishedCall
 
 
 class SimulatedUpstream:

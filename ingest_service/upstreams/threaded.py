@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from ingest_service import logs
 from ingest_service.clock import Clock
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import Call, Connector, FinishedCall, crashed
+from ingest_service.domain.model import Batch, Outcome
 from ingest_service.upstreams import sending
+from ingest_service.upstreams.protocol import Call, Connector, FinishedCall, crashed
 
 Task = Callable[[], None]
 #: What came of a part: outcomes, what was raised, or None as long as it is under way.
@@ -186,5 +186,5 @@ class ThreadedUpstream:
 
 def _items(batch: Batch) -> Iterable[Batch]:
     """Yield a batch for each item."""
-    for place, item in zip(batch.places, batch.items, strict=True):
-        yield replace(batch, places=[place], items=[item])
+    for place, item in zip(batch.offsets, batch.items, strict=True):
+        yield replace(batch, offsets=[place], items=[item])

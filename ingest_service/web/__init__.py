@@ -4,12 +4,13 @@ import re
 import uuid
 from contextlib import suppress
 
-from flask import Flask, Response, g, request
+import flask
+from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
-from ingest_service.service import IngestService
+from ingest_service.service.service import IngestService
 from ingest_service.settings import Settings
-from ingest_service.web import control, docs, follow, ingest, ops, problems
+from ingest_service.web import control, docs, ingest, ops, problems, status
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -27,7 +28,7 @@ def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)
-    app.register_blueprint(follow.bp)
+    app.register_blueprint(status.bp)
     app.register_blueprint(control.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
@@ -35,14 +36,14 @@ def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
 
 def _name_request() -> None:
     """Take the caller's request id if it is harmless, otherwise make one."""
-    given = request.headers.get("X-Request-ID", "")
+    given = flask.request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
 
 
 def _discard_body() -> None:
     """Read what nobody wanted to read: it lies before the connection's next request."""
     with suppress(HTTPException, OSError):
-        while request.stream.read(2**20):
+        while flask.request.stream.read(2**20):
             pass
 
 
@@ -51,7 +52,7 @@ def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
-    if request.method == "OPTIONS":
+    if flask.request.method == "OPTIONS":
         # Flask calls its empty body HTML.
         response.headers.pop("Content-Type", None)
     return response

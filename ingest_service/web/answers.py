@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema
 
-from ingest_service.web.shapes import (
+from ingest_service.web.response_schemas import (
     AcceptedIds,
     AcceptedMappings,
     CancelledIds,

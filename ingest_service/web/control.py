@@ -3,10 +3,9 @@
 from flask import Blueprint, Response, request
 
 from ingest_service.web import answers, render
-from ingest_service.web.incoming import read_body, the_service
-from ingest_service.web.json_out import answer
 from ingest_service.web.openapi import operation
-from ingest_service.web.schemas import (
+from ingest_service.web.request import read_body, the_service
+from ingest_service.web.request_schemas import (
     IntervalRequest,
     MoveRequest,
     PauseRequest,
@@ -14,6 +13,7 @@ from ingest_service.web.schemas import (
     parse_body,
     parse_query,
 )
+from ingest_service.web.responses import answer
 from ingest_service.web.strict_json import read_json
 
 bp = Blueprint("control", __name__)

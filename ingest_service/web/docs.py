@@ -12,9 +12,9 @@ from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
 from ingest_service.web import answers
-from ingest_service.web.json_out import answer
 from ingest_service.web.openapi import build_document, operation
 from ingest_service.web.problems import PROBLEMS
+from ingest_service.web.responses import answer
 
 bp = Blueprint("docs", __name__, template_folder="templates")
 

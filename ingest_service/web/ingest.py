@@ -6,16 +6,16 @@ from flask import Blueprint, Response, current_app, request
 from marshmallow import ValidationError
 
 from ingest_service.web import answers, render
-from ingest_service.web.incoming import read_body, the_service
-from ingest_service.web.json_out import answer
 from ingest_service.web.openapi import operation
-from ingest_service.web.schemas import (
+from ingest_service.web.request import read_body, the_service
+from ingest_service.web.request_schemas import (
     IdsRequest,
     MappingsRequest,
     SubmitQuery,
     parse_query,
     parse_submission,
 )
+from ingest_service.web.responses import answer
 from ingest_service.web.strict_json import read_json
 
 bp = Blueprint("ingest", __name__)

@@ -14,8 +14,8 @@ from werkzeug.routing import Rule
 
 from ingest_service.version import VERSION
 from ingest_service.web.answers import Answer
-from ingest_service.web.schemas import MAX_ID, IdList, ItemList, MappingList, MappingSchema
-from ingest_service.web.shapes import ProblemDetails
+from ingest_service.web.request_schemas import MAX_ID, IdList, ItemList, MappingList, MappingSchema
+from ingest_service.web.response_schemas import ProblemDetails
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response, current_app
 
-from ingest_service.service import IngestService
+from ingest_service.service.service import IngestService
 from ingest_service.version import VERSION
 from ingest_service.web import answers
-from ingest_service.web.json_out import answer, timestamp
 from ingest_service.web.openapi import operation
+from ingest_service.web.responses import answer, timestamp
 
 bp = Blueprint("ops", __name__)
 

@@ -19,8 +19,8 @@ from ingest_service.errors import (
     Stopping,
     StorageUnavailable,
 )
-from ingest_service.web.json_out import to_json
-from ingest_service.web.schemas import OMITTED
+from ingest_service.web.request_schemas import OMITTED
+from ingest_service.web.responses import to_json
 from ingest_service.web.strict_json import InvalidJson
 
 MEDIA_TYPE = "application/problem+json"

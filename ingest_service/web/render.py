@@ -4,14 +4,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from ingest_service.control import Moved
-from ingest_service.items import Items, Kind
-from ingest_service.journal import RateProof, Summary
-from ingest_service.model import Counts, Priority, Status, batch_ids
-from ingest_service.reports import Plan, Prospects, QueueReport, Result
-from ingest_service.store import Snapshot
-from ingest_service.web.json_out import timestamp
-from ingest_service.web.schemas import cursor
+from ingest_service.domain.items import Items, Kind
+from ingest_service.domain.model import Counts, Priority, Status, batch_ids
+from ingest_service.engines.embedded.journal import RateProof, Summary
+from ingest_service.engines.embedded.store import Snapshot
+from ingest_service.service.operator import Moved
+from ingest_service.service.reports import Plan, Prospects, QueueReport, Result
+from ingest_service.web.request_schemas import cursor
+from ingest_service.web.responses import timestamp
 
 _WORDS = {
     Kind.IDS: {Status.WAITING: "yet_to_start", Status.STARTED: "triggered"},

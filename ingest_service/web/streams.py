@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import orjson
 from flask import Response
 
-from ingest_service.items import Kind
-from ingest_service.reports import Result
-from ingest_service.store import Snapshot
+from ingest_service.domain.items import Kind
+from ingest_service.engines.embedded.store import Snapshot
+from ingest_service.service.reports import Result
 from ingest_service.web import render
 
 _MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv"}

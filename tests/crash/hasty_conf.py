@@ -3,8 +3,8 @@
 import runpy
 from pathlib import Path
 
-from ingest_service import server
+from ingest_service import gunicorn_worker
 
-server.HEAD_SECONDS = 1.0
-server.BODY_SECONDS = 1.0
+gunicorn_worker.HEAD_SECONDS = 1.0
+gunicorn_worker.BODY_SECONDS = 1.0
 globals().update(runpy.run_path(str(Path(__file__).parents[2] / "gunicorn.conf.py")))

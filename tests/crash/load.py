@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import apsw
 
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Batch, Ingestion, Outcome, Priority
+from ingest_service.engines.embedded.journal import IdempotencyKey, Instant, Settled
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
-from ingest_service.items import Ids
-from ingest_service.journal import IdempotencyKey, Instant, Settled
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import Batch, Ingestion, Outcome, Priority
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 class _Start(NamedTuple):
     sequence: int
     batch: int
-    round: int
+    start_no: int
 
 
 @dataclass
@@ -120,7 +120,7 @@ _FINISHED = "SELECT ingestion_id FROM ingestion WHERE finished_at > 0 AND item_s
 
 
 def _name(batch: Batch) -> _Start:
-    return _Start(batch.sequence, batch.index, batch.round)
+    return _Start(batch.sequence, batch.index, batch.start_no)
 
 
 def half_stored(path: Path) -> list[str]:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from ingest_service.app import build, create_app
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
 from ingest_service.settings import Settings
-from ingest_service.upstream import Call, FinishedCall
+from ingest_service.upstreams.protocol import Call, FinishedCall
 from tests.crash.server import RECORD
 
 

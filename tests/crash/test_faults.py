@@ -13,13 +13,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from ingest_service.app import build, create_app
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.engines.embedded.journals import database
+from ingest_service.engines.embedded.journals.database import verify
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
-from ingest_service.journals import database
-from ingest_service.journals.database import verify
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import Batch, Outcome
 from ingest_service.settings import Settings
-from ingest_service.upstream import Call, FinishedCall
+from ingest_service.upstreams.protocol import Call, FinishedCall
 from tests.crash.faults import FaultyDisk, Operation
 from tests.crash.load import Ledger, half_stored
 from tests.crash.waiting import eventually

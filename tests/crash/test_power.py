@@ -7,9 +7,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from ingest_service.engines.embedded.journals import database
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
-from ingest_service.journals import database
-from ingest_service.journals.sqlite import SqliteJournal
 from tests.crash.load import Ledger, half_stored, strain
 from tests.crash.power import PowerDisk
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import apsw
 import pytest
 
+from ingest_service.engines.embedded.journals.database import verify
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
-from ingest_service.journals.database import verify
-from ingest_service.journals.sqlite import SqliteJournal
 from tests.crash.load import Ledger
 from tests.crash.raw import Raw, head
 from tests.crash.server import RECORD, Server

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from ingest_service.model import Batch, Ingestion, Outcome, Priority
-from ingest_service.schedule import Forecast
+from ingest_service.domain.model import Batch, Ingestion, Outcome, Priority
+from ingest_service.domain.schedule import Forecast
 
 
 class Accepted(NamedTuple):

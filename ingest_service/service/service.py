@@ -10,10 +10,17 @@ from typing import cast
 
 from ingest_service import logs
 from ingest_service.clock import Clock
-from ingest_service.control import Control
-from ingest_service.errors import IngestionNotFound, QueueFull, Stopping
-from ingest_service.items import Items, Kind
-from ingest_service.journal import (
+from ingest_service.domain.items import Items, Kind
+from ingest_service.domain.model import Ingestion, ItemState, Priority, Status, new_ingestion_id
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.schedule import (
+    Entry,
+    Situation,
+    forecast,
+    slots_until_started,
+    upcoming,
+)
+from ingest_service.engines.embedded.journal import (
     IdempotencyKey,
     Journal,
     RateProof,
@@ -21,11 +28,13 @@ from ingest_service.journal import (
     Wanted,
     summary_of,
 )
-from ingest_service.line import Line
-from ingest_service.model import Ingestion, ItemState, Priority, Status, new_ingestion_id
-from ingest_service.outlook import outlook
-from ingest_service.pace import Pace
-from ingest_service.reports import (
+from ingest_service.engines.embedded.ready_queue import Line
+from ingest_service.engines.embedded.store import Snapshot, Store, snapshot_of
+from ingest_service.engines.embedded.worker import Worker
+from ingest_service.errors import IngestionNotFound, QueueFull, Stopping
+from ingest_service.service.operator import Control
+from ingest_service.service.outlook import outlook
+from ingest_service.service.reports import (
     Accepted,
     Depth,
     Health,
@@ -34,15 +43,6 @@ from ingest_service.reports import (
     QueueReport,
     Result,
 )
-from ingest_service.schedule import (
-    Entry,
-    Situation,
-    forecast,
-    slots_until_started,
-    upcoming,
-)
-from ingest_service.store import Snapshot, Store, snapshot_of
-from ingest_service.worker import Worker
 
 #: How many may wait for a change at a time; each occupies a thread of the server.
 MAX_WAITERS = 64

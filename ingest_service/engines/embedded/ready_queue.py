@@ -5,8 +5,8 @@ import math
 import queue
 from collections.abc import Callable, Sequence
 
-from ingest_service.model import Priority
-from ingest_service.schedule import Classes, Entry
+from ingest_service.domain.model import Priority
+from ingest_service.domain.schedule import Classes, Entry
 
 
 class Line(queue.PriorityQueue[Entry]):

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Self
 
-from ingest_service.items import Items, Kind
+from ingest_service.domain.items import Items, Kind
 
 
 class Priority(IntEnum):
@@ -91,26 +91,26 @@ class Batch:
     #: Which batch of its ingestion, from 0.
     index: int
     #: Which start of this batch, from 1.
-    round: int
+    start_no: int
     #: Which attempt at its items, from 1: the starts that had an end, plus 1.
     attempt: int
     #: Which of the batch's items are sent this time, from 0; a range means all.
-    places: Sequence[int]
+    offsets: Sequence[int]
     items: Sequence[Any]
 
-    def pick(self, places: Sequence[int], attempt: int) -> "Again":
+    def pick(self, offsets: Sequence[int], attempt: int) -> "Resend":
         """Return what sends the items at `places` again."""
-        return Again(self.index, self.round + 1, attempt, places)
+        return Resend(self.index, self.start_no + 1, attempt, offsets)
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Resend:
     """A batch, or what is left of it, that is to be sent again."""
 
     index: int
-    round: int
+    start_no: int
     attempt: int
-    places: Sequence[int]
+    offsets: Sequence[int]
 
 
 #: Counted for every batch, and an enum is slow to go through.
@@ -186,7 +186,7 @@ class Ingestion:
     #: The first batch that was never cut.
     next_batch: int = 0
     #: What goes out before it.
-    again: deque[Again] = field(default_factory=deque)
+    again: deque[Resend] = field(default_factory=deque)
     #: How many batches could be cut now.
     left: int = field(init=False)
     #: How often it was given another class; an entry from before that is stale.
@@ -230,7 +230,7 @@ class Ingestion:
             what = self.again.popleft()
         else:
             index = self.next_batch
-            what = Again(index, 1, 1, range(len(self.span(index))))
+            what = Resend(index, 1, 1, range(len(self.span(index))))
             self.next_batch += 1
         self.left -= 1
         self.cutting = self.batch(what)
@@ -240,12 +240,12 @@ class Ingestion:
         """Undo `cut`: the batch was not started after all."""
         self.cutting = None
         if self.cancelled:
-            self.mark(batch, [ItemState.CANCELLED] * len(batch.places), at)
+            self.mark(batch, [ItemState.CANCELLED] * len(batch.offsets), at)
         else:
-            self.again.appendleft(Again(batch.index, batch.round, batch.attempt, batch.places))
+            self.again.appendleft(Resend(batch.index, batch.start_no, batch.attempt, batch.offsets))
             self.left += 1
 
-    def send_again(self, again: Again) -> None:
+    def send_again(self, again: Resend) -> None:
         """Add what is due for another attempt."""
         self.again.append(again)
         self.left += 1
@@ -262,11 +262,11 @@ class Ingestion:
         self.recount()
         self._changed(at)
 
-    def reopen(self, failed: Iterable[Again]) -> None:
+    def reopen(self, failed: Iterable[Resend]) -> None:
         """Queue items that have failed once more."""
         for again in failed:
             start = again.index * self.batch_size
-            for place in again.places:
+            for place in again.offsets:
                 self.item_states[start + place] = ItemState.RETRYING
             self.again.append(again)
         self.finished_at = None
@@ -274,20 +274,20 @@ class Ingestion:
         self.recount()
         self.version += 1
 
-    def batch(self, what: Again) -> Batch:
+    def batch(self, what: Resend) -> Batch:
         """Return the batch that sends `what`."""
         (batch_id,) = batch_ids(self.ingestion_id, range(what.index, what.index + 1))
         start = what.index * self.batch_size
-        items = [self.items[start + place] for place in what.places]
+        items = [self.items[start + place] for place in what.offsets]
         return Batch(
             ingestion_id=self.ingestion_id,
             sequence=self.sequence,
             batch_id=batch_id,
             kind=self.items.kind,
             index=what.index,
-            round=what.round,
+            start_no=what.start_no,
             attempt=what.attempt,
-            places=what.places,
+            offsets=what.offsets,
             items=items,
         )
 
@@ -317,7 +317,7 @@ class Ingestion:
         """Yield where the items that `batch` sends stand in the ingestion."""
         if batch is not None:
             start = batch.index * self.batch_size
-            yield from (start + place for place in batch.places)
+            yield from (start + place for place in batch.offsets)
 
 
 #: Turns the states of items that wait into cancelled ones.

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import apsw
 
-from ingest_service.errors import IdempotencyMismatch
-from ingest_service.journal import (
+from ingest_service.domain.model import Batch, Ingestion, ItemState, Priority, Resend
+from ingest_service.engines.embedded.journal import (
     EXAMPLES,
     GAP_TOLERANCE,
     KEY_LIFETIME,
@@ -26,9 +26,9 @@ from ingest_service.journal import (
     decode_outcomes,
     final_outcomes,
 )
-from ingest_service.journals.database import SQL, Database
-from ingest_service.journals.recovery import recover
-from ingest_service.journals.rows import (
+from ingest_service.engines.embedded.journals.database import SQL, Database
+from ingest_service.engines.embedded.journals.recovery import recover
+from ingest_service.engines.embedded.journals.rows import (
     Row,
     pack,
     runs,
@@ -38,7 +38,7 @@ from ingest_service.journals.rows import (
     to_summary,
     unpack,
 )
-from ingest_service.model import Again, Batch, Ingestion, ItemState, Priority
+from ingest_service.errors import IdempotencyMismatch
 
 
 class SqliteJournal:
@@ -95,7 +95,7 @@ class SqliteJournal:
         start = _key(batch) | {
             "attempt": batch.attempt,
             "at": at,
-            "places": pack(batch.places),
+            "places": pack(batch.offsets),
             "gap": instant.gap,
             "required": instant.required,
         }
@@ -105,7 +105,7 @@ class SqliteJournal:
             db.execute(SQL["note_started"], {"at": at, "sequence": batch.sequence})
             db.execute(
                 SQL["note_slot"],
-                {"at": at, "monotonic": instant.monotonic, "era": instant.era},
+                {"at": at, "monotonic": instant.monotonic, "boot_id": instant.boot_id},
             )
 
         self._db.write(write)
@@ -157,16 +157,16 @@ class SqliteJournal:
         """Look up the last start of each batch."""
         return dict(cast(list[tuple[int, int]], self._db.read("rounds", ingestion_id=ingestion_id)))
 
-    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
+    def reopened(self, ingestion: Ingestion, failed: Sequence[Resend], at: datetime) -> None:
         """Undo the end, and add a row for each batch that asks for another attempt."""
         decisions = [
             {
                 "sequence": ingestion.sequence,
                 "batch": again.index,
-                "round": again.round - 1,
+                "round": again.start_no - 1,
                 "at": to_micros(at),
-                "places": array("H", again.places).tobytes(),
-                "item_states": bytes([ItemState.RETRYING]) * len(again.places),
+                "places": array("H", again.offsets).tobytes(),
+                "item_states": bytes([ItemState.RETRYING]) * len(again.offsets),
                 "again_as": again.attempt,
             }
             for again in failed
@@ -286,4 +286,4 @@ def _match(rows: Iterable[Row], key: IdempotencyKey) -> str | None:
 
 
 def _key(batch: Batch) -> dict[str, Any]:
-    return {"sequence": batch.sequence, "batch": batch.index, "round": batch.round}
+    return {"sequence": batch.sequence, "batch": batch.index, "round": batch.start_no}

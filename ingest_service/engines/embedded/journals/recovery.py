@@ -7,10 +7,10 @@ from typing import cast
 
 import apsw
 
-from ingest_service.journal import Instant, Recovered
-from ingest_service.journals.database import SQL
-from ingest_service.journals.rows import Row, to_datetime, to_ingestion, unpack
-from ingest_service.model import Again, Batch, Ingestion, ItemState
+from ingest_service.domain.model import Batch, Ingestion, ItemState, Resend
+from ingest_service.engines.embedded.journal import Instant, Recovered
+from ingest_service.engines.embedded.journals.database import SQL
+from ingest_service.engines.embedded.journals.rows import Row, to_datetime, to_ingestion, unpack
 
 #: A batch that was started so often and never ended is not started again.
 MAX_CRASHES = 3
@@ -20,7 +20,7 @@ def recover(db: apsw.Connection) -> Recovered:
     starts = groupby(db.execute(SQL["starts_of_unfinished"]), key=lambda row: row[0])
     by_sequence = {sequence: list(rows) for sequence, rows in starts}
     unfinished: list[Ingestion] = []
-    retries: list[tuple[datetime, str, Again]] = []
+    retries: list[tuple[datetime, str, Resend]] = []
     hopeless: list[Batch] = []
     for *head, cancelled_at in db.execute(SQL["unfinished"]):
         ingestion = to_ingestion(head, bytearray())
@@ -34,8 +34,8 @@ def recover(db: apsw.Connection) -> Recovered:
         unfinished.append(ingestion)
     (highest,) = db.execute(SQL["last_sequence"]).fetchall()
     slots = [
-        (Instant(to_datetime(at), monotonic, era), taken)
-        for at, monotonic, era, taken in db.execute(SQL["last_slot"])
+        (Instant(to_datetime(at), monotonic, boot_id), taken)
+        for at, monotonic, boot_id, taken in db.execute(SQL["last_slot"])
     ]
     return Recovered(
         unfinished=unfinished,
@@ -52,36 +52,36 @@ def _replay(
     ingestion: Ingestion,
     index: int,
     starts: list[Row],
-    retries: list[tuple[datetime, str, Again]],
+    retries: list[tuple[datetime, str, Resend]],
     hopeless: list[Batch],
 ) -> None:
     """Bring a batch to where it was, by all its starts; sort in what is left of it."""
     span = ingestion.span(index)
     crashes = 0
     for *_, packed, settled_at, item_states, _, _ in starts:
-        places = unpack(packed, len(span))
+        offsets = unpack(packed, len(span))
         crashes = crashes + 1 if settled_at is None else 0
-        states = item_states or bytes([ItemState.RETRYING]) * len(places)
-        for place, state in zip(places, states, strict=True):
+        states = item_states or bytes([ItemState.RETRYING]) * len(offsets)
+        for place, state in zip(offsets, states, strict=True):
             ingestion.item_states[span.start + place] = state
     ingestion.next_batch = index + 1
     _, _, last_round, attempt, *_, item_states, again_at, again_as = starts[-1]
     if crashes >= MAX_CRASHES:
-        hopeless.append(ingestion.batch(Again(index, last_round, attempt, places)))
+        hopeless.append(ingestion.batch(Resend(index, last_round, attempt, offsets)))
     elif crashes:
-        ingestion.again.append(Again(index, last_round + 1, attempt, places))
+        ingestion.again.append(Resend(index, last_round + 1, attempt, offsets))
     elif again_at is not None:
         left = [
             place
-            for place, state in zip(places, item_states, strict=True)
+            for place, state in zip(offsets, item_states, strict=True)
             if state == ItemState.RETRYING
         ]
-        again = Again(index, last_round + 1, again_as, left)
+        again = Resend(index, last_round + 1, again_as, left)
         retries.append((to_datetime(again_at), ingestion.ingestion_id, again))
 
 
 def _give_up(
-    ingestion: Ingestion, retries: list[tuple[datetime, str, Again]], at: datetime
+    ingestion: Ingestion, retries: list[tuple[datetime, str, Resend]], at: datetime
 ) -> None:
     """Cancel what an ingestion was waiting with; what was under way is sent again."""
     under_way = list(ingestion.again)
@@ -90,5 +90,5 @@ def _give_up(
     ingestion.again.extend(under_way)
     for again in under_way:
         start = ingestion.span(again.index).start
-        for place in again.places:
+        for place in again.offsets:
             ingestion.item_states[start + place] = ItemState.RETRYING

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from ingest_service.model import Batch, Outcome
-from ingest_service.upstream import Call, Upstream, crashed
+from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.protocol import Call, Upstream, crashed
 
 
 @dataclass(frozen=True, slots=True)

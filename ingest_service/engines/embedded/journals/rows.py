@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from ingest_service.items import ITEMS, Kind
-from ingest_service.journal import Summary
-from ingest_service.model import Counts, Ingestion, Priority
+from ingest_service.domain.items import ITEMS, Kind
+from ingest_service.domain.model import Counts, Ingestion, Priority
+from ingest_service.engines.embedded.journal import Summary
 
 Row = tuple[Any, ...]
 
@@ -54,17 +54,17 @@ def to_ingestion(head: Sequence[Any], item_states: bytearray) -> Ingestion:
     )
 
 
-def pack(places: Sequence[int]) -> bytes | None:
+def pack(offsets: Sequence[int]) -> bytes | None:
     """Return `places` as two bytes each; None for a range, which always means all."""
-    return None if isinstance(places, range) else array("H", places).tobytes()
+    return None if isinstance(offsets, range) else array("H", offsets).tobytes()
 
 
 def unpack(packed: bytes | None, size: int) -> Sequence[int]:
     if packed is None:
         return range(size)
-    places = array("H")
-    places.frombytes(packed)
-    return places.tolist()
+    offsets = array("H")
+    offsets.frombytes(packed)
+    return offsets.tolist()
 
 
 def to_micros(at: datetime) -> int:

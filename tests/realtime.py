@@ -15,12 +15,12 @@ from typing import Any
 import orjson
 
 from ingest_service.app import Parts, build
-from ingest_service.items import Ids, Kind, Mappings
-from ingest_service.journals.sqlite import SqliteJournal
-from ingest_service.model import ItemState, Outcome, Priority
+from ingest_service.domain.items import Ids, Kind, Mappings
+from ingest_service.domain.model import ItemState, Outcome, Priority
+from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
+from ingest_service.engines.embedded.store import Snapshot
 from ingest_service.settings import Settings
-from ingest_service.store import Snapshot
-from ingest_service.upstream import Upstream
+from ingest_service.upstreams.protocol import Upstream
 
 #: How long a test waits for anything before it fails, in real seconds.
 GUARD = 10.0

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from ingest_service.model import Ingestion, Priority
+from ingest_service.domain.model import Ingestion, Priority
 
 #: The classes of twelve slots under the weighted policy, 8:3:1, spread evenly.
 CYCLE = tuple(Priority[{"H": "HIGH", "M": "MEDIUM", "L": "LOW"}[each]] for each in "HHMHHLHHMHHM")
@@ -59,7 +59,7 @@ class Entry:
     since: float = field(compare=False)
     #: When it joined; -inf if nothing has to settle because of it.
     put_at: float = field(compare=False)
-    #: Which of its ingestion's places this is, see `Ingestion.moves`.
+    #: Which of its ingestion's offsets this is, see `Ingestion.moves`.
     move: int = field(compare=False, default=0)
 
     @property

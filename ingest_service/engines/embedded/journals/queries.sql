@@ -28,13 +28,13 @@ ON CONFLICT DO UPDATE SET started_at = excluded.started_at, gap = excluded.gap;
 UPDATE ingestion SET started_at = :at WHERE sequence = :sequence AND started_at IS NULL;
 
 -- name: note_slot
-INSERT INTO pace (only, taken_at, monotonic, era, slots) VALUES (1, :at, :monotonic, :era, 1)
+INSERT INTO pace (only, taken_at, monotonic, era, slots) VALUES (1, :at, :monotonic, :boot_id, 1)
 ON CONFLICT DO UPDATE
 SET taken_at = excluded.taken_at, monotonic = excluded.monotonic, era = excluded.era,
     slots = slots + 1;
 
 -- name: note_sent
-UPDATE pace SET monotonic = :monotonic WHERE era = :era AND monotonic < :monotonic;
+UPDATE pace SET monotonic = :monotonic WHERE era = :boot_id AND monotonic < :monotonic;
 
 -- name: settle_start
 UPDATE start

@@ -12,16 +12,16 @@ from datetime import datetime, timedelta
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain.model import Batch, Ingestion, ItemState, Outcome, Resend
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
+from ingest_service.domain.schedule import Due, Entry, Rhythm, Rule, Situation, choose
+from ingest_service.engines.embedded.in_flight import Flight, InFlight
+from ingest_service.engines.embedded.journal import Instant, Journal, Recovered, Sent, Settled
+from ingest_service.engines.embedded.ready_queue import Line
+from ingest_service.engines.embedded.store import Store
 from ingest_service.errors import StorageUnavailable
-from ingest_service.flight import Flight, InFlight
-from ingest_service.journal import Instant, Journal, Recovered, Sent, Settled
-from ingest_service.line import Line
-from ingest_service.model import Again, Batch, Ingestion, ItemState, Outcome
-from ingest_service.pace import Pace
-from ingest_service.patience import Patience, Reach
-from ingest_service.schedule import Due, Entry, Rhythm, Rule, Situation, choose
-from ingest_service.store import Store
-from ingest_service.upstream import Call, FinishedCall, Upstream, crashed
+from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
 
 #: Longest sleep at a stretch, so that a stop or a clock that jumps is noticed.
 SLICE = 0.25
@@ -53,7 +53,7 @@ class Worker:
         upstream: Upstream,
         max_concurrent: int,
         retention: timedelta,
-        patience: Patience,
+        patience: RetryPolicy,
         rule: Rule,
     ) -> None:
         self._clock = clock
@@ -73,9 +73,9 @@ class Worker:
         #: Whether the last step found the line empty.
         self._starved = False
         #: What waits for its next attempt: (when, breaks ties, its ingestion, what).
-        self._retries: list[tuple[float, int, Ingestion, Again]] = []
+        self._retries: list[tuple[float, int, Ingestion, Resend]] = []
         self._tie = itertools.count()
-        self._reach = Reach()
+        self._reach = CircuitBreaker()
         self._flight = Flight(upstream)
         #: Finished, but the journal does not know it yet.
         self._finished: deque[Ingestion] = deque()
@@ -164,7 +164,7 @@ class Worker:
         now = self._clock.monotonic()
         self._slots = recovered.slots
         if recovered.last_slot is not None:
-            same_era = recovered.last_slot.era == self._clock.era
+            same_era = recovered.last_slot.boot_id == self._clock.boot_id
             self._pace.resume(recovered.last_slot.monotonic if same_era else None, now)
         for ingestion in recovered.unfinished:
             self._store.recover(ingestion)
@@ -363,7 +363,7 @@ class Worker:
     def _instant(self) -> Instant:
         now = self._clock.monotonic()
         return Instant(
-            self._clock.now(), now, self._clock.era, self._pace.gap(now), self._pace.interval
+            self._clock.now(), now, self._clock.boot_id, self._pace.gap(now), self._pace.interval
         )
 
     def _call(self, batch: Batch) -> Call:
@@ -407,11 +407,11 @@ class Worker:
         burnt = not (nobody_there or all(each.unsent for each in outcomes))
         outcomes = [self._finalise(each, batch.attempt, burnt) for each in outcomes]
         left: Sequence[int] = [
-            place for place, each in zip(batch.places, outcomes, strict=True) if each.transient
+            place for place, each in zip(batch.offsets, outcomes, strict=True) if each.transient
         ]
-        if len(left) == len(batch.places):
+        if len(left) == len(batch.offsets):
             # The same request again, to be known by the same key.
-            left = batch.places
+            left = batch.offsets
         again = batch.pick(left, batch.attempt + burnt) if left else None
         wait = self._patience.wait(batch.attempt) if burnt else 0.0
         self._hold(outcomes, at, now)
@@ -422,7 +422,7 @@ class Worker:
                 outcomes,
                 again,
                 at + timedelta(seconds=wait) if again else None,
-                Sent(ended.call.sent_at(), self._clock.era),
+                Sent(ended.call.sent_at(), self._clock.boot_id),
             ),
         )
         self._flight.remove(ended, now)
@@ -458,7 +458,7 @@ class Worker:
             self._pace.held_until = now + seconds
             logs.event("upstream_hold", level=logging.WARNING, until=until.isoformat())
 
-    def _note_reach(self, reach: Reach, now: float) -> None:
+    def _note_reach(self, reach: CircuitBreaker, now: float) -> None:
         if reach.lost != self._reach.lost:
             level = logging.ERROR if reach.lost else logging.INFO
             logs.event("upstream_lost" if reach.lost else "upstream_back", level=level)
@@ -466,7 +466,7 @@ class Worker:
         wait = self._patience.wait_to_probe(reach, self._pace.interval)
         self._pace.probe_at = now + wait if reach.lost else -math.inf
 
-    def _schedule(self, due: float, ingestion: Ingestion, again: Again) -> None:
+    def _schedule(self, due: float, ingestion: Ingestion, again: Resend) -> None:
         heapq.heappush(self._retries, (due, next(self._tie), ingestion, again))
 
     def _line_up_retries(self, now: float) -> None:

@@ -4,14 +4,14 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ingest_service.model import Outcome
+from ingest_service.domain.model import Outcome
 
 #: So many items in a row that could not even be sent mean that the upstream is gone.
 UNREACHABLE = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class CircuitBreaker:
     """Whether the upstream can be reached."""
 
     #: How many items in a row could not be sent.
@@ -24,16 +24,16 @@ class Reach:
         """Whether nobody is there, as far as one can tell."""
         return self.missed >= UNREACHABLE
 
-    def after(self, outcomes: Iterable[Outcome]) -> "Reach":
+    def after(self, outcomes: Iterable[Outcome]) -> "CircuitBreaker":
         """Return what is known after another batch."""
         missed = self.missed
         for outcome in outcomes:
             missed = missed + 1 if outcome.unreachable else 0
-        return Reach(missed, self.probes + 1 if missed >= UNREACHABLE else 0)
+        return CircuitBreaker(missed, self.probes + 1 if missed >= UNREACHABLE else 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """What is done about attempts that failed; times in seconds."""
 
     max_attempts: int
@@ -51,7 +51,7 @@ class Patience:
         """
         return self._doubled(self.backoff, attempt) * self.chance()
 
-    def wait_to_probe(self, reach: Reach, interval: float) -> float:
+    def wait_to_probe(self, reach: CircuitBreaker, interval: float) -> float:
         """Return how long to leave an upstream alone that cannot be reached."""
         return self._doubled(max(self.backoff, interval), reach.probes)
 

@@ -3,7 +3,7 @@
 from flask import current_app, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
-from ingest_service.service import IngestService
+from ingest_service.service.service import IngestService
 
 
 def the_service() -> IngestService:

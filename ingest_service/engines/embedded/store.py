@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ingest_service.clock import Clock
+from ingest_service.domain.items import Items
+from ingest_service.domain.model import (
+    Batch,
+    Counts,
+    Ingestion,
+    ItemState,
+    Outcome,
+    Priority,
+    Resend,
+)
 from ingest_service.errors import IngestionNotFound
-from ingest_service.items import Items
-from ingest_service.model import Again, Batch, Counts, Ingestion, ItemState, Outcome, Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Snapshot:
 
 
 #: How long a finished ingestion stays in memory; those who follow it ask once more.
-LINGER = timedelta(seconds=60)
+KEEP_IN_MEMORY = timedelta(seconds=60)
 
 
 def snapshot_of(ingestion: Ingestion, batches: range | None) -> Snapshot:
@@ -127,7 +135,7 @@ class Store:
             ingestion.lined = bool(ingestion.left)
             return ingestion if ingestion.finished_at else None
 
-    def send_again(self, ingestion_id: str, again: Again) -> Ingestion | None:
+    def send_again(self, ingestion_id: str, again: Resend) -> Ingestion | None:
         """Queue what is due for another attempt; return its ingestion if the line lacks it."""
         with self._changing(ingestion_id) as ingestion:
             if ingestion.cancelled:
@@ -150,7 +158,7 @@ class Store:
             ingestion.version += 1
             return ingestion if ingestion.lined else None
 
-    def reopen(self, ingestion: Ingestion, failed: Iterable[Again]) -> Ingestion | None:
+    def reopen(self, ingestion: Ingestion, failed: Iterable[Resend]) -> Ingestion | None:
         """Queue failed items of `ingestion` once more; return it if the line lacks it."""
         with self._lock:
             self._ingestions.setdefault(ingestion.ingestion_id, ingestion)
@@ -183,7 +191,7 @@ class Store:
             self._archived[ingestion_id] = at
             while self._archived:
                 oldest = next(iter(self._archived))
-                if self._archived[oldest] > at - LINGER:
+                if self._archived[oldest] > at - KEEP_IN_MEMORY:
                     break
                 del self._archived[oldest], self._ingestions[oldest]
 

@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from ingest_service.items import Kind
-from ingest_service.model import Again, Batch, Counts, Ingestion, Outcome, Priority, Status
+from ingest_service.domain.items import Kind
+from ingest_service.domain.model import Batch, Counts, Ingestion, Outcome, Priority, Resend, Status
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)
@@ -28,8 +28,8 @@ class Instant(NamedTuple):
     at: datetime
     #: Reading of the monotonic clock.
     monotonic: float
-    #: What that reading counts from, see `Clock.era`.
-    era: str
+    #: What that reading counts from, see `Clock.boot_id`.
+    boot_id: str
     #: Seconds since the slot before, None if nobody knows.
     gap: float | None = None
     #: Seconds that have to be between the two.
@@ -76,7 +76,7 @@ class Sent(NamedTuple):
     """When the last request of a batch really went out."""
 
     monotonic: float
-    era: str
+    boot_id: str
 
 
 class Settled(NamedTuple):
@@ -86,7 +86,7 @@ class Settled(NamedTuple):
     #: One an item that was sent, in their order.
     outcomes: Sequence[Outcome]
     #: What is sent again, and when; None if every outcome is final.
-    again: Again | None = None
+    again: Resend | None = None
     again_at: datetime | None = None
     #: The pace goes on from there, if that is later than the slot.
     sent: Sent | None = None
@@ -110,7 +110,7 @@ class Recovered:
     #: In the order of their sequences; what was in flight is to be sent again.
     unfinished: Sequence[Ingestion] = ()
     #: What waits for its next attempt: (when, id of its ingestion, what).
-    retries: Sequence[tuple[datetime, str, Again]] = ()
+    retries: Sequence[tuple[datetime, str, Resend]] = ()
     #: Batches that were started as often as is sensible and never ended.
     hopeless: Sequence[Batch] = ()
     #: The highest sequence ever given.
@@ -188,7 +188,7 @@ class Journal(Protocol):
         """Return how often each batch was started, by index."""
         ...
 
-    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
+    def reopened(self, ingestion: Ingestion, failed: Sequence[Resend], at: datetime) -> None:
         """Record that failed items of an ingestion, which may be finished, are sent once more.
 
         Each of `failed` is what comes after the rounds that `rounds` counts and one more.
@@ -242,8 +242,8 @@ def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
 
 
 def final_outcomes(batch: Batch, settled: Settled) -> tuple[Sequence[int], bytes]:
-    """Return the places whose outcome will not change any more, and those outcomes as text."""
-    pairs = zip(batch.places, settled.outcomes, strict=True)
+    """Return the offsets whose outcome will not change any more, and those outcomes as text."""
+    pairs = zip(batch.offsets, settled.outcomes, strict=True)
     final = [(place, outcome) for place, outcome in pairs if not outcome.transient]
     return [place for place, _ in final], encode_outcomes(outcome for _, outcome in final)
 

@@ -23,7 +23,7 @@ _MEMORY = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
+class DemoBehaviour:
     """How it behaves; shares are numbers from 0 to 1."""
 
     #: Seconds an answer takes.
@@ -78,9 +78,9 @@ class Limiter:
 class DemoUpstream:
     """Serves on 127.0.0.1 from `start` to `stop`; port 0 takes a free one."""
 
-    def __init__(self, manners: Manners | None = None, port: int = 0) -> None:
-        self.manners = manners or Manners(latency=0, failures=0, interval=0)
-        self.limiter = Limiter(self.manners.interval)
+    def __init__(self, behaviour: DemoBehaviour | None = None, port: int = 0) -> None:
+        self.behaviour = behaviour or DemoBehaviour(latency=0, failures=0, interval=0)
+        self.limiter = Limiter(self.behaviour.interval)
         self._server = _Server(("127.0.0.1", port), self)
         self._clock = SystemClock()
         self._thread = threading.Thread(target=self.serve, name="demo-upstream", daemon=True)
@@ -150,19 +150,19 @@ class DemoUpstream:
 
     def take_time(self) -> None:
         """Be as slow as it was told to."""
-        if self.manners.latency:
-            self._clock.sleep(self.manners.latency)
+        if self.behaviour.latency:
+            self._clock.sleep(self.behaviour.latency)
 
     def _status(self, name: object, attempt: str) -> HTTPStatus:
-        seed = self.manners.seed
+        seed = self.behaviour.seed
         # Nothing secret hangs on it. By item, because threads come in any order.
         fate = random.Random(f"{seed} {name}").random()  # noqa: S311
-        if fate < self.manners.rejects:
-            if fate < self.manners.rejects / 2:
+        if fate < self.behaviour.rejects:
+            if fate < self.behaviour.rejects / 2:
                 return HTTPStatus.NOT_FOUND
             return HTTPStatus.UNPROCESSABLE_ENTITY
         chance = random.Random(f"{seed} {name} {attempt}").random()  # noqa: S311
-        if chance < self.manners.failures:
+        if chance < self.behaviour.failures:
             return HTTPStatus.SERVICE_UNAVAILABLE
         return HTTPStatus.OK
 

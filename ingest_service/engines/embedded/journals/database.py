@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import apsw
 
 from ingest_service import logs
+from ingest_service.engines.embedded.journals.rows import Row
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
-from ingest_service.journals.rows import Row
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 
-from ingest_service.demo import DemoUpstream, Manners, fresh_seed
+from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
+from ingest_service.engines.embedded.journals.database import back_up, restore, verify
 from ingest_service.errors import IngestServiceError, SettingsError
-from ingest_service.journals.database import back_up, restore, verify
 from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
 
 
@@ -80,7 +80,7 @@ def _check(options: argparse.Namespace) -> str:
 
 
 def _demo_upstream(options: argparse.Namespace) -> str:
-    manners = Manners(
+    behaviour = DemoBehaviour(
         latency=options.latency,
         failures=options.failures,
         rejects=options.reject,
@@ -88,7 +88,7 @@ def _demo_upstream(options: argparse.Namespace) -> str:
         seed=fresh_seed() if options.seed is None else options.seed,
     )
     try:
-        upstream = DemoUpstream(manners, options.port)
+        upstream = DemoUpstream(behaviour, options.port)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"Port {options.port} cannot be listened on: {reason}.") from error
@@ -102,4 +102,4 @@ def _demo_upstream(options: argparse.Namespace) -> str:
         upstream.serve()
     except KeyboardInterrupt:
         upstream.stop()
-    return f"Stopped; seed {manners.seed}, {upstream.stats()}"
+    return f"Stopped; seed {behaviour.seed}, {upstream.stats()}"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain.model import Ingestion, ItemState, Priority, Resend
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.schedule import last_starts
+from ingest_service.engines.embedded.journal import Journal
+from ingest_service.engines.embedded.store import Store
+from ingest_service.engines.embedded.worker import INTERVAL, PAUSED, Worker
 from ingest_service.errors import Conflict, IngestionNotFound
-from ingest_service.journal import Journal
-from ingest_service.model import Again, Ingestion, ItemState, Priority
-from ingest_service.pace import Pace
-from ingest_service.schedule import last_starts
-from ingest_service.store import Store
-from ingest_service.worker import INTERVAL, PAUSED, Worker
 
 #: How long the start of a batch can take, seconds: the commit of its record.
 STARTS_WITHIN = 5.0
@@ -100,7 +100,7 @@ class Control:
             if ingestion.finished_at is not None and not ingestion.recorded:
                 raise Conflict("It is just being finished; try again.")
             failed = _failed(ingestion, self._journal.rounds(ingestion_id))
-            items = sum(len(again.places) for again in failed)
+            items = sum(len(again.offsets) for again in failed)
             if not items:
                 return 0
             self._reserve(items)
@@ -154,7 +154,7 @@ class Control:
             raise Conflict(f"It is finished: {ingestion.counts.outcome}.")
 
 
-def _failed(ingestion: Ingestion, rounds: dict[int, int]) -> list[Again]:
+def _failed(ingestion: Ingestion, rounds: dict[int, int]) -> list[Resend]:
     """Return what sends the failed items again, a batch each."""
     found = []
     open_states = {ItemState.QUEUED, ItemState.IN_FLIGHT, ItemState.RETRYING}
@@ -164,9 +164,9 @@ def _failed(ingestion: Ingestion, rounds: dict[int, int]) -> list[Again]:
         span = ingestion.span(index)
         states = ingestion.item_states[span.start : span.stop]
         if not open_states & set(states):
-            places = [place for place, state in enumerate(states) if state == ItemState.FAILED]
+            offsets = [place for place, state in enumerate(states) if state == ItemState.FAILED]
             # One round is the decision to do it, the next one does it.
-            found.append(Again(index, rounds.get(index, 0) + 2, 1, places))
+            found.append(Resend(index, rounds.get(index, 0) + 2, 1, offsets))
         start = ingestion.item_states.find(ItemState.FAILED, span.stop)
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ingest_service import logs
-from ingest_service.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome
 
 
 class Call(Protocol):
@@ -45,7 +45,7 @@ def crashed(batch: Batch, error: BaseException) -> list[Outcome]:
 
 def idempotency_keys(batch: Batch) -> list[str]:
     """Return a name for each item that is the same on every attempt, and nobody else's."""
-    return [f"{batch.batch_id}/{place}" for place in batch.places]
+    return [f"{batch.batch_id}/{place}" for place in batch.offsets]
 
 
 class FinishedCall:

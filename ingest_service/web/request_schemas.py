@@ -19,8 +19,8 @@ from marshmallow import (
     validates,
 )
 
-from ingest_service.items import Ids, Items, Mappings
-from ingest_service.model import Priority, Status
+from ingest_service.domain.items import Ids, Items, Mappings
+from ingest_service.domain.model import Priority, Status
 
 MAX_ID = 1_000_000_007
 MAX_TEXT = 1_024

@@ -5,21 +5,21 @@ import math
 
 from flask import Blueprint, Response, request
 
-from ingest_service.model import ItemState
-from ingest_service.store import Snapshot
+from ingest_service.domain.model import ItemState
+from ingest_service.engines.embedded.store import Snapshot
 from ingest_service.web import answers, render, streams
-from ingest_service.web.incoming import the_service
-from ingest_service.web.json_out import answer, to_json
 from ingest_service.web.openapi import operation
-from ingest_service.web.schemas import (
+from ingest_service.web.request import the_service
+from ingest_service.web.request_schemas import (
     FindQuery,
     IngestionsQuery,
     ResultsQuery,
     StatusQuery,
     parse_query,
 )
+from ingest_service.web.responses import answer, to_json
 
-bp = Blueprint("follow", __name__)
+bp = Blueprint("status", __name__)
 
 _OUTCOMES = {"succeeded": ItemState.SUCCEEDED, "failed": ItemState.FAILED}
 _IF_NONE_MATCH = {

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ingest_service.model import Ingestion
-from ingest_service.pace import Pace
-from ingest_service.schedule import Entry, Forecast, Situation, choose
+from ingest_service.domain.model import Ingestion
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.schedule import Entry, Forecast, Situation, choose
 
 
 @dataclass(frozen=True, slots=True)

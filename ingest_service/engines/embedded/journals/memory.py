@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from ingest_service.errors import IdempotencyMismatch
-from ingest_service.journal import (
+from ingest_service.domain.model import Batch, Ingestion, Priority, Resend
+from ingest_service.engines.embedded.journal import (
     EXAMPLES,
     GAP_TOLERANCE,
     KEY_LIFETIME,
@@ -26,13 +26,13 @@ from ingest_service.journal import (
     final_outcomes,
     summary_of,
 )
-from ingest_service.model import Again, Batch, Ingestion, Priority
+from ingest_service.errors import IdempotencyMismatch
 
 #: At the default pace, those of nearly six days.
 KEPT_STARTS = 100_000
 
 
-#: The round, when it was settled, which places (None means all), their outcomes as text.
+#: The round, when it was settled, which offsets (None means all), their outcomes as text.
 _Row = tuple[int, datetime, Sequence[int] | None, bytes]
 
 
@@ -80,16 +80,16 @@ class MemoryJournal:
         """Keep the start for `rate_proof`, replacing an earlier record of the same one."""
         start = Start(instant.at, batch.ingestion_id, batch.index, instant.gap, instant.required)
         with self._lock:
-            if self._last_slot == (batch.batch_id, batch.round):
+            if self._last_slot == (batch.batch_id, batch.start_no):
                 self._starts.pop()
-            self._last_slot = batch.batch_id, batch.round
+            self._last_slot = batch.batch_id, batch.start_no
             self._starts.append(start)
 
     def settled(self, batch: Batch, settled: Settled) -> None:
         """Keep the final outcomes."""
-        places, text = final_outcomes(batch, settled)
-        whole = isinstance(batch.places, range) and len(places) == len(batch.places)
-        row = (batch.round, settled.at, None if whole else places, text)
+        offsets, text = final_outcomes(batch, settled)
+        whole = isinstance(batch.offsets, range) and len(offsets) == len(batch.offsets)
+        row = (batch.start_no, settled.at, None if whole else offsets, text)
         with self._lock:
             of_ingestion = self._kept[batch.ingestion_id].settled
             earlier = of_ingestion.get(batch.index, ())
@@ -110,7 +110,7 @@ class MemoryJournal:
             settled = self._kept[ingestion_id].settled
             return {index: rows[-1][0] for index, rows in settled.items()}
 
-    def reopened(self, ingestion: Ingestion, failed: Sequence[Again], at: datetime) -> None:
+    def reopened(self, ingestion: Ingestion, failed: Sequence[Resend], at: datetime) -> None:
         """Take it out of the finished ones."""
         with self._lock:
             self._finished.pop(ingestion.ingestion_id, None)
@@ -154,9 +154,9 @@ class MemoryJournal:
             of_batch = {index: kept.settled.get(index, ()) for index in indices} if kept else {}
         found: Results = {}
         for index, rows in of_batch.items():
-            for _, at, places, text in rows:
+            for _, at, offsets, text in rows:
                 outcomes = decode_outcomes(text)
-                which = range(len(outcomes)) if places is None else places
+                which = range(len(outcomes)) if offsets is None else offsets
                 for place, outcome in zip(which, outcomes, strict=True):
                     found[index, place] = ItemResult(at, outcome)
         return found

@@ -1,0 +1,1 @@
+"""The owners of the queue's state, and what everybody else asks of them."""

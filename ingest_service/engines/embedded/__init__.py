@@ -1,0 +1,1 @@
+"""The engine in this process: a lock, dictionaries, priority queues, one thread, a journal."""

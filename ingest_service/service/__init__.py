@@ -1,0 +1,1 @@
+"""The one door: accept and plan, look, operate; frozen in, frozen out."""
