@@ -38,7 +38,7 @@ class Parts:
 
     def close(self, timeout: float) -> None:
         """Let the batch in flight end, in `timeout` seconds at most, and leave a clean journal."""
-        self.worker.hold()
+        self.worker.drain()
         self.service.release_waiters()
         self.worker.stop(timeout)
         self.journal.close()

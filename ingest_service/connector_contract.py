@@ -210,10 +210,10 @@ def _check(outcome: Outcome) -> None:
     assert isinstance(outcome.unreachable, bool)
     assert outcome.error is None or isinstance(outcome.error, str)
     assert outcome.status_code is None or isinstance(outcome.status_code, int)
-    if outcome.hold is not None:
-        assert isinstance(outcome.hold, int | float)
-        assert math.isfinite(outcome.hold)
-        assert outcome.hold >= 0
+    if outcome.retry_after is not None:
+        assert isinstance(outcome.retry_after, int | float)
+        assert math.isfinite(outcome.retry_after)
+        assert outcome.retry_after >= 0
     assert not (outcome.succeeded and (outcome.transient or outcome.unreachable))
     # Raises TypeError for what JSON cannot say.
     encode_outcomes([outcome])

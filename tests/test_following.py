@@ -200,7 +200,9 @@ class TestWhy:
 
     def test_upstream_hold(self, api: Api) -> None:
         """Everybody who waits, whatever their class."""
-        api.upstream.reply = once(Outcome(succeeded=False, transient=True, error="no", hold=20.0))
+        api.upstream.reply = once(
+            Outcome(succeeded=False, transient=True, error="no", retry_after=20.0)
+        )
         api.ingest([1])
         api.advance(3)
         ids = [api.ingest([item], priority) for item, priority in ((2, "HIGH"), (3, "LOW"))]
@@ -264,7 +266,7 @@ class Whims:
     outcomes=st.lists(
         st.sampled_from([FINE, LATER, Outcome(succeeded=False, error="no")])
         | st.builds(
-            lambda hold: Outcome(succeeded=False, error="slow", transient=True, hold=hold),
+            lambda hold: Outcome(succeeded=False, error="slow", transient=True, retry_after=hold),
             st.floats(1, 30),
         ),
         max_size=20,

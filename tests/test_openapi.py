@@ -319,7 +319,7 @@ def test_answers_about_the_queue_keep_their_schemas(still: Api, document: dict[s
     """Paused, held, busy."""
     client = still.client
     still.upstream.reply = lambda _: [
-        Outcome(succeeded=False, error="no", transient=True, hold=30.0)
+        Outcome(succeeded=False, error="no", transient=True, retry_after=30.0)
     ]
     client.post("/ingest", json={"ids": [1], "priority": "LOW"})
     busy = False

@@ -30,7 +30,7 @@ def _longest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hold(seconds: float) -> Outcome:
     """Ask to be left alone."""
-    return Outcome(succeeded=False, error="slow down", transient=True, hold=seconds)
+    return Outcome(succeeded=False, error="slow down", transient=True, retry_after=seconds)
 
 
 def replies(*each: Outcome | Sequence[Outcome]) -> Callable[[Batch], Any]:

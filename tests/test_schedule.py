@@ -272,7 +272,7 @@ def test_with_no_later_change_a_prediction_comes_true(
             succeeded=False,
             error="no",
             transient=fate in ("later", "hold"),
-            hold=7.0 if fate == "hold" else None,
+            retry_after=7.0 if fate == "hold" else None,
         )
         return [bad if fate != "good" and not place else good for place in batch.offsets]
 

@@ -123,7 +123,7 @@ def test_one_outcome_that_cannot_be_kept_does_not_spoil_the_others() -> None:
 )
 def test_a_hold_that_is_none_holds_nothing(hold: Any) -> None:
     """The outcome counts all the same, and the worker does not stumble."""
-    with connected(lambda _: [Outcome(True, 1, hold=hold)]) as service:
+    with connected(lambda _: [Outcome(True, 1, retry_after=hold)]) as service:
         assert service.finish(service.send([1]))[0].succeeded
         assert service.finish(service.send([2]))[0].succeeded
 

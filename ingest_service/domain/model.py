@@ -2,7 +2,7 @@
 
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -17,6 +17,36 @@ class Priority(IntEnum):
     HIGH = 1
     MEDIUM = 2
     LOW = 3
+
+
+class OutcomeWord(StrEnum):
+    """How a batch or an ingestion ended, in one word."""
+
+    SUCCEEDED = "succeeded"
+    PARTIALLY_FAILED = "partially_failed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WaitCode(StrEnum):
+    """Why an ingestion is not finished yet."""
+
+    RATE_LIMIT = "rate_limit"
+    IN_LINE = "in_line"
+    HIGHER_PRIORITY = "higher_priority"
+    SETTLING = "settling"
+    PAUSED = "paused"
+    UPSTREAM_HOLD = "upstream_hold"
+    RETRY_BACKOFF = "retry_backoff"
+    MAX_CONCURRENT = "max_concurrent"
+
+
+class QueueState(StrEnum):
+    """What the queue does."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    HELD = "held"
 
 
 class ItemState(IntEnum):
@@ -49,6 +79,43 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Family:
+    """A family of clients, and the words it knows."""
+
+    kind: Kind
+    #: What an answer calls the id of an ingestion.
+    id_key: str
+    #: What it calls an item, and the items of a batch.
+    item_key: str
+    items_key: str
+    #: The word for every status.
+    words: Mapping[Status, str]
+
+
+#: Clients of ids know three words and loop until `completed`, whatever becomes of the items.
+_IDS_WORDS = {
+    Status.WAITING: "yet_to_start",
+    Status.STARTED: "triggered",
+    Status.COMPLETED: "completed",
+    Status.FAILED: "completed",
+    Status.CANCELLED: "completed",
+}
+_MAPPINGS_WORDS = {
+    Status.WAITING: "pending",
+    Status.STARTED: "in_progress",
+    Status.COMPLETED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "failed",
+}
+FAMILIES = {
+    Kind.IDS: Family(Kind.IDS, "ingestion_id", "id", "ids", _IDS_WORDS),
+    Kind.MAPPINGS: Family(
+        Kind.MAPPINGS, "request_id", "mapping_id", "mapping_ids", _MAPPINGS_WORDS
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one item, or of one attempt at it."""
 
@@ -68,7 +135,7 @@ class Outcome:
     #: Whether nothing was sent at all.
     unsent: bool = False
     #: For how many seconds the upstream asks to be left alone.
-    hold: float | None = None
+    retry_after: float | None = None
 
     @property
     def state(self) -> ItemState:
@@ -150,15 +217,17 @@ class Counts(NamedTuple):
         return Status.FAILED if self.failed == self.total else Status.COMPLETED
 
     @property
-    def outcome(self) -> str | None:
+    def outcome(self) -> OutcomeWord | None:
         """One word for how it ended, None before that."""
         if self.settled < self.total:
             return None
         if self.cancelled:
-            return "cancelled"
+            return OutcomeWord.CANCELLED
         if not self.failed:
-            return "succeeded"
-        return "failed" if self.failed == self.total else "partially_failed"
+            return OutcomeWord.SUCCEEDED
+        if self.failed == self.total:
+            return OutcomeWord.FAILED
+        return OutcomeWord.PARTIALLY_FAILED
 
     @property
     def progress(self) -> int:

@@ -174,7 +174,7 @@ class Client:
             error=f"The upstream answered {status}.",
             status_code=status,
             transient=_may_pass(status),
-            hold=hold,
+            retry_after=hold,
         )
 
 

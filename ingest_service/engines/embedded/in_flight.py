@@ -118,13 +118,15 @@ def _storable(outcome: Outcome) -> Outcome:
         orjson.dumps(((((outcome.processed_data,),),), outcome.error, outcome.status_code))
     except TypeError:
         return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
-    if outcome.succeeded is True and not (outcome.transient or outcome.unreachable or outcome.hold):
+    if outcome.succeeded is True and not (
+        outcome.transient or outcome.unreachable or outcome.retry_after
+    ):
         return outcome
-    hold = outcome.hold
+    hold = outcome.retry_after
     return replace(
         outcome,
         succeeded=bool(outcome.succeeded),
         transient=bool(outcome.transient and not outcome.succeeded),
         unreachable=bool(outcome.unreachable and not outcome.succeeded),
-        hold=float(hold) if isinstance(hold, int | float) and hold > 0 else None,
+        retry_after=float(hold) if isinstance(hold, int | float) and hold > 0 else None,
     )

@@ -233,7 +233,7 @@ class Worker:
         What was not in time is abandoned: the journal knows that it was started
         and not how it ended. May be called twice, and before `start`.
         """
-        self.hold()
+        self.drain()
         if self._thread is None:
             return True
         self._thread.join(timeout)
@@ -241,7 +241,7 @@ class Worker:
         self._wake()
         return not self._thread.is_alive()
 
-    def hold(self) -> None:
+    def drain(self) -> None:
         """Start nothing more from now on."""
         self._stopping = True
         self._wake()
@@ -450,7 +450,9 @@ class Worker:
 
     def _hold(self, outcomes: Sequence[Outcome], at: datetime, now: float) -> None:
         """Leave the upstream alone for as long as it asked for; only ever longer."""
-        asked = max((each.hold for each in outcomes if each.hold is not None), default=0.0)
+        asked = max(
+            (each.retry_after for each in outcomes if each.retry_after is not None), default=0.0
+        )
         seconds = min(asked, self._patience.max_hold)
         if seconds and now + seconds > self._pace.held_until:
             until = at + timedelta(seconds=seconds)
