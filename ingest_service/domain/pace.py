@@ -1,28 +1,30 @@
 """When the next slot opens: arithmetic over readings it is given, no clock, no I/O."""
 
 import math
+from dataclasses import dataclass, replace
 
 
+@dataclass(frozen=True, slots=True)
 class Pace:
-    """Slots at least `interval` seconds apart, start to start.
+    """Slots at least `interval` seconds apart, start to start; instants are monotonic.
 
     Instants are compared and never subtracted: `now - last < interval` is wrong
     for most steps of a tenth of a second in floats.
     """
 
-    def __init__(self, interval: float, settle: float) -> None:
-        self.interval = interval
-        self.settle = settle
-        #: When the last batch was started, as far as the waiting is concerned.
-        self.last_at = -math.inf
-        #: When it was really started; None if nobody knows.
-        self.started_at: float | None = None
-        #: Until when the upstream asked to be left alone.
-        self.held_until = -math.inf
-        #: While the upstream cannot be reached: when to try again.
-        self.probe_at = -math.inf
-        #: Why the operator has paused it; None while it runs.
-        self.paused: str | None = None
+    interval: float
+    #: Seconds an empty queue waits for more before it starts.
+    settle: float
+    #: When the last batch was started, as far as the waiting is concerned.
+    last_at: float = -math.inf
+    #: When it was really started; None if nobody knows.
+    started_at: float | None = None
+    #: Until when the upstream asked to be left alone.
+    held_until: float = -math.inf
+    #: While the upstream cannot be reached: when to try again.
+    probe_at: float = -math.inf
+    #: Why the operator has paused it; None while it runs.
+    paused: str | None = None
 
     @property
     def next_at(self) -> float:
@@ -48,19 +50,22 @@ class Pace:
         """Return the seconds since the last start, None if nobody knows; for the record only."""
         return None if self.started_at is None else now - self.started_at
 
-    def take(self, now: float) -> None:
-        """Spend the slot that is open at `now`."""
-        self.last_at = self.started_at = now
+    def taken(self, now: float) -> "Pace":
+        """Return the pace after the slot that is open at `now` was spent."""
+        return replace(self, last_at=now, started_at=now)
 
-    def note_sent(self, at: float) -> None:
-        """Count from `at`, if what was started last went out only then."""
-        self.last_at = max(self.last_at, at)
+    def sent(self, at: float) -> "Pace":
+        """Return the pace that counts from `at`, if what was started last went out only then."""
+        return replace(self, last_at=at) if at > self.last_at else self
 
-    def resume(self, last: float | None, now: float) -> None:
-        """Go on after a restart at `now`; the last slot was taken at `last`, None if unknown.
+    def held(self, until: float) -> "Pace":
+        """Return the pace that leaves the upstream alone until then; never shorter than before."""
+        return replace(self, held_until=until) if until > self.held_until else self
+
+    def resumed(self, last: float | None, now: float) -> "Pace":
+        """Return the pace after a restart at `now`; the last slot was taken at `last`, if known.
 
         Waits for the rest of the interval, or for a whole one if nobody can tell
         how much of it is over; never longer.
         """
-        self.started_at = last
-        self.last_at = now if last is None else min(last, now)
+        return replace(self, started_at=last, last_at=now if last is None else min(last, now))

@@ -12,7 +12,7 @@ UNREACHABLE = 5
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
-    """Whether the upstream can be reached."""
+    """Whether the upstream can be reached; while it is open only probes are sent."""
 
     #: How many items in a row could not be sent.
     missed: int = 0
@@ -20,7 +20,7 @@ class CircuitBreaker:
     probes: int = 0
 
     @property
-    def lost(self) -> bool:
+    def is_open(self) -> bool:
         """Whether nobody is there, as far as one can tell."""
         return self.missed >= UNREACHABLE
 
@@ -39,8 +39,8 @@ class RetryPolicy:
     max_attempts: int
     backoff: float
     backoff_max: float
-    #: The longest hold that an upstream can ask for.
-    max_hold: float
+    #: The longest `Retry-After` that is obeyed.
+    max_retry_after: float
     #: A number from 0 to 1 by chance.
     chance: Callable[[], float] = random.random
 
@@ -51,9 +51,9 @@ class RetryPolicy:
         """
         return self._doubled(self.backoff, attempt) * self.chance()
 
-    def wait_to_probe(self, reach: CircuitBreaker, interval: float) -> float:
+    def wait_to_probe(self, breaker: CircuitBreaker, interval: float) -> float:
         """Return how long to leave an upstream alone that cannot be reached."""
-        return self._doubled(max(self.backoff, interval), reach.probes)
+        return self._doubled(max(self.backoff, interval), breaker.probes)
 
     def _doubled(self, first: float, count: int) -> float:
         # The exponent is bounded because a float is not endless.

@@ -1,1 +1,299 @@
-"""The owners of the queue's state, and what everybody else asks of them."""
+"""The queue's one owner, seen from outside: four protocols, and the values they speak in.
+
+Whatever changes the state of the queue is a method here, all or nothing; readers get
+frozen snapshots. An engine implements all four; a process that only answers HTTP can
+be composed without `Dispatch`.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from ingest_service.domain.snapshot import QueueSnapshot
+from ingest_service.domain.ingestion import IngestionSnapshot
+from ingest_service.domain.items import Items
+from ingest_service.domain.model import Batch, ItemState, Outcome, OutcomeWord, Priority
+from ingest_service.domain.settlement import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """What a client calls its request, and a digest of what the request asks for."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request that has not been accepted yet."""
+
+    items: Items
+    priority: Priority
+    #: Items of a full batch.
+    batch_size: int
+
+    @property
+    def batches_total(self) -> int:
+        """How many batches the items make."""
+        return -(-len(self.items) // self.batch_size)
+
+
+class Accepted(NamedTuple):
+    """The answer to a request."""
+
+    ingestion_id: str
+    #: Whether the same request was answered before, under the same idempotency key.
+    replayed: bool
+
+
+class ItemResult(NamedTuple):
+    """What became of an item, for good, and when."""
+
+    at: datetime
+    outcome: Outcome
+
+
+class Result(NamedTuple):
+    """What became of one item, and what its client calls it."""
+
+    #: Where the item stands in its ingestion, from 0.
+    position: int
+    key: int | str
+    outcome: Outcome
+    at: datetime
+
+
+class Start(NamedTuple):
+    """A batch start, as the owner of the upstream cares about it."""
+
+    at: datetime
+    ingestion_id: str
+    batch: int
+    #: Seconds since the one before, by when the requests were on the wire as far as known.
+    gap: float | None
+    required: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateProof:
+    """What the starts in a period show."""
+
+    starts: int
+    smallest_gap: float | None
+    #: How many starts came too early.
+    violations: int
+    #: The first of them.
+    examples: Sequence[Start]
+
+
+#: How much less than required a gap may be, in seconds: the clock's resolution, and rounding.
+GAP_TOLERANCE = 0.001
+#: How many violations are listed.
+EXAMPLES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Until when the upstream wants to be left alone, on both clocks."""
+
+    at: datetime
+    #: Reading of the monotonic clock, and what that counts from (`Clock.boot_id`).
+    monotonic: float
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorState:
+    """What holds over restarts besides the work itself."""
+
+    #: Why the queue is paused, None while it runs.
+    paused: str | None = None
+    #: The interval an operator has set, in seconds, None if none.
+    interval: float | None = None
+    #: The configured interval at that time: whoever changes that means it.
+    configured_interval: float | None = None
+    hold: Hold | None = None
+
+
+class MarkKind(StrEnum):
+    """What somebody, or something, has done to the queue."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    INTERVAL = "interval"
+    HOLD = "hold"
+    RESTART = "restart"
+    MOVE = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A change worth remembering; `before` and `after` are anything that JSON can say."""
+
+    at: datetime
+    kind: MarkKind
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which ingestions, newest first."""
+
+    #: Only those with a smaller sequence.
+    before: int
+    limit: int
+    #: Only those for which the word of their family is this one.
+    word: str | None = None
+    outcome: OutcomeWord | None = None
+    priority: Priority | None = None
+
+
+class Moved(NamedTuple):
+    """The effect of another class."""
+
+    old: Priority
+    #: Of the ingestion, before and after.
+    before: QueueSnapshot
+    after: QueueSnapshot
+    #: How many other ingestions end later because of it, and by how many seconds at most.
+    delayed: int
+    longest_delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The permission to start one batch, used by that batch."""
+
+    #: Counted from 1 over all restarts.
+    number: int
+    batch: Batch
+    #: When it was taken (monotonic).
+    at: float
+
+
+class Intake(Protocol):
+    """Taking responsibility for work."""
+
+    def accept(self, draft: Draft, key: IdempotencyKey | None) -> "Future[Accepted]":
+        """Record `draft`: durable first, then visible, then runnable, then answered.
+
+        Raise `QueueFull`; the future may have `StorageUnavailable` or `IdempotencyMismatch`.
+        """
+        ...
+
+    def look(self, draft: Draft) -> None:
+        """Raise `QueueFull` if `accept` would now; take no room."""
+        ...
+
+
+class Reading(Protocol):
+    """Telling about it. Everything raises `IngestionNotFound` for what nobody knows (any more)."""
+
+    def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
+        """Return an ingestion with the items of `batches`; reads no more than these."""
+        ...
+
+    def snapshot(self, of: "str | Draft | None" = None) -> QueueSnapshot:
+        """Return the queue at one moment, with the place of an ingestion or of a newcomer."""
+        ...
+
+    def results(
+        self,
+        ingestion_id: str,
+        wanted: Sequence[ItemState],
+        *,
+        offset: int = 0,
+        limit: int,
+        after: int = -1,
+    ) -> list[Result]:
+        """Return up to `limit` results in the order of the items, without the first `offset`.
+
+        `after` is the position of an item: only those behind it count.
+        """
+        ...
+
+    def list(self, query: ListQuery) -> list[IngestionSnapshot]:
+        """Return the ingestions that `query` describes, without their items."""
+        ...
+
+    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
+        """Return what the starts of a period show; without bounds, all that are kept."""
+        ...
+
+    def watch(
+        self, ingestion_id: str, version: int, on_change: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `on_change` once when an ingestion is not at `version` any more.
+
+        At once if it is not now. From any thread, which must not be kept waiting. Return
+        what ends the watch.
+        """
+        ...
+
+
+class Control(Protocol):
+    """What an operator changes: durable first, then in effect, then answered."""
+
+    def cancel(self, ingestion_id: str) -> IngestionSnapshot:
+        """Give up what has not been started; what is under way ends.
+
+        Does nothing the second time. Raise `IngestionNotFound`, or `Conflict` if it is finished.
+        """
+        ...
+
+    def move(self, ingestion_id: str, priority: Priority) -> Moved:
+        """Give what is left another class; raise `IngestionNotFound`, or `Conflict` if finished."""
+        ...
+
+    def reopen(self, ingestion_id: str) -> int:
+        """Queue the failed items once more; return how many.
+
+        Those of a batch that is still being worked on are left alone. Raise
+        `IngestionNotFound`, `QueueFull`, or `Conflict` if it was cancelled.
+        """
+        ...
+
+    def pause(self, reason: str | None) -> None:
+        """Start nothing from now on because of `reason`; None goes on, at the pace."""
+        ...
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the pace, counting from the last start."""
+        ...
+
+    def check(self) -> None:
+        """Raise `StorageUnavailable` if nothing can be recorded now."""
+        ...
+
+
+class Dispatch(Protocol):
+    """Handing batches to the upstream, for whoever calls it."""
+
+    def take(self) -> Slot | float:
+        """Take the slot that is open, with the batch it serves; its start is durable by then.
+
+        Otherwise return the monotonic instant at which to ask again, inf if that is when
+        something changes.
+        """
+        ...
+
+    def confirm(self, slot: Slot) -> bool:
+        """Tell whether the batch of `slot` may be sent now; if not, the slot is given back."""
+        ...
+
+    def sent(self, slot: Slot, at: float) -> None:
+        """Count the pace from `at`, when the last request so far was on the wire."""
+        ...
+
+    def hold(self, until: float) -> None:
+        """Leave the upstream alone until a monotonic instant; only ever extended."""
+        ...
+
+    def settle(self, slot: Slot, decision: Decision) -> None:
+        """Record what became of the batch of `slot`, and apply it; a second time does nothing."""
+        ...

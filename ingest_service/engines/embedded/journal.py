@@ -1,106 +1,121 @@
-"""What must outlive the moment: accepted requests, started batches, outcomes."""
+"""What must outlive the moment, as changes that are written all or nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-import orjson
-
-from ingest_service.domain.items import Kind
-from ingest_service.domain.model import Batch, Counts, Ingestion, Outcome, Priority, Resend, Status
+from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
+from ingest_service.domain.model import Batch, Counts, Outcome, Priority, Resend
+from ingest_service.engines import IdempotencyKey, ItemResult, Mark, OperatorState, RateProof
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """What a client calls its request, and a digest of what the request asks for."""
-
-    key: str
-    digest: bytes
-
-
 class Instant(NamedTuple):
-    """When a slot is taken, for people and for whoever has to count on from it."""
+    """A moment, for people and for whoever has to count on from it."""
 
     at: datetime
     #: Reading of the monotonic clock.
     monotonic: float
     #: What that reading counts from, see `Clock.boot_id`.
     boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A batch is started, before the upstream hears of it."""
+
+    batch: Batch
+    instant: Instant
+    #: How many slots were ever taken, this one included.
+    slots: int
     #: Seconds since the slot before, None if nobody knows.
-    gap: float | None = None
-    #: Seconds that have to be between the two.
-    required: float = 0.0
-
-
-class Summary(NamedTuple):
-    """An ingestion without its items."""
-
-    sequence: int
-    ingestion_id: str
-    kind: Kind
-    priority: Priority
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    #: Of an unfinished one only whether it was started is known here.
-    counts: Counts
-
-
-class Start(NamedTuple):
-    """A batch start, as the owner of the upstream cares about it."""
-
-    at: datetime
-    ingestion_id: str
-    batch: int
     gap: float | None
+    #: Seconds that have to be between the two.
     required: float
 
 
 @dataclass(frozen=True, slots=True)
-class RateProof:
-    """What the starts in a period show."""
+class Sent:
+    """The last request of a batch so far went out; the pace counts on from there."""
 
-    starts: int
-    smallest_gap: float | None
-    #: How many starts came too early.
-    violations: int
-    #: The first of them.
-    examples: Sequence[Start]
+    batch: Batch
+    instant: Instant
+    #: Seconds since the last request of the batch before went out, None if nobody knows.
+    gap: float | None
 
 
-class Sent(NamedTuple):
-    """When the last request of a batch really went out."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a start of a batch has ended; recording it twice changes nothing."""
 
-    monotonic: float
-    boot_id: str
-
-
-class Settled(NamedTuple):
-    """How a start of a batch has ended."""
-
+    batch: Batch
     at: datetime
     #: One an item that was sent, in their order.
     outcomes: Sequence[Outcome]
     #: What is sent again, and when; None if every outcome is final.
-    again: Resend | None = None
-    again_at: datetime | None = None
-    #: The pace goes on from there, if that is later than the slot.
-    sent: Sent | None = None
+    resend: Resend | None = None
+    resend_at: datetime | None = None
 
 
-class ItemResult(NamedTuple):
-    """What became of an item, for good, and when."""
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an ingestion; from then on `Journal.find` knows it."""
 
+    sequence: int
+    ingestion_id: str
     at: datetime
-    outcome: Outcome
+    item_states: bytes
+    counts: Counts
 
 
-#: Results of items by (index of the batch, place in the batch).
-Results = dict[tuple[int, int], ItemResult]
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What has not been started is given up."""
+
+    sequence: int
+    ingestion_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What is left of an ingestion has another class."""
+
+    sequence: int
+    ingestion_id: str
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Failed items of an ingestion, which may be finished, are sent once more.
+
+    Undoes the end and a cancellation. The start number of each resend is 2 more than
+    `Journal.start_counts` says: the one between is the decision.
+    """
+
+    sequence: int
+    ingestion_id: str
+    at: datetime
+    failed: Sequence[Resend]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorChanged:
+    """What the operator wants, in place of what he wanted before."""
+
+    state: OperatorState
+
+
+Change = (
+    Started | Sent | Settled | Finished | Cancelled | Moved | Reopened | OperatorChanged | Mark
+)
+
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +130,33 @@ class Recovered:
     hopeless: Sequence[Batch] = ()
     #: The highest sequence ever given.
     last_sequence: int = 0
-    #: When the last slot was taken.
+    #: When the last slot was taken, or its last request went out if that is later.
     last_slot: Instant | None = None
+    #: Whether a start was recorded that has no end.
+    unsettled: bool = False
     #: How many slots were ever taken.
     slots: int = 0
-    #: What `remember` was told last, by name.
-    remembered: Mapping[str, str] = field(default_factory=dict)
+    #: None if nothing was ever changed.
+    operator: OperatorState | None = None
 
 
-class Wanted(NamedTuple):
-    """Which ingestions, and how many."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which finished ingestions, newest first."""
 
     #: Only those with a smaller sequence.
     before: int
     limit: int
-    status: Status | None
-    priority: Priority | None
-    #: Only those unfinished or finished since then.
+    #: Only those finished since then.
     finished_since: datetime
+    priority: Priority | None = None
+    #: Only those for which the word of their family, or of their end, is this one.
+    word: str | None = None
+    outcome: str | None = None
 
 
-#: How much less than required a gap may be: the clock's resolution, and rounding.
-GAP_TOLERANCE = 0.001
-#: How many violations are listed.
-EXAMPLES = 100
+#: Results of items by (index of the batch, offset in the batch).
+Results = Mapping[tuple[int, int], ItemResult]
 
 
 class Journal(Protocol):
@@ -152,67 +170,60 @@ class Journal(Protocol):
         """Return what there is to go on with; called once, before anything else."""
         ...
 
-    def accepted(self, ingestion: Ingestion, key: IdempotencyKey | None) -> str:
-        """Record an ingestion together with its key; return the id that the key stands for.
+    def accept(
+        self, submission: Submission, key: IdempotencyKey | None, then: Callable[[], None]
+    ) -> "Future[str]":
+        """Record a submission together with its key; give the id that the key stands for.
 
-        That is another ingestion's id, and nothing is recorded, when the key was
-        used within `KEY_LIFETIME`; `IdempotencyMismatch` if for something else.
+        That is another ingestion's id, and nothing is recorded, when the key was used
+        within `KEY_LIFETIME`; `IdempotencyMismatch` if for something else. `then` is
+        called once the record is durable and before any request of the same commit is
+        answered, so what is answered can be seen; it is not called for another's id.
         """
         ...
 
-    def known(self, key: IdempotencyKey, at: datetime) -> str | None:
-        """Return what `key` stands for at `at`, None if nothing; may raise as `accepted` does."""
+    def find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
+        """Return what `key` stands for at `at`, None if nothing; may raise as `accept` does."""
         ...
 
-    def slot_taken(self, batch: Batch, instant: Instant) -> None:
-        """Record that `batch` is started, before the upstream hears of it."""
+    def record(self, *changes: Change) -> None:
+        """Write all `changes`, in their order, in one transaction."""
         ...
 
-    def settled(self, batch: Batch, settled: Settled) -> None:
-        """Record what became of the items of `batch`; repeating it changes nothing."""
+    def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot | None:
+        """Return a finished ingestion with the items of `batches`; reads no more than these."""
         ...
 
-    def finished(self, ingestion: Ingestion) -> None:
-        """Record the end of an ingestion; from then on `find` knows it."""
+    def load(self, ingestion_id: str) -> Ingestion | None:
+        """Return a finished ingestion as a whole, to be worked on again."""
         ...
 
-    def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
-        """Record that what has not been started is given up."""
+    def item_states(self, ingestion_id: str) -> bytes:
+        """Return the states of all items of a finished ingestion, empty if it is gone."""
         ...
 
-    def moved(self, ingestion: Ingestion, priority: Priority) -> None:
-        """Record the new class of an ingestion."""
-        ...
-
-    def rounds(self, ingestion_id: str) -> dict[int, int]:
-        """Return how often each batch was started, by index."""
-        ...
-
-    def reopened(self, ingestion: Ingestion, failed: Sequence[Resend], at: datetime) -> None:
-        """Record that failed items of an ingestion, which may be finished, are sent once more.
-
-        Each of `failed` is what comes after the rounds that `rounds` counts and one more.
-        """
-        ...
-
-    def remember(self, name: str, value: str) -> None:
-        """Keep `value` under `name`, in place of what was there."""
-        ...
-
-    def summaries(self, wanted: "Wanted") -> list[Summary]:
-        """Return the newest ingestions that `wanted` describes, newest first."""
-        ...
-
-    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
-        """Return what the starts from `since` up to, not including, `until` show."""
+    def keys(self, ingestion_id: str, indices: Iterable[int]) -> Mapping[int, Sequence[int | str]]:
+        """Return what a client calls the items of the batches at `indices`, by index."""
         ...
 
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
         """Return the final outcomes of the items of the batches at `indices`."""
         ...
 
-    def find(self, ingestion_id: str) -> Ingestion | None:
-        """Return a finished ingestion, None if there is no such one."""
+    def start_counts(self, ingestion_id: str) -> dict[int, int]:
+        """Return how often each batch was started, decisions included, by index."""
+        ...
+
+    def finished(self, wanted: Wanted) -> list[IngestionSnapshot]:
+        """Return the newest finished ingestions that `wanted` describes, without their items."""
+        ...
+
+    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
+        """Return what the starts from `since` up to, not including, `until` show."""
+        ...
+
+    def oldest_finished(self) -> datetime | None:
+        """Return when the ingestion that `prune` would forget first was finished."""
         ...
 
     def prune(self, finished_before: datetime) -> int:
@@ -226,42 +237,3 @@ class Journal(Protocol):
     def close(self) -> None:
         """Write what is left and let go of everything; may be called twice."""
         ...
-
-
-def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
-    """Return outcomes as text: a hundred bytes an item instead of a thousand.
-
-    Raise `TypeError` if there is something in them that JSON cannot say.
-    """
-    rows = [
-        (each.succeeded, each.processed_data, each.error, each.status_code, each.attempts)
-        for each in outcomes
-    ]
-    # A copy: orjson leaves up to 4 KiB allocated behind the text it returns.
-    return bytes(memoryview(orjson.dumps(rows)))
-
-
-def final_outcomes(batch: Batch, settled: Settled) -> tuple[Sequence[int], bytes]:
-    """Return the offsets whose outcome will not change any more, and those outcomes as text."""
-    pairs = zip(batch.offsets, settled.outcomes, strict=True)
-    final = [(place, outcome) for place, outcome in pairs if not outcome.transient]
-    return [place for place, _ in final], encode_outcomes(outcome for _, outcome in final)
-
-
-def decode_outcomes(text: bytes) -> list[Outcome]:
-    """Return the outcomes that `encode_outcomes` made `text` of."""
-    return [Outcome(*each) for each in orjson.loads(text)]
-
-
-def summary_of(ingestion: Ingestion) -> Summary:
-    """Return `ingestion` without its items."""
-    return Summary(
-        sequence=ingestion.sequence,
-        ingestion_id=ingestion.ingestion_id,
-        kind=ingestion.items.kind,
-        priority=ingestion.priority,
-        created_at=ingestion.created_at,
-        started_at=ingestion.started_at,
-        finished_at=ingestion.finished_at,
-        counts=ingestion.counts,
-    )

@@ -1,0 +1,273 @@
+"""An accepted request: what was asked for, how far it is, and a picture of it at one moment."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ingest_service.domain.items import Items, Kind
+from ingest_service.domain.model import (
+    Batch,
+    Counts,
+    ItemState,
+    Outcome,
+    Priority,
+    Resend,
+    batch_ids,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What was asked for; never changes."""
+
+    ingestion_id: str
+    #: The order of arrival.
+    sequence: int
+    priority: Priority
+    items: Items
+    batch_size: int
+    created_at: datetime
+
+    @property
+    def kind(self) -> Kind:
+        """What it consists of."""
+        return self.items.kind
+
+    @property
+    def batches_total(self) -> int:
+        """How many batches the items make."""
+        return -(-len(self.items) // self.batch_size)
+
+    def span(self, index: int) -> range:
+        """Return the positions of the items of batch `index`."""
+        start = index * self.batch_size
+        return range(start, min(start + self.batch_size, len(self.items)))
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionSnapshot:
+    """An ingestion at one moment, with the items of the batches asked for."""
+
+    ingestion_id: str
+    sequence: int
+    kind: Kind
+    priority: Priority
+    batch_size: int
+    batches_total: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    counts: Counts
+    #: Grows with every change that can be seen.
+    version: int
+    #: The first batch that `keys` and `states` tell about.
+    first_batch: int = 0
+    #: What a client calls the items of those batches.
+    keys: Sequence[int] | Sequence[str] = ()
+    #: A byte each, see `ItemState`.
+    states: bytes = b""
+
+
+@dataclass(slots=True)
+class Ingestion:
+    """How far a submission is. Changed only by the engine that owns it, under its lock."""
+
+    submission: Submission
+    priority: Priority
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    #: The first batch that was never taken.
+    next_batch: int = 0
+    #: What goes out before it.
+    resends: deque[Resend] = field(default_factory=deque)
+    #: Grows with every place in the ready queue; an entry of an earlier one is stale.
+    queue_epoch: int = 0
+    #: Whether it has an entry in the ready queue.
+    is_queued: bool = False
+    cancelled: bool = False
+    #: Counts the changes that a client can see.
+    version: int = 0
+    item_states: bytearray = field(default_factory=bytearray)
+    #: Counted along with every change, so that nobody has to scan the states.
+    counts: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.item_states:
+            self.item_states = bytearray(len(self.submission.items))
+        self.recount()
+
+    @classmethod
+    def of(cls, submission: Submission) -> "Ingestion":
+        """Return a submission of which nothing has been sent."""
+        return cls(submission, submission.priority)
+
+    @property
+    def ingestion_id(self) -> str:
+        """Its id."""
+        return self.submission.ingestion_id
+
+    @property
+    def sequence(self) -> int:
+        """Its order of arrival."""
+        return self.submission.sequence
+
+    @property
+    def batches_left(self) -> int:
+        """How many batches could be taken now."""
+        return len(self.resends) + self.submission.batches_total - self.next_batch
+
+    def recount(self) -> None:
+        """Count the states anew, after they were set from outside."""
+        self.counts = Counts.of(self.item_states)
+
+    def take_next_batch(self) -> Batch:
+        """Take the next batch out of what is left; its items are not in flight yet."""
+        if self.resends:
+            return self.batch(self.resends.popleft())
+        index = self.next_batch
+        self.next_batch += 1
+        return self.batch(Resend(index, 1, 1, range(len(self.submission.span(index)))))
+
+    def put_back(self, batch: Batch) -> None:
+        """Undo `take_next_batch`: the batch was not started after all."""
+        self.resends.appendleft(Resend(batch.index, batch.start_no, batch.attempt, batch.offsets))
+
+    def batch(self, resend: Resend) -> Batch:
+        """Return the batch that sends what `resend` says."""
+        (batch_id,) = batch_ids(self.ingestion_id, range(resend.index, resend.index + 1))
+        start = resend.index * self.submission.batch_size
+        items = self.submission.items
+        return Batch(
+            ingestion_id=self.ingestion_id,
+            sequence=self.sequence,
+            batch_id=batch_id,
+            kind=items.kind,
+            index=resend.index,
+            start_no=resend.start_no,
+            attempt=resend.attempt,
+            offsets=resend.offsets,
+            items=[items[start + offset] for offset in resend.offsets],
+        )
+
+    def start(self, batch: Batch, at: datetime) -> None:
+        """Show the items of `batch` as in flight."""
+        self._mark(batch, [ItemState.IN_FLIGHT] * len(batch.offsets))
+        if self.started_at is None:
+            self.started_at = at
+
+    def settle(self, batch: Batch, outcomes: Iterable[Outcome], at: datetime) -> None:
+        """Show what became of the items of `batch`."""
+        self._mark(batch, [self._state(outcome) for outcome in outcomes])
+        self._finish(at)
+
+    def states_after(self, batch: Batch, outcomes: Iterable[Outcome]) -> bytearray | None:
+        """Return the states as `settle` would leave them if that finishes it, otherwise None."""
+        states = [self._state(outcome) for outcome in outcomes]
+        open_before = self.counts.total - self.counts.settled
+        if open_before > len(states) or ItemState.RETRYING in states:
+            return None
+        after = bytearray(self.item_states)
+        for position, state in zip(self._positions(batch), states, strict=True):
+            after[position] = state
+        return after
+
+    def cancel(self, at: datetime) -> None:
+        """Give up everything that is not in a batch under way."""
+        self.cancelled = True
+        self.resends.clear()
+        self.next_batch = self.submission.batches_total
+        self.item_states = self.item_states.translate(_CANCEL)
+        self.recount()
+        self.version += 1
+        self._finish(at)
+
+    def move(self, priority: Priority) -> None:
+        """Give what is left another class."""
+        self.priority = priority
+        self.version += 1
+
+    def reopen(self, failed: Iterable[Resend]) -> None:
+        """Queue items that have failed once more."""
+        for resend in failed:
+            start = resend.index * self.submission.batch_size
+            for offset in resend.offsets:
+                self.item_states[start + offset] = ItemState.RETRYING
+            self.resends.append(resend)
+        self.finished_at = None
+        self.cancelled = False
+        self.recount()
+        self.version += 1
+
+    def snapshot(self, batches: range) -> IngestionSnapshot:
+        """Return it as it is now, with the items of `batches`."""
+        size, submission = self.submission.batch_size, self.submission
+        first, last = batches.start * size, min(batches.stop * size, len(self.item_states))
+        return IngestionSnapshot(
+            ingestion_id=submission.ingestion_id,
+            sequence=submission.sequence,
+            kind=submission.kind,
+            priority=self.priority,
+            batch_size=size,
+            batches_total=submission.batches_total,
+            created_at=submission.created_at,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            counts=self.counts,
+            version=self.version,
+            first_batch=batches.start,
+            keys=submission.items.keys(first, last) if first < last else (),
+            states=bytes(self.item_states[first:last]),
+        )
+
+    def failed_batches(self, start_counts: dict[int, int]) -> list[Resend]:
+        """Return what sends the failed items again, a batch each.
+
+        Batches that are still being worked on are left out. `start_counts` tells how
+        often each batch was started, by index.
+        """
+        resends = []
+        states = self.item_states
+        at = states.find(ItemState.FAILED)
+        while at >= 0:
+            index = at // self.submission.batch_size
+            span = self.submission.span(index)
+            of_batch = states[span.start : span.stop]
+            if not _OPEN & set(of_batch):
+                failed = [n for n, state in enumerate(of_batch) if state == ItemState.FAILED]
+                # One start number is the decision to do it, the next one does it.
+                resends.append(Resend(index, start_counts.get(index, 0) + 2, 1, failed))
+            at = states.find(ItemState.FAILED, span.stop)
+        return resends
+
+    def _state(self, outcome: Outcome) -> ItemState:
+        given_up = self.cancelled and outcome.state is ItemState.RETRYING
+        return ItemState.CANCELLED if given_up else outcome.state
+
+    def _mark(self, batch: Batch, states: Sequence[ItemState]) -> None:
+        span = self.submission.span(batch.index)
+        before = Counts.of(self.item_states[span.start : span.stop])
+        for position, state in zip(self._positions(batch), states, strict=True):
+            self.item_states[position] = state
+        after = Counts.of(self.item_states[span.start : span.stop])
+        # The batch's own total is taken away and added again.
+        self.counts = Counts(
+            *(had - lost + won for had, lost, won in zip(self.counts, before, after, strict=True))
+        )
+        self.version += 1
+
+    def _finish(self, at: datetime) -> None:
+        self.finished_at = at if self.counts.status.final else None
+
+    def _positions(self, batch: Batch) -> Iterator[int]:
+        """Yield where the items that `batch` sends stand in the ingestion."""
+        start = batch.index * self.submission.batch_size
+        return (start + offset for offset in batch.offsets)
+
+
+_OPEN = {ItemState.QUEUED, ItemState.IN_FLIGHT, ItemState.RETRYING}
+#: Turns the states of items that wait into cancelled ones.
+_CANCEL = bytes(
+    ItemState.CANCELLED if state in (ItemState.QUEUED, ItemState.RETRYING) else state
+    for state in range(256)
+)

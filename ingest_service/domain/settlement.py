@@ -1,0 +1,72 @@
+"""What is done about the outcomes of a batch: a plain decision, nothing is changed here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ingest_service.domain.model import Batch, Outcome, Resend
+from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of the items of a batch."""
+
+    #: One an item that was sent, in their order; final unless it is transient.
+    outcomes: Sequence[Outcome]
+    #: What is sent again; None if every outcome is final.
+    resend: Resend | None
+    #: How many seconds after the batch's end.
+    wait: float
+    #: Whether the upstream can be reached, as far as this batch can tell.
+    breaker: CircuitBreaker
+    #: When the batch ended (monotonic).
+    ended_at: float
+    #: When its last request went out (monotonic), -inf if that is not known.
+    sent_at: float
+
+
+def decide(
+    batch: Batch,
+    outcomes: Sequence[Outcome],
+    policy: RetryPolicy,
+    breaker: CircuitBreaker,
+    *,
+    ended_at: float,
+    sent_at: float,
+) -> Decision:
+    """Return what becomes of `batch`, whose call gave `outcomes`, one an item."""
+    after = breaker.after(outcomes)
+    # An attempt that nobody can have noticed is not the item's fault.
+    nobody_there = after.is_open and all(outcome.unreachable for outcome in outcomes)
+    counts = not (nobody_there or all(outcome.unsent for outcome in outcomes))
+    decided = [_counted(outcome, batch.attempt, policy, counts=counts) for outcome in outcomes]
+    return Decision(
+        outcomes=decided,
+        resend=_resend(batch, decided, batch.attempt + counts),
+        wait=policy.wait(batch.attempt) if counts else 0.0,
+        breaker=after,
+        ended_at=ended_at,
+        sent_at=sent_at,
+    )
+
+
+def _counted(outcome: Outcome, attempt: int, policy: RetryPolicy, *, counts: bool) -> Outcome:
+    """Return the outcome with its number of attempts; the last attempt makes it final."""
+    if outcome.attempts == attempt and not outcome.transient:
+        return outcome
+    exhausted = outcome.transient and counts and attempt >= policy.max_attempts
+    return replace(outcome, attempts=attempt, transient=outcome.transient and not exhausted)
+
+
+def _resend(batch: Batch, outcomes: Sequence[Outcome], attempt: int) -> Resend | None:
+    offsets: Sequence[int] = [
+        offset
+        for offset, outcome in zip(batch.offsets, outcomes, strict=True)
+        if outcome.transient
+    ]
+    if not offsets:
+        return None
+    if len(offsets) == len(batch.offsets):
+        # The same request again, to be known by the same key.
+        offsets = batch.offsets
+    return Resend(batch.index, batch.start_no + 1, attempt, offsets)

@@ -1,0 +1,94 @@
+"""When the slots to come open, as long as there is always something to send."""
+
+import heapq
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class SlotModel:
+    """What decides when slots open; instants are monotonic, durations seconds."""
+
+    #: The first slot, as far as the pace is concerned.
+    opens_at: float
+    interval: float
+    #: How long a batch takes, as far as one can tell.
+    duration: float
+    #: How many batches may be under way at a time.
+    concurrent: int
+    #: When those under way will have ended, as far as one can tell.
+    ends: tuple[float, ...] = ()
+
+
+class _Simulation:
+    """The slots one after the other."""
+
+    def __init__(self, model: SlotModel, now: float) -> None:
+        self._model = model
+        self._opens_at = max(model.opens_at, now)
+        self.ends = sorted(max(end, now) for end in model.ends)
+
+    def earliest(self) -> float:
+        if len(self.ends) < self._model.concurrent:
+            return self._opens_at
+        return max(self._opens_at, self.ends[len(self.ends) - self._model.concurrent])
+
+    def take(self, at: float) -> None:
+        while self.ends and self.ends[0] <= at:
+            heapq.heappop(self.ends)
+        heapq.heappush(self.ends, at + self._model.duration)
+        self._opens_at = at + self._model.interval
+
+
+class SlotTimes:
+    """The instants of slots number 0, 1, 2, ... from `now` on, each found in constant time."""
+
+    def __init__(self, model: SlotModel, now: float) -> None:
+        self._model = model
+        self._base = 0
+        self._begin(model, now)
+
+    def at(self, number: int) -> float:
+        """Return when slot `number` opens."""
+        number -= self._base
+        while len(self._first) <= min(number, 4 * self._model.concurrent):
+            self._first.append(self._simulation.earliest())
+            self._simulation.take(self._first[-1])
+        if number < len(self._first):
+            return self._first[number]
+        # From here on the same pattern of as many slots as may be under way repeats itself.
+        concurrent = self._model.concurrent
+        period = max(concurrent * self._model.interval, self._model.duration)
+        pattern = len(self._first) - concurrent
+        rounds, place = divmod(number - pattern, concurrent)
+        return self._first[pattern + place] + rounds * period
+
+    def delay(self, number: int, at: float) -> None:
+        """Open slot `number` at `at`, because there is nothing to send before; not earlier."""
+        if at <= self.at(number):
+            return
+        concurrent, duration = self._model.concurrent, self._model.duration
+        before = range(max(self._base, number - concurrent), number)
+        ends = [self.at(each) + duration for each in before] + list(self._model.ends)
+        self._base = number
+        self._begin(replace(self._model, opens_at=at, ends=tuple(e for e in ends if e > at)), at)
+
+    def count_before(self, instant: float, number: int, most: int) -> int:
+        """Return how many slots, from `number` on and at most `most`, open before `instant`."""
+        if most <= 0 or self.at(number) >= instant:
+            return 0
+        low, high = 0, 1
+        while high < most and self.at(number + high) < instant:
+            low, high = high, 2 * high
+        high = min(high, most)
+        # Slot `low` opens before it, slot `high` does not, or is one too many.
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.at(number + middle) < instant:
+                low = middle
+            else:
+                high = middle
+        return high if high == most and self.at(number + high - 1) < instant else low + 1
+
+    def _begin(self, model: SlotModel, now: float) -> None:
+        self._first: list[float] = []
+        self._simulation = _Simulation(model, now)
