@@ -60,9 +60,7 @@ def _counted(outcome: Outcome, attempt: int, policy: RetryPolicy, *, counts: boo
 
 def _resend(batch: Batch, outcomes: Sequence[Outcome], attempt: int) -> Resend | None:
     offsets: Sequence[int] = [
-        offset
-        for offset, outcome in zip(batch.offsets, outcomes, strict=True)
-        if outcome.transient
+        offset for offset, outcome in zip(batch.offsets, outcomes, strict=True) if outcome.transient
     ]
     if not offsets:
         return None

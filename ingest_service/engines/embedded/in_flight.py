@@ -1,132 +1,98 @@
-"""The batches under way: when they end, how long they take, what comes of them."""
+"""The batches under way: which, since when, and when they will have ended as far as one can tell."""
 
-import math
 import statistics
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import orjson
-
-from ingest_service.domain.model import Batch, Outcome
-from ingest_service.upstreams.protocol import Call, Upstream, crashed
+from ingest_service.domain.snapshot import BatchUnderWay
+from ingest_service.engines import Slot
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A batch under way."""
-
-    batch: Batch
-    #: When it was started (monotonic).
-    started: float
-    call: Call
-
-    def outcomes(self) -> list[Outcome]:
-        """Return exactly one outcome an item that can be kept, whatever the upstream says."""
-        try:
-            outcomes = [_storable(outcome) for outcome in self.call.outcomes()]
-        except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
-            return crashed(self.batch, error)
-        if len(outcomes) != len(self.batch.items):
-            return crashed(self.batch, ValueError(f"{len(outcomes)} outcomes"))
-        return outcomes
+@dataclass(slots=True)
+class _UnderWay:
+    slot: Slot
+    #: When it ends (monotonic); None if only the upstream knows.
+    ends_at: float | None = None
+    #: Whether it is still on its way to the upstream.
+    starting: bool = True
 
 
-class Flight:
-    """All of them. Changed by the worker's thread only; others may look at any time."""
+class InFlightBatches:
+    """All of them, changed and read by whoever holds the engine's lock."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
-        self._all: list[InFlight] = []
+    def __init__(self, latency: float | None) -> None:
+        #: How long a batch takes in seconds, None if that is not known beforehand.
+        self._latency = latency
+        self._by_slot: dict[int, _UnderWay] = {}
         #: How long the last ones took.
         self._durations: deque[float] = deque(maxlen=100)
-        #: Whether a batch is between the line and the upstream.
-        self.starting = False
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._by_slot)
 
-    def __iter__(self) -> Iterator[InFlight]:
-        return iter(list(self._all))
+    def __contains__(self, slot: Slot) -> bool:
+        return slot.number in self._by_slot
 
-    def add(self, batch: Batch, started: float, call: Call) -> None:
-        """Note a batch that was started."""
-        self._all.append(InFlight(batch, started, call))
-        self.starting = False
+    def batches(self) -> Iterator[BatchUnderWay]:
+        """Yield what there is to tell about each."""
+        for under_way in self._by_slot.values():
+            batch = under_way.slot.batch
+            yield BatchUnderWay(
+                batch.ingestion_id, batch.batch_id, len(batch.offsets), batch.attempt
+            )
 
-    def remove(self, ended: InFlight, now: float) -> None:
+    def add(self, slot: Slot) -> None:
+        """Note a batch that was started, and is not sent yet."""
+        self._by_slot[slot.number] = _UnderWay(slot)
+
+    def note_sent(self, slot: Slot, ends_at: float | None) -> None:
+        """Note that a batch is with the upstream; it ends at `ends_at` if that is known."""
+        under_way = self._by_slot.get(slot.number)
+        if under_way is not None:
+            under_way.starting, under_way.ends_at = False, ends_at
+
+    def remove(self, slot: Slot, ended_at: float) -> None:
         """Forget a batch that has ended."""
-        self._all.remove(ended)
-        self._durations.append(now - ended.started)
+        del self._by_slot[slot.number]
+        self._durations.append(ended_at - slot.at)
 
-    def ended(self, now: float) -> list[InFlight]:
-        """Return those that have ended."""
-        return [each for each in self._all if each.call.ends_at() <= now]
-
-    @property
-    def next_end(self) -> float:
-        """When the next one ends or is given up; inf if there is none."""
-        return min((each.call.ends_at() for each in self._all), default=math.inf)
-
-    @property
-    def announced(self) -> bool:
-        """Whether one may end earlier than that, and says so."""
-        return any(each.call.announced for each in self._all)
-
-    @property
-    def sent_at(self) -> float:
-        """When the last request so far went out; -inf if that is not known."""
-        return max((each.call.sent_at() for each in self._all), default=-math.inf)
+    def is_starting(self, ingestion_id: str | None = None) -> bool:
+        """Tell whether a batch (of one ingestion) is between its record and the upstream."""
+        return any(
+            under_way.starting and ingestion_id in (None, under_way.slot.batch.ingestion_id)
+            for under_way in self._by_slot.values()
+        )
 
     @property
     def duration(self) -> float:
         """How long a batch takes, as far as one can tell."""
-        known = self._upstream.latency
-        if known is not None:
-            return known
+        if self._latency is not None:
+            return self._latency
         return statistics.median(self._durations) if self._durations else 0.0
 
     def ends(self, now: float) -> tuple[float, ...]:
-        """Return when each will have ended, as far as one can tell, the one starting included."""
-        starting = (now + self.duration,) if self.starting else ()
-        return (*(self._end_of(each, now) for each in self), *starting)
+        """Return when each will have ended, as far as one can tell."""
+        return tuple(self._end_of(under_way, now) for under_way in self._by_slot.values())
 
     def end_of(self, ingestion_id: str, now: float) -> float | None:
         """Return when what is under way of an ingestion will have ended, None if nothing is."""
-        mine = [each for each in self if each.batch.ingestion_id == ingestion_id]
-        return max((self._end_of(each, now) for each in mine), default=None)
+        ends = [
+            self._end_of(under_way, now)
+            for under_way in self._by_slot.values()
+            if under_way.slot.batch.ingestion_id == ingestion_id
+        ]
+        return max(ends, default=None)
 
-    def _end_of(self, each: InFlight, now: float) -> float:
-        if not each.call.announced:
-            return max(now, each.call.ends_at())
-        if each.started + self.duration > now:
-            return each.started + self.duration
+    def _end_of(self, under_way: _UnderWay, now: float) -> float:
+        if under_way.ends_at is not None:
+            return max(now, under_way.ends_at)
+        started = under_way.slot.at
+        if started + self.duration > now:
+            return started + self.duration
         # It takes longer than usual. An estimate that moved with every look would
         # be news to everybody who waits for some, so it moves in growing steps.
         expected = max(self.duration, 1.0)
-        while each.started + expected <= now:
+        while started + expected <= now:
             expected *= 2
-        return each.started + expected
-
-
-def _storable(outcome: Outcome) -> Outcome:
-    """Return `outcome`, or what can be kept of it: it may come from somebody else's code."""
-    if not isinstance(outcome, Outcome):
-        raise TypeError(type(outcome).__name__)
-    try:
-        # Nested, because what can only just be written could not be answered.
-        orjson.dumps(((((outcome.processed_data,),),), outcome.error, outcome.status_code))
-    except TypeError:
-        return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
-    if outcome.succeeded is True and not (
-        outcome.transient or outcome.unreachable or outcome.retry_after
-    ):
-        return outcome
-    hold = outcome.retry_after
-    return replace(
-        outcome,
-        succeeded=bool(outcome.succeeded),
-        transient=bool(outcome.transient and not outcome.succeeded),
-        unreachable=bool(outcome.unreachable and not outcome.succeeded),
-        retry_after=float(hold) if isinstance(hold, int | float) and hold > 0 else None,
-    )
+        return started + expected

@@ -1,89 +1,60 @@
-"""The queue of what waits: `queue.PriorityQueue` with one entry an ingestion."""
+"""The queue of what waits: one `queue.PriorityQueue` a class, one entry an ingestion."""
 
-import heapq
-import math
 import queue
-from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
-from ingest_service.domain.schedule import Classes, Entry
 
 
-class Line(queue.PriorityQueue[Entry]):
-    """A priority queue that shows the first of each class, for a policy to choose from.
+class Entry(NamedTuple):
+    """A place in the queue: by order of arrival, which a counter tells and no clock.
 
-    Each class is a heap of its own; `get` takes the most urgent one, as in any
-    priority queue. An entry is never searched for: one that has become stale is
-    dropped when it comes to the front.
+    Under a frozen clock all times are equal. No two entries have the same sequence
+    and epoch, so that ingestions are never compared.
     """
 
-    #: Since when it has not been empty (monotonic).
-    filled_at: float = -math.inf
-    _known: Classes | None = None
-
-    def heads(self) -> list[Entry]:
-        """Return the first entry of each class that has one, most urgent class first."""
-        with self.mutex:
-            return self._heads()
-
-    def take(self, choose: Callable[[Sequence[Entry]], int]) -> Entry | None:
-        """Remove and return the one of the heads that `choose` gives the index of, if any.
-
-        In one go, because a better one can join at any time.
-        """
-        with self.mutex:
-            heads = self._heads()
-            if not heads:
-                return None
-            chosen = heads[choose(heads)]
-            heapq.heappop(self._heaps[chosen.priority - 1])
-            self._known = None
-            return chosen
-
-    def _heads(self) -> list[Entry]:
-        for heap in self._heaps:
-            while heap and heap[0].stale:
-                heapq.heappop(heap)
-        return [heap[0] for heap in self._heaps if heap]
-
-    def classes(self) -> Classes:
-        """Return what waits, class by class, in no order within one.
-
-        Found once and kept until something changes: everybody who asks for a
-        status asks for this.
-        """
-        with self.mutex:
-            if self._known is None:
-                self._known = tuple(
-                    [entry for entry in heap if not entry.stale] for heap in self._heaps
-                )
-            return self._known
-
-    def changed(self) -> None:
-        """Note that an entry may have become stale."""
-        with self.mutex:
-            self._known = None
+    sequence: int
+    #: Which of its ingestion's places this is, see `Ingestion.queue_epoch`.
+    epoch: int
+    ingestion: Ingestion
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits; for whoever holds `not_empty`."""
-        return not self._qsize()
+    def is_stale(self) -> bool:
+        """Whether the ingestion has another place by now, or needs none."""
+        return self.epoch != self.ingestion.queue_epoch or not self.ingestion.is_queued
 
-    def _init(self, maxsize: int) -> None:
-        self._heaps: list[list[Entry]] = [[] for _ in Priority]
-        self._known = None
 
-    def _qsize(self) -> int:
-        return sum(map(len, self._heaps))
+class ReadyQueue:
+    """What could be started, used by whoever holds the engine's lock.
 
-    def _put(self, item: Entry) -> None:
-        # An ingestion that is put back keeps its first time, so what follows
-        # its batches does not settle again.
-        if not self._qsize():
-            self.filled_at = item.put_at
-        self._known = None
-        heapq.heappush(self._heaps[item.priority - 1], item)
+    An entry is never searched for: one that has become stale is dropped when it
+    comes to the front.
+    """
 
-    def _get(self) -> Entry:
-        self._known = None
-        return heapq.heappop(next(heap for heap in self._heaps if heap))
+    def __init__(self) -> None:
+        self._queues: dict[Priority, queue.PriorityQueue[Entry]] = {
+            priority: queue.PriorityQueue() for priority in Priority
+        }
+
+    def put(self, ingestion: Ingestion) -> None:
+        """Give an ingestion a new place in its class; an older one of its is stale from now on."""
+        ingestion.queue_epoch += 1
+        ingestion.is_queued = True
+        entry = Entry(ingestion.sequence, ingestion.queue_epoch, ingestion)
+        self._queues[ingestion.priority].put(entry)
+
+    def heads(self) -> list[Ingestion]:
+        """Return the first of each class that has one, most urgent class first."""
+        return [found for priority in Priority if (found := self._head(priority)) is not None]
+
+    def get(self, priority: Priority) -> Ingestion:
+        """Remove and return the first of a class, which has one."""
+        self._head(priority)
+        return self._queues[priority].get_nowait().ingestion
+
+    def _head(self, priority: Priority) -> Ingestion | None:
+        waiting = self._queues[priority]
+        while waiting.queue and waiting.queue[0].is_stale:
+            waiting.get_nowait()
+        return waiting.queue[0].ingestion if waiting.queue else None

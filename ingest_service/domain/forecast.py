@@ -1,0 +1,385 @@
+"""What is sent when, if nothing changes: pure functions of what waits, no clock, no lock.
+
+The engine asks `choose` what the open slot serves; every prediction repeats the
+same question for the slots to come, so it cannot disagree with what happens. One
+ingestion's place is arithmetic on sums under the strict and the weighted policy;
+the aged one has to be walked through, ingestion by ingestion.
+"""
+
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from ingest_service.domain.model import Priority
+from ingest_service.domain.policy import CYCLE, Policy, QueueEntry, Rule, choose, steps
+from ingest_service.domain.slot_times import SlotModel, SlotTimes
+from ingest_service.domain.snapshot import Forecast, PendingRetry, QueueSnapshot
+
+#: What waits, a line a class, most urgent class first, in order of arrival.
+Lines = Sequence[Sequence[QueueEntry]]
+#: How many slots the effect of a move is followed where classes alternate.
+HORIZON = 20_000
+
+
+class Sums(Protocol):
+    """Sums over what is ready in each class, in the order of arrival."""
+
+    def total(self, priority: Priority) -> int:
+        """Return how many batches are ready in a class."""
+        ...
+
+    def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
+        """Return how many ingestions with a smaller sequence are ready, and their batches."""
+        ...
+
+    def batches(self, priority: Priority, sequence: int) -> int:
+        """Return how many batches of one ingestion are ready."""
+        ...
+
+    def ingestions_within(self, priority: Priority, after: int, batches: int) -> int:
+        """Return to how many ingestions the first `batches` batches behind `after` belong."""
+        ...
+
+
+class Moment(NamedTuple):
+    """When something is asked."""
+
+    now: float
+    rule: Rule
+    model: SlotModel
+    #: The number of the next slot, from 0.
+    slot: int
+
+    @classmethod
+    def of(cls, snapshot: QueueSnapshot) -> "Moment":
+        """Return the moment of a snapshot."""
+        return cls(snapshot.now, snapshot.rule, snapshot.model, snapshot.slots)
+
+
+# --- One ingestion, by sums -------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Group:
+    """A stretch of a class's line, or a single ingestion in it."""
+
+    #: The sequence before its first ingestion; of a single one, its own.
+    after: int
+    left: int
+    #: Whether it is a single ingestion, one that is asked for or has retries to come.
+    single: bool
+    served: int = 0
+
+
+class _Line:
+    """The line of a class, cut where something will join it and at the one asked for."""
+
+    def __init__(self, sums: Sums, priority: Priority, cuts: Iterable[int]) -> None:
+        self.groups: list[_Group] = []
+        after, counted = -1, 0
+        for sequence in sorted(cuts):
+            _, before = sums.before(priority, sequence)
+            own = sums.batches(priority, sequence)
+            self.groups.append(_Group(after, before - counted, single=False))
+            self.groups.append(_Group(sequence, own, single=True))
+            after, counted = sequence, before + own
+        self.groups.append(_Group(after, sums.total(priority) - counted, single=False))
+        self.left = sum(group.left for group in self.groups)
+        self._head = 0
+
+    def single(self, sequence: int) -> _Group:
+        """Return the group of an ingestion at which the line was cut."""
+        return self.groups[self._index(sequence)]
+
+    def head(self) -> _Group:
+        """Return the first group with something left; there is one."""
+        while not self.groups[self._head].left:
+            self._head += 1
+        return self.groups[self._head]
+
+    def join(self, sequence: int, batches: int = 1) -> None:
+        """Add batches of an ingestion at which the line was cut."""
+        index = self._index(sequence)
+        self.groups[index].left += batches
+        self.left += batches
+        self._head = min(self._head, index)
+
+    def serve(self, batches: int) -> None:
+        """Take batches from the first group, which has as many."""
+        group = self.head()
+        group.left -= batches
+        group.served += batches
+        self.left -= batches
+
+    def _index(self, sequence: int) -> int:
+        # Singles stand at the odd places, in order.
+        return 1 + 2 * bisect_left([group.after for group in self.groups[1::2]], sequence)
+
+
+def forecast(
+    moment: Moment, sums: Sums, retries: Sequence[PendingRetry], target: QueueEntry, joining: int
+) -> Forecast | None:
+    """Return when `target` is served; None if it does not wait, or nobody can tell.
+
+    `joining` is how many batches it would add as a newcomer; 0 if it is there already.
+    Not for the aged policy.
+    """
+    if math.isinf(moment.model.opens_at):
+        return None
+    return _Prediction(moment, sums, retries, target, joining).run()
+
+
+class _Prediction:
+    """Slots served in runs, until everything of one ingestion was."""
+
+    def __init__(
+        self,
+        moment: Moment,
+        sums: Sums,
+        retries: Sequence[PendingRetry],
+        target: QueueEntry,
+        joining: int,
+    ) -> None:
+        self._moment, self._sums, self._target = moment, sums, target
+        self._times = SlotTimes(moment.model, moment.now)
+        self._joins = deque(sorted(retries))
+        cuts: dict[Priority, set[int]] = {priority: set() for priority in Priority}
+        for retry in retries:
+            cuts[retry.entry.priority].add(retry.entry.sequence)
+        cuts[target.priority].add(target.sequence)
+        self._lines = {priority: _Line(sums, priority, cuts[priority]) for priority in Priority}
+        if joining:
+            self._lines[target.priority].join(target.sequence, joining)
+        self._own = self._lines[target.priority].single(target.sequence)
+        self._ready = self._own.left
+        self._later = sum(retry.entry.sequence == target.sequence for retry in retries)
+        self._number = 0
+
+    def run(self) -> Forecast | None:
+        wanted = self._ready + self._later
+        if not wanted:
+            return None
+        first: tuple[int, float] | None = None
+        position = 0
+        last_at = 0.0
+        while self._own.served < wanted:
+            at = self._open()
+            line, batches = self._next_run(first is not None)
+            if line.head() is self._own:
+                if first is None:
+                    first, position = (self._number, at), self._position()
+                last_at = self._times.at(self._number + batches - 1)
+            self._serve(line, batches)
+        if first is None:
+            return None
+        return Forecast(
+            position=position,
+            batches_ahead=first[0],
+            next_start_at=first[1],
+            finish_at=last_at + self._moment.model.duration,
+            latest_finish_at=self._latest(),
+        )
+
+    def _open(self) -> float:
+        """Return when the next slot opens, after everything joined that is due by then."""
+        if not any(line.left for line in self._lines.values()):
+            self._times.delay(self._number, self._joins[0].due)
+        at = self._times.at(self._number)
+        while self._joins and self._joins[0].due <= at:
+            entry = self._joins.popleft().entry
+            self._lines[entry.priority].join(entry.sequence)
+        return at
+
+    def _next_run(self, begun: bool) -> tuple[_Line, int]:
+        """Return which line the next slots serve, and how many of them; cycles are skipped."""
+        while True:
+            waiting = [priority for priority in Priority if self._lines[priority].left]
+            if self._moment.rule.policy is Policy.WEIGHTED and len(waiting) > 1:
+                if self._skip_cycles(waiting, begun):
+                    continue
+                turn = CYCLE[(self._moment.slot + self._number) % len(CYCLE)]
+                return self._lines[turn if turn in waiting else waiting[0]], 1
+            line = self._lines[waiting[0]]
+            return line, self._before_next_join(line.head().left)
+
+    def _skip_cycles(self, waiting: Sequence[Priority], begun: bool) -> bool:
+        """Serve whole cycles in which every line stays within its first group."""
+        served = [turn if turn in waiting else waiting[0] for turn in CYCLE]
+        shares = {priority: served.count(priority) for priority in waiting}
+        heads = {priority: self._lines[priority].head() for priority in waiting}
+        if not begun and heads.get(self._target.priority) is self._own:
+            return False
+        cycles = min(
+            (heads[priority].left - 1) // share for priority, share in shares.items() if share
+        )
+        if cycles:
+            cycles = self._before_next_join(cycles * len(CYCLE)) // len(CYCLE)
+        if cycles <= 0:
+            return False
+        for priority, share in shares.items():
+            if share:
+                self._lines[priority].serve(cycles * share)
+        self._number += cycles * len(CYCLE)
+        return True
+
+    def _before_next_join(self, most: int) -> int:
+        if not self._joins:
+            return most
+        return self._times.count_before(self._joins[0].due, self._number, most)
+
+    def _serve(self, line: _Line, batches: int) -> None:
+        line.serve(batches)
+        self._number += batches
+
+    def _position(self) -> int:
+        """Return the place among ingestions: how many others were served before, plus 1."""
+        return 1 + sum(
+            1 if group.single else self._sums.ingestions_within(priority, group.after, group.served)
+            for priority, line in self._lines.items()
+            for group in line.groups
+            if group.served and group is not self._own
+        )
+
+    def _latest(self) -> float | None:
+        """Return when its last batch ends if from now on every class always has something."""
+        if self._moment.rule.policy is not Policy.WEIGHTED or not self._ready:
+            return None
+        priority, sequence = self._target.priority, self._target.sequence
+        groups = self._lines[priority].groups
+        ahead = groups[: 1 + groups.index(self._own)]
+        left = sum(group.left + group.served for group in ahead)
+        left += sum(
+            join.entry.priority == priority and join.entry.sequence <= sequence
+            for join in self._joins
+        )
+        turns = CYCLE.count(priority)
+        # Whole cycles first, then the slots of the last one.
+        rounds = (left - 1) // turns
+        left -= rounds * turns
+        number = -1
+        while left:
+            number += 1
+            left -= CYCLE[(self._moment.slot + number) % len(CYCLE)] == priority
+        times = SlotTimes(self._moment.model, self._moment.now)
+        return times.at(rounds * len(CYCLE) + number) + self._moment.model.duration
+
+
+# --- All of them, one after the other ---------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """Slots in a row that serve the same ingestion."""
+
+    #: Of the first of them, from 0.
+    number: int
+    first_at: float
+    last_at: float
+    batches: int
+    entry: QueueEntry
+
+
+def runs(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> Iterator[Run]:
+    """Yield what the slots to come serve, until nothing is left."""
+    if math.isinf(moment.model.opens_at):
+        return
+    queues = [deque([entry, entry.batches] for entry in line) for line in lines]
+    joins = deque(sorted(retries))
+    times = SlotTimes(moment.model, moment.now)
+    number = 0
+    while True:
+        if not any(queues):
+            if not joins:
+                return
+            times.delay(number, joins[0].due)
+        at = times.at(number)
+        while joins and joins[0].due <= at:
+            _join(queues[joins[0].entry.priority - 1], joins.popleft().entry)
+        heads = [queue[0][0] for queue in queues if queue]
+        entry = heads[choose(heads, moment.rule, moment.slot + number, at)]
+        queue = queues[entry.priority - 1]
+        until = min(_next_step(heads, moment.rule, at), joins[0].due if joins else math.inf)
+        alternating = moment.rule.policy is Policy.WEIGHTED and len(heads) > 1
+        most = 1 if alternating else queue[0][1]
+        count = most if most == 1 or math.isinf(until) else times.count_before(until, number, most)
+        queue[0][1] -= count
+        if not queue[0][1]:
+            queue.popleft()
+        yield Run(number, at, times.at(number + count - 1), count, entry)
+        number += count
+
+
+def _join(queue: "deque[list[QueueEntry | int]]", entry: QueueEntry) -> None:
+    """Put a batch that is due in its place, before what its ingestion has left."""
+    later = (at for at, (other, _) in enumerate(queue) if other.sequence >= entry.sequence)
+    queue.insert(next(later, len(queue)), [entry, 1])
+
+
+def _next_step(heads: Sequence[QueueEntry], rule: Rule, at: float) -> float:
+    """Return when waiting raises the class of one of `heads` next."""
+    if rule.policy is not Policy.AGED:
+        return math.inf
+    return min(
+        (
+            head.since + (raised + 1) * rule.aged_after
+            for head in heads
+            if head.priority - (raised := steps(head, rule, at)) > Priority.HIGH
+        ),
+        default=math.inf,
+    )
+
+
+def upcoming(snapshot: QueueSnapshot, count: int) -> list[tuple[float, QueueEntry]]:
+    """Return the next `count` slots as far as the front of the queue tells: (when, what)."""
+    moment = Moment.of(snapshot)
+    times = SlotTimes(moment.model, moment.now)
+    slots: list[tuple[float, QueueEntry]] = []
+    for run in runs(moment, snapshot.front, snapshot.retries):
+        if run.batches == 1:
+            slots.append((run.first_at, run.entry))
+        else:
+            batches = min(run.batches, count - len(slots))
+            slots += _spread(run, batches, times)
+        if len(slots) >= count:
+            break
+    return slots[:count]
+
+
+def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, QueueEntry]]:
+    # Within a run nothing is missing, so the slots follow one another as they always do;
+    # what a gap before it has shifted shifts all of them.
+    times.delay(run.number, run.first_at)
+    return [(times.at(run.number + each), run.entry) for each in range(batches)]
+
+
+def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:
+    """Return what the next slot serves, retries that are due by then included."""
+    ready = Moment.of(snapshot)
+    first = next(runs(ready, [line[:1] for line in snapshot.front], snapshot.retries), None)
+    return first and first.entry
+
+
+def walked(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dict[int, Forecast]:
+    """Return the forecast of everything that waits, by sequence, under any policy."""
+    forecasts: dict[int, Forecast] = {}
+    for run in runs(moment, lines, retries):
+        finish_at = run.last_at + moment.model.duration
+        begun = forecasts.get(run.entry.sequence)
+        position = len(forecasts) + 1
+        forecasts[run.entry.sequence] = Forecast(
+            begun.position if begun else position,
+            begun.batches_ahead if begun else run.number,
+            begun.next_start_at if begun else run.first_at,
+            finish_at,
+            None,
+        )
+    return forecasts
+
+
+def last_starts(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dict[int, float]:
+    """Return when the last batch of each waiting ingestion starts, as far as one can see ahead."""
+    coming = islice(runs(moment, lines, retries), HORIZON)
+    return {run.entry.sequence: run.last_at for run in coming}

@@ -1,0 +1,198 @@
+"""Sums over what waits in a class, in the order of arrival: how many are ahead of a place."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import islice
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Most entries of a block; with this, 100,000 entries are some 200 blocks.
+_MOST = 1_024
+
+
+class _Block(Generic[T]):
+    """Entries that follow one another, a list a column."""
+
+    __slots__ = ("batches", "entries", "items", "sequences", "slots")
+
+    def __init__(self) -> None:
+        self.sequences: list[int] = []
+        self.batches: list[int] = []
+        self.items: list[int] = []
+        self.slots: list[int] = []
+        self.entries: list[T] = []
+
+    def split(self) -> "_Block[T]":
+        """Return a new block with the second half of the entries."""
+        other, half = _Block[T](), len(self.sequences) // 2
+        for name in self.__slots__:
+            column = getattr(self, name)
+            setattr(other, name, column[half:])
+            del column[half:]
+        return other
+
+
+class OrderIndex(Generic[T]):
+    """An order-statistics index: entries by sequence, with running sums a block.
+
+    A sum costs an addition in C a block and one an entry of a single block: 3 to 10
+    microseconds among 100,000. A Fenwick tree would add up less, but not take an old
+    sequence in again without being built anew. Not locked; its owner is.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[_Block[T]] = [_Block()]
+        #: The first sequence of each block, and sums of each.
+        self._firsts = [0]
+        self._ready = [0]
+        self._batches = [0]
+        self._items = [0]
+        self._slots = [0]
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def ready(self) -> int:
+        """How many entries have batches."""
+        return sum(self._ready)
+
+    @property
+    def batches(self) -> int:
+        """How many batches all entries have."""
+        return sum(self._batches)
+
+    @property
+    def items(self) -> int:
+        """How many items all entries have."""
+        return sum(self._items)
+
+    def put(self, sequence: int, entry: T, *, batches: int, items: int, slots: int) -> None:
+        """Add an entry, or change what it counts for."""
+        at = self._block_of(sequence)
+        block = self._blocks[at]
+        place = bisect_left(block.sequences, sequence)
+        if place == len(block.sequences) or block.sequences[place] != sequence:
+            for column, value in self._columns(block, sequence, entry):
+                column.insert(place, value)
+            self._count += 1
+        self._ready[at] += bool(batches) - bool(block.batches[place])
+        self._batches[at] += batches - block.batches[place]
+        self._items[at] += items - block.items[place]
+        self._slots[at] += slots - block.slots[place]
+        block.batches[place], block.items[place], block.slots[place] = batches, items, slots
+        if len(block.sequences) > _MOST:
+            self._split(at)
+
+    def remove(self, sequence: int) -> None:
+        """Remove an entry if it is there."""
+        at = self._block_of(sequence)
+        block = self._blocks[at]
+        place = bisect_left(block.sequences, sequence)
+        if place == len(block.sequences) or block.sequences[place] != sequence:
+            return
+        self._ready[at] -= bool(block.batches[place])
+        self._batches[at] -= block.batches[place]
+        self._items[at] -= block.items[place]
+        self._slots[at] -= block.slots[place]
+        for column, _ in self._columns(block, sequence, None):
+            del column[place]
+        self._count -= 1
+        if not block.sequences and len(self._blocks) > 1:
+            for sums in self._by_block():
+                del sums[at]
+            self._firsts[0] = 0
+
+    def before(self, sequence: int) -> tuple[int, int]:
+        """Return how many entries with a smaller sequence have batches, and how many."""
+        at = self._block_of(sequence)
+        block = self._blocks[at]
+        ahead = block.batches[: bisect_left(block.sequences, sequence)]
+        ready = sum(self._ready[:at]) + len(ahead) - ahead.count(0)
+        return ready, sum(self._batches[:at]) + sum(ahead)
+
+    def batches_of(self, sequence: int) -> int:
+        """Return how many batches an entry has, 0 if it is not there."""
+        block = self._blocks[self._block_of(sequence)]
+        place = bisect_left(block.sequences, sequence)
+        present = place < len(block.sequences) and block.sequences[place] == sequence
+        return block.batches[place] if present else 0
+
+    def entries_within(self, after: int, batches: int) -> int:
+        """Return to how many entries the first `batches` batches behind `after` belong."""
+        counted, at = 0, self._block_of(after)
+        start = bisect_right(self._blocks[at].sequences, after)
+        while batches > 0 and at < len(self._blocks):
+            if not start and self._batches[at] <= batches:
+                batches -= self._batches[at]
+                counted += self._ready[at]
+            else:
+                for left in self._blocks[at].batches[start:]:
+                    if batches <= 0:
+                        break
+                    batches -= left
+                    counted += bool(left)
+            at, start = at + 1, 0
+        return counted
+
+    def slots_of(self, items: int) -> tuple[int, int]:
+        """Return after how many slots the first `items` items are gone, and how many remain."""
+        slots = 0
+        for block, of_block, slots_of_block in zip(
+            self._blocks, self._items, self._slots, strict=True
+        ):
+            if of_block <= items:
+                items -= of_block
+                slots += slots_of_block
+                continue
+            for waiting, needed in zip(block.items, block.slots, strict=True):
+                if items <= 0:
+                    break
+                slots += needed if waiting <= items else -(-needed * items // waiting)
+                items -= min(items, waiting)
+            break
+        return slots, items
+
+    def first(self, count: int) -> list[T]:
+        """Return the first `count` entries that have batches."""
+        return list(islice((entry for entry, left in self.walk() if left), count))
+
+    def oldest(self) -> T | None:
+        """Return the first entry of all, None if there is none."""
+        return next((block.entries[0] for block in self._blocks if block.entries), None)
+
+    def walk(self) -> Iterator[tuple[T, int]]:
+        """Yield every entry with its batches, in order."""
+        for block in self._blocks:
+            yield from zip(block.entries, block.batches, strict=True)
+
+    def _columns(self, block: _Block[T], sequence: int, entry: T | None) -> list[tuple[list, object]]:  # type: ignore[type-arg]
+        return [
+            (block.sequences, sequence),
+            (block.batches, 0),
+            (block.items, 0),
+            (block.slots, 0),
+            (block.entries, entry),
+        ]
+
+    def _by_block(self) -> tuple[list, ...]:  # type: ignore[type-arg]
+        return self._blocks, self._firsts, self._ready, self._batches, self._items, self._slots
+
+    def _block_of(self, sequence: int) -> int:
+        return max(0, bisect_right(self._firsts, sequence) - 1)
+
+    def _split(self, at: int) -> None:
+        old, new = self._blocks[at], self._blocks[at].split()
+        for sums, column in (
+            (self._batches, new.batches),
+            (self._items, new.items),
+            (self._slots, new.slots),
+        ):
+            sums.insert(at + 1, sum(column))
+            sums[at] -= sums[at + 1]
+        self._ready.insert(at + 1, len(new.batches) - new.batches.count(0))
+        self._ready[at] = len(old.batches) - old.batches.count(0)
+        self._blocks.insert(at + 1, new)
+        self._firsts.insert(at + 1, new.sequences[0])
