@@ -21,7 +21,7 @@ from ingest_service.engines.embedded.worker import Worker
 from ingest_service.service.service import IngestService
 from ingest_service.settings import BATCH, IN_MEMORY, SIMULATED, Settings
 from ingest_service.upstreams.http import BatchConnector, Client, ItemConnector, Limits
-from ingest_service.upstreams.http_config import connection_pool, read_headers
+from ingest_service.upstreams.http_config import connection_pool, watched_headers
 from ingest_service.upstreams.protocol import Connector, Upstream
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.simulated import SimulatedUpstream
@@ -129,9 +129,9 @@ def _upstream(settings: Settings, clock: Clock) -> Upstream:
     if by_item or name.startswith(BATCH):
         client = Client(
             clock,
-            connection_pool(settings),
+            connection_pool(settings, clock),
             Limits(settings.upstream_timeout, settings.upstream_max_response),
-            read_headers(settings.upstream_headers_file),
+            watched_headers(settings.upstream_headers_file, clock).current,
         )
         if by_item:
             connector = ItemConnector(client, name)

@@ -70,7 +70,7 @@ class ConnectorContract:
         )
 
     def again(self, batch: Batch, offsets: Sequence[int]) -> Batch:
-        """Return the second attempt at the items of `batch` at `places`."""
+        """Return the second attempt at the items of `batch` at `offsets`."""
         return Batch(
             ingestion_id=batch.ingestion_id,
             sequence=batch.sequence,
@@ -80,7 +80,7 @@ class ConnectorContract:
             start_no=batch.start_no + 1,
             attempt=batch.attempt + 1,
             offsets=list(offsets),
-            items=[batch.items[place] for place in offsets],
+            items=[batch.items[offset] for offset in offsets],
         )
 
     def send(self, batch: Batch) -> Sequence[Outcome]:
@@ -105,14 +105,14 @@ class ConnectorContract:
         if not self.repeatable:
             pytest.skip("the data of an item differ from time to time")
         alone = [self.send(self.batch([item]))[0].processed_data for item in items]
-        together = [each.processed_data for each in self.send(self.batch(items))]
-        backwards = [each.processed_data for each in self.send(self.batch(items[::-1]))]
+        together = [outcome.processed_data for outcome in self.send(self.batch(items))]
+        backwards = [outcome.processed_data for outcome in self.send(self.batch(items[::-1]))]
 
         assert together == alone
         assert backwards == alone[::-1]
 
     def test_what_is_left_of_a_batch_can_be_sent_alone(self) -> None:
-        """`places` then is a list, and `attempt` more than 1."""
+        """`offsets` then is a list, and `attempt` more than 1."""
         batch = self.batch(_given(self.succeeding))
         self.send(batch)
         (outcome,) = self.send(self.again(batch, [len(batch.items) - 1]))
@@ -124,10 +124,10 @@ class ConnectorContract:
         first = self.send(batch)
         second = self.send(self.again(batch, range(len(batch.items))))
 
-        assert [each.succeeded for each in second] == [each.succeeded for each in first]
+        assert [outcome.succeeded for outcome in second] == [outcome.succeeded for outcome in first]
         if self.repeatable:
-            assert [each.processed_data for each in second] == [
-                each.processed_data for each in first
+            assert [outcome.processed_data for outcome in second] == [
+                outcome.processed_data for outcome in first
             ]
 
     def test_items_that_fail_for_good_are_not_tried_again(self) -> None:
@@ -178,7 +178,7 @@ class ConnectorContract:
             assert all(outcome.succeeded for outcome in outcomes)
             if self.repeatable:
                 turn = number % len(items)
-                assert [each.processed_data for each in outcomes] == data[turn:] + data[:turn]
+                assert [outcome.processed_data for outcome in outcomes] == data[turn:] + data[:turn]
 
     def test_the_other_side_sees_the_same_key_on_every_attempt(self) -> None:
         """And another one for every other item; see `idempotency_keys`."""

@@ -146,7 +146,8 @@ class DemoUpstream:
         if status is HTTPStatus.OK:
             done = item if isinstance(item, dict) else {"id": item}
             return status, {**done, "answered_by": "demo-upstream"}
-        return status, {"status": "failed", "error": status.phrase, "status_code": status.value}
+        failed = {"status": "failed", "error": status.phrase, "status_code": status.value}
+        return status, {"id": name, **failed}
 
     def take_time(self) -> None:
         """Be as slow as it was told to."""
@@ -205,8 +206,8 @@ class _Server(ThreadingHTTPServer):
 
     def hang_up(self) -> None:
         with self._lock:
-            for each in self._open:
-                each.shutdown(socket.SHUT_RDWR)
+            for connection in self._open:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

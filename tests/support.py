@@ -162,6 +162,9 @@ class RecordingUpstream:
     ]
     starts: list[tuple[float, Batch]] = field(default_factory=list)
 
+    def trouble(self) -> str | None:
+        return None
+
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         now = self.clock.monotonic()
         self.starts.append((now, batch))

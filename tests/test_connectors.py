@@ -95,7 +95,9 @@ def all_of_it(change: Callable[[Batch, list[Outcome]], Any]) -> Callable[[Batch]
 def too_strict(batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
     """Fail everything because of one item."""
     return (
-        outcomes if all(each.succeeded for each in outcomes) else [Outcome(False)] * len(outcomes)
+        outcomes
+        if all(outcome.succeeded for outcome in outcomes)
+        else [Outcome(False)] * len(outcomes)
     )
 
 
@@ -113,13 +115,16 @@ def greedy(batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
 
 SUCCEEDS = "every_item_that_should_succeed_does"
 WRONG: dict[str, tuple[str, Callable[[Batch], Any]]] = {
-    "too-few": (SUCCEEDS, all_of_it(lambda _, made: made[1:])),
-    "iterator": (SUCCEEDS, all_of_it(lambda _, made: iter(made))),
-    "failing": (SUCCEEDS, all_of_it(lambda _, made: [Outcome(False)] * len(made))),
-    "no-json": (SUCCEEDS, all_of_it(lambda _, made: [Outcome(True, {1})] * len(made))),
-    "no-outcome": (SUCCEEDS, all_of_it(lambda _, made: [True] * len(made))),
+    "too-few": (SUCCEEDS, all_of_it(lambda _, outcomes: outcomes[1:])),
+    "iterator": (SUCCEEDS, all_of_it(lambda _, outcomes: iter(outcomes))),
+    "failing": (SUCCEEDS, all_of_it(lambda _, outcomes: [Outcome(False)] * len(outcomes))),
+    "no-json": (SUCCEEDS, all_of_it(lambda _, outcomes: [Outcome(True, {1})] * len(outcomes))),
+    "no-outcome": (SUCCEEDS, all_of_it(lambda _, outcomes: [True] * len(outcomes))),
     "greedy": (SUCCEEDS, all_of_it(greedy)),
-    "order": ("outcomes_come_in_the_order_of_the_items", all_of_it(lambda _, made: made[::-1])),
+    "order": (
+        "outcomes_come_in_the_order_of_the_items",
+        all_of_it(lambda _, outcomes: outcomes[::-1]),
+    ),
     "forgetful": ("a_batch_that_is_sent_again_succeeds_again", all_of_it(forgetful)),
     "forgetful-in-part": ("what_is_left_of_a_batch_can_be_sent_alone", all_of_it(forgetful)),
     "final": (
@@ -134,7 +139,7 @@ WRONG: dict[str, tuple[str, Callable[[Batch], Any]]] = {
     "unknown": ("an_unknown_item_has_an_outcome", lambda batch: {}[batch.items[0]]),
     "no-keys": (
         "the_other_side_sees_the_same_key_on_every_attempt",
-        all_of_it(lambda _, made: made),
+        all_of_it(lambda _, outcomes: outcomes),
     ),
 }
 

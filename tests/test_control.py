@@ -327,6 +327,9 @@ class Eager:
     def __init__(self) -> None:
         self.sent: dict[str, int] = {}
 
+    def trouble(self) -> str | None:
+        return None
+
     def start(self, batch: Batch, on_end: Callable[[], None]) -> FinishedCall:
         self.sent[batch.ingestion_id] = self.sent.get(batch.ingestion_id, 0) + len(batch.items)
         return FinishedCall([FINE] * len(batch.items))

@@ -17,6 +17,9 @@ class Slow:
     latency = None
     announced = True
 
+    def trouble(self) -> str | None:
+        return None
+
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         return self
 
@@ -25,6 +28,15 @@ class Slow:
 
     def sent_at(self) -> float:
         return -math.inf
+
+    def ended_at(self) -> float:
+        return 1_000.0
+
+    def connecting(self) -> bool:
+        return False
+
+    def retry_after(self) -> Sequence[tuple[float, float]]:
+        return []
 
     def outcomes(self) -> Sequence[Outcome]:
         return []

@@ -528,6 +528,9 @@ class Gate:
 
     latency: float | None = None
 
+    def trouble(self) -> str | None:
+        return None
+
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         return FinishedCall([FINE] * len(batch.items))
 

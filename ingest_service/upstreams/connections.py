@@ -1,16 +1,25 @@
 """Connections that keep to a deadline, and are not trusted once they have idled."""
 
-import http.client
-import io
+import functools
+import math
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+)
 
 from ingest_service.clock import SystemClock
 from ingest_service.upstreams import sending
+from ingest_service.upstreams.bounded_response import BoundedResponse
+from ingest_service.upstreams.shortage import descriptor_error, shortage
 
 #: Seconds after which an idle connection is not used again. Servers close idle ones
 #: after 2 s (gunicorn), 5 s (Node, Apache, uvicorn) or more; a request that crosses
@@ -21,66 +30,14 @@ IDLE = 1.0
 _clock = SystemClock()
 
 
-class _BoundedReader(io.RawIOBase):
-    """Reads a socket until a deadline.
-
-    A socket's own timeout counts anew with every byte: a slow enough answer would never end.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        timeout = sock.gettimeout()
-        self._deadline = None if timeout is None else _clock.monotonic() + timeout
-        self._begun = False
-        self.ended = False
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return what an answer is read from; in place of the socket's own."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        # At first the socket's timeout is the right one.
-        if self._begun and self._deadline is not None:
-            left = self._deadline - _clock.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._sock.settimeout(left)
-        self._begun = True
-        count = self._raw.readinto(buffer)
-        self.ended = count == 0
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer that has to be complete, headers included, within the socket's timeout."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        self._reader = _BoundedReader(sock)
-        super().__init__(cast(socket.socket, self._reader), *args, **kwargs)
-
-    def begin(self) -> None:
-        super().begin()
-        # The standard library takes what was cut off among the headers for complete,
-        # and without its length for an empty success.
-        if self._reader.ended:
-            raise http.client.IncompleteRead(b"")
-
-
 class _Idling:
     """What the two kinds of connection have in common."""
 
     sock: socket.socket | ssl.SSLSocket | None
     timeout: float | None
-    idle_since = float("inf")
+    _dns_host: str
+    idle_since = math.inf
+    _connected_by = math.inf
 
     @property
     def is_connected(self) -> bool:
@@ -89,9 +46,24 @@ class _Idling:
         return fresh and super().is_connected  # type: ignore[misc]
 
     def connect(self) -> None:
-        """Connect; only from then on something is sent."""
+        """Connect within the timeout, from the look-up of the name to the end of TLS."""
+        seconds = math.inf if self.timeout is None else self.timeout
+        self._connected_by = _clock.monotonic() + seconds
         super().connect()  # type: ignore[misc]
-        sending.now()
+        if _clock.monotonic() >= self._connected_by:
+            self._give_up(f"it took longer than {seconds:g} s")
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request, if there is still time for it once there is a connection."""
+        if self.sock is None:
+            self.connect()
+        if not sending.may_begin():
+            self._give_up("no time is left for the request")
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            # Perhaps in part; the pace has to count with that.
+            sending.sent()
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         """Begin a request; what was left of the last one's time does not count."""
@@ -99,13 +71,81 @@ class _Idling:
             self.sock.settimeout(self.timeout)
         super().putrequest(*args, **kwargs)  # type: ignore[misc]
 
+    def _give_up(self, reason: str) -> None:
+        connection = cast(HTTPConnection, self)
+        connection.close()
+        raise ConnectTimeoutError(connection, f"Given up: {reason}.")
+
+    def _new_conn(self) -> socket.socket:
+        """Return a socket to one of the addresses of the host."""
+        connection = cast(HTTPConnection, self)
+        try:
+            addresses = self._look_up(connection)
+            return _open_any(addresses, connection, self._connected_by)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(connection, "No address answered in time.") from error
+        except OSError as error:
+            raise NewConnectionError(connection, f"No connection: {error}") from error
+
+    def _look_up(self, connection: HTTPConnection) -> list[Any]:
+        """Return the addresses of the host, as `getaddrinfo` does."""
+        host = self._dns_host.strip("[]")
+        try:
+            return socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            raise LocationParseError(f"{host!r}, the name is not allowed") from None
+        except socket.gaierror as error:
+            lacking = descriptor_error()
+            if lacking is not None:
+                raise lacking from error
+            raise NameResolutionError(connection.host, connection, error) from error
+
 
 class _PlainConnection(_Idling, HTTPConnection):
-    response_class = _Response
+    response_class = BoundedResponse
 
 
 class _TlsConnection(_Idling, HTTPSConnection):
-    response_class = _Response
+    response_class = BoundedResponse
+
+
+def _open_any(
+    addresses: list[Any], connection: HTTPConnection, connected_by: float
+) -> socket.socket:
+    """Return a socket to the first address that answers; each gets its share of the time."""
+    failure = OSError("the name has no address")
+    for position, address in enumerate(addresses):
+        left = connected_by - _clock.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        try:
+            sock = _open(address, connection, left / (len(addresses) - position))
+        except OSError as error:
+            failure = error
+            if shortage(error):
+                break
+        else:
+            sock.settimeout(_timeout(max(connected_by - _clock.monotonic(), 0.001)))
+            return sock
+    raise failure
+
+
+def _open(address: Any, connection: HTTPConnection, seconds: float) -> socket.socket:
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        for option in connection.socket_options or ():
+            sock.setsockopt(*option)
+        sock.settimeout(_timeout(seconds))
+        sock.connect(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _timeout(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
 
 
 class _Plain(urllib3.HTTPConnectionPool):
@@ -117,7 +157,22 @@ class _Plain(urllib3.HTTPConnectionPool):
 
 
 class _Tls(urllib3.HTTPSConnectionPool):
+    """Connections that trust what `trust` returns at the moment they are used."""
+
     ConnectionCls = _TlsConnection
+
+    def __init__(self, *args: Any, trust: Callable[[], ssl.SSLContext], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._trust = trust
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = cast(HTTPSConnection, super()._get_conn(timeout))
+        context = self._trust()
+        if connection.ssl_context is not context:
+            # It was verified by what is not trusted any more.
+            connection.close()
+            connection.ssl_context = context
+        return connection
 
     def _put_conn(self, conn: Any) -> None:
         _note_idle(conn)
@@ -129,7 +184,8 @@ def _note_idle(connection: _Idling | None) -> None:
         connection.idle_since = _clock.monotonic()
 
 
-def bound(pool: urllib3.PoolManager) -> urllib3.PoolManager:
+def bound(pool: urllib3.PoolManager, trust: Callable[[], ssl.SSLContext]) -> urllib3.PoolManager:
     """Return `pool`, which makes connections of this kind from now on."""
-    pool.pool_classes_by_scheme = {"http": _Plain, "https": _Tls}
+    tls = cast(type[_Tls], functools.partial(_Tls, trust=trust))
+    pool.pool_classes_by_scheme = {"http": _Plain, "https": tls}
     return pool

@@ -1,14 +1,17 @@
 """What HTTP upstreams need from files: certificates, and headers that may be secrets."""
 
+import os
 import re
+import shlex
 import ssl
-from pathlib import Path
 
 import urllib3
 
+from ingest_service.clock import Clock
 from ingest_service.errors import SettingsError
 from ingest_service.settings import Settings
 from ingest_service.upstreams.connections import bound
+from ingest_service.upstreams.watched_file import WatchedFile
 
 _HEADER = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)"
@@ -27,49 +30,73 @@ _OURS = frozenset(
 )
 
 
-def connection_pool(settings: Settings) -> urllib3.PoolManager:
+def connection_pool(settings: Settings, clock: Clock) -> urllib3.PoolManager:
     """Return what keeps connections to the upstream open; it verifies certificates."""
-    try:
-        context = ssl.create_default_context(cafile=settings.upstream_ca)
-    except OSError as error:
-        reason = error.strerror or error
-        raise SettingsError(
-            f"INGEST_UPSTREAM_CA={settings.upstream_ca!r} cannot be used: {reason}."
-        ) from error
+    authorities = settings.upstream_ca
+    trust = WatchedFile(clock, authorities, lambda: _trust(authorities))
     batch_size = max(settings.batch_size_ids, settings.batch_size_mappings)
     # Twice what is needed, as `ThreadedUpstream` has threads: some may be lost for a while.
     maxsize = 2 * settings.max_concurrent_batches * batch_size
+    pool = urllib3.PoolManager(maxsize=maxsize, ssl_context=trust.current())
     if settings.upstream_proxy:
-        return bound(
-            urllib3.ProxyManager(settings.upstream_proxy, maxsize=maxsize, ssl_context=context)
+        pool = urllib3.ProxyManager(
+            settings.upstream_proxy, maxsize=maxsize, ssl_context=trust.current()
         )
-    return bound(urllib3.PoolManager(maxsize=maxsize, ssl_context=context))
+    return bound(pool, trust.current)
+
+
+def _trust(path: str | None) -> ssl.SSLContext:
+    """Return what trusts the authorities in the file at `path`, or those of the machine."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingsError(f"INGEST_UPSTREAM_CA={path!r} cannot be used: {reason}.") from error
+
+
+def watched_headers(path: str | None, clock: Clock) -> WatchedFile[dict[str, str]]:
+    """Return the headers in the file at `path`, read again when they change."""
+    return WatchedFile(clock, path, lambda: read_headers(path))
 
 
 def read_headers(path: str | None) -> dict[str, str]:
     """Return the headers in the file at `path`; no message repeats a value."""
     if path is None:
         return {}
+    headers = {}
+    for number, line in enumerate(_private_lines(path), 1):
+        if not line.strip():
+            continue
+        header = _HEADER.fullmatch(line.strip())
+        if not header:
+            raise _refused(path, f"line {number} must be `Name: value`.")
+        name, value = header.groups()
+        if name.lower() in _OURS:
+            raise _refused(
+                path, f"line {number} must not set {name}, which belongs to the service."
+            )
+        headers[name] = value
+    return headers
+
+
+def _private_lines(path: str) -> list[str]:
+    """Return the lines of a file that nobody else may read."""
     try:
-        lines = Path(path).read_text("ascii").splitlines()
+        with open(path, encoding="ascii") as file:
+            # Of the file that was opened: another one may have its name by now.
+            mode = os.fstat(file.fileno()).st_mode
+            lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not ASCII text"
         raise SettingsError(
             f"INGEST_UPSTREAM_HEADERS_FILE={path!r} cannot be read: {reason}."
         ) from error
-    headers = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        found = _HEADER.fullmatch(line.strip())
-        if not found:
-            raise SettingsError(
-                f"INGEST_UPSTREAM_HEADERS_FILE={path!r}: line {number} must be `Name: value`."
-            )
-        if found[1].lower() in _OURS:
-            raise SettingsError(
-                f"INGEST_UPSTREAM_HEADERS_FILE={path!r}: line {number} must not set "
-                f"{found[1]}, which belongs to the service."
-            )
-        headers[found[1]] = found[2]
-    return headers
+    if mode & 0o077:
+        raise _refused(
+            path, f"others can read the secrets in it; run `chmod 600 {shlex.quote(path)}`."
+        )
+    return lines
+
+
+def _refused(path: str, reason: str) -> SettingsError:
+    return SettingsError(f"INGEST_UPSTREAM_HEADERS_FILE={path!r}: {reason}")

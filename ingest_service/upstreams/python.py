@@ -11,9 +11,9 @@ def load_connector(name: str) -> Connector:
     """Import what `package.module:callable` names; raise `SettingsError` if that does not work."""
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        connector = getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise SettingsError(f"INGEST_UPSTREAM={name!r} cannot be imported: {error}.") from error
-    if not callable(found):
+    if not callable(connector):
         raise SettingsError(f"INGEST_UPSTREAM={name!r} is not allowed: it must name a callable.")
-    return cast(Connector, found)
+    return cast(Connector, connector)

@@ -1,13 +1,12 @@
 """The upstream that is none: for trying things out, and the default."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 from ingest_service.clock import Clock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome
-from ingest_service.upstreams.protocol import FinishedCall
+from ingest_service.upstreams.protocol import FinishedCall, OnNews
 
 
 class SimulatedUpstream:
@@ -22,10 +21,14 @@ class SimulatedUpstream:
         # Chance in a simulation, repeatable on demand; nothing secret hangs on it.
         self._random = random.Random(seed)  # noqa: S311
 
-    def start(self, batch: Batch, on_end: Callable[[], None]) -> FinishedCall:
+    def start(self, batch: Batch, on_news: OnNews) -> FinishedCall:
         """Decide the outcomes now; they can be had once the latency is over."""
         outcomes = [self._outcome(batch.kind, item) for item in batch.items]
         return FinishedCall(outcomes, self._clock.monotonic() + (self.latency or 0.0))
+
+    def trouble(self) -> str | None:
+        """Nothing can go wrong."""
+        return None
 
     def _outcome(self, kind: Kind, item: Any) -> Outcome:
         if self._random.random() >= self._success_rates[kind]:

@@ -19,6 +19,9 @@ class RecordingFileUpstream:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self.latency = latency
 
+    def trouble(self) -> str | None:
+        return None
+
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         now = time.monotonic()
         os.write(self._file, json.dumps([now, batch.batch_id, list(batch.items)]).encode() + b"\n")

@@ -120,6 +120,9 @@ class WatchedUpstream:
     starts: list[str] = field(default_factory=list)
     unrecorded: list[str] = field(default_factory=list)
 
+    def trouble(self) -> str | None:
+        return None
+
     def start(self, batch: Batch, on_end: Callable[[], None]) -> Call:
         db = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
         known = db.execute(

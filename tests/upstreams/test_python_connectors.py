@@ -62,9 +62,9 @@ class Odd:
 
 def circle() -> list[Any]:
     """Return what contains itself."""
-    made: list[Any] = []
-    made.append(made)
-    return made
+    ring: list[Any] = []
+    ring.append(ring)
+    return ring
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,11 @@ def circle() -> list[Any]:
         (lambda batch: [Outcome(True, circle())] * len(batch.items), "it is not JSON"),
         (lambda batch: [Outcome(True, {1: 2})] * len(batch.items), "it is not JSON"),
         (lambda batch: [Outcome(True, "\ud800")] * len(batch.items), "it is not JSON"),
-        (lambda batch: [Outcome(True, 2**70)] * len(batch.items), "it is not JSON"),
         (lambda batch: [Outcome(False, error=cast(str, Odd()))] * len(batch.items), "not JSON"),
     ],
     ids=str.split(
         "raises exits none number too-few too-many iterator strings object circle int-key "
-        "surrogate huge-int odd-error"
+        "surrogate odd-error"
     ),
 )
 def test_a_connector_that_misbehaves_fails_its_batch_and_the_service_goes_on(
@@ -228,7 +227,7 @@ def test_a_batch_larger_than_batches_are_now_is_still_sent() -> None:
 
 
 def test_a_machine_out_of_threads_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch fails; the next one finds threads again."""
+    """It is not the items' fault, so it costs no attempt; the next try finds threads again."""
     start = threading.Thread.start
     refusals = iter([True])
 
@@ -238,12 +237,10 @@ def test_a_machine_out_of_threads_is_survived(monkeypatch: pytest.MonkeyPatch) -
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse_once)
-    with connected(fine) as service:
-        first = service.finish(service.send([1]))
-        rest = [service.finish(service.send([n])) for n in range(2, 5)]
+    with connected(fine, max_attempts=1) as service:
+        outcomes = [service.finish(service.send([n]))[0] for n in range(1, 5)]
 
-    assert not first[0].succeeded
-    assert all(outcomes[0].succeeded for outcomes in rest)
+    assert [outcome.attempts for outcome in outcomes if outcome.succeeded] == [1] * 4
 
 
 def send(batch: Batch) -> Sequence[Outcome]:
@@ -253,7 +250,7 @@ def send(batch: Batch) -> Sequence[Outcome]:
 
 def test_a_connector_is_found_by_its_name() -> None:
     """As `package.module:callable`, in the settings."""
-    with running("tests.test_upstreams:send") as service:
+    with running("tests.upstreams.test_python_connectors:send") as service:
         assert service.finish(service.send([1]))[0].processed_data == "python"
 
 
@@ -261,8 +258,11 @@ def test_a_connector_is_found_by_its_name() -> None:
     ("name", "words"),
     [
         ("nowhere.at_all:send", "cannot be imported: No module named"),
-        ("tests.test_upstreams:sned", "cannot be imported: module .* has no attribute"),
-        ("tests.test_upstreams:GUARD", "it must name a callable"),
+        (
+            "tests.upstreams.test_python_connectors:sned",
+            "cannot be imported: module .* has no attribute",
+        ),
+        ("tests.upstreams.test_python_connectors:GUARD", "it must name a callable"),
     ],
 )
 def test_a_connector_that_cannot_be_found_stops_the_start(name: str, words: str) -> None:

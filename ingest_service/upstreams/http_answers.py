@@ -1,0 +1,141 @@
+"""What the answers of an HTTP API mean, however hostile they are."""
+
+import email.utils
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
+
+from ingest_service.domain.model import Outcome
+from ingest_service.upstreams import json_text
+from ingest_service.upstreams.shortage import shortage, unsent
+
+#: Statuses after which another attempt may succeed; so may any from 500 on.
+RETRIED = frozenset({408, 425, 429})
+#: Statuses whose `Retry-After` holds the pace.
+HOLDING = frozenset({429, 503})
+
+#: What happens before anything was sent.
+_UNREACHABLE = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
+_CHUNK = 64 * 1024
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
+
+
+class Unreadable(Exception):
+    """The answer came, and is of no use."""
+
+
+def classify(response: urllib3.BaseHTTPResponse, limit: int, now: datetime) -> Outcome:
+    """Return the outcome that an answer of at most `limit` bytes stands for."""
+    status = response.status
+    if not 200 <= status < 300:
+        _drain(response)
+        return _refused(status, response.headers, now)
+    try:
+        data = _parse(response.headers, _read(response, limit))
+    except Unreadable as error:
+        response.close()
+        return Outcome(succeeded=False, error=str(error), status_code=status)
+    except (HTTPError, OSError) as error:
+        response.close()
+        return interrupted(error)
+    return Outcome(succeeded=True, processed_data=data, status_code=status)
+
+
+def _refused(status: int, headers: Mapping[str, str], now: datetime) -> Outcome:
+    if 300 <= status < 400:
+        reason = f"The upstream answered {status}; redirects are not followed."
+        return Outcome(succeeded=False, error=reason, status_code=status)
+    seconds = retry_after(headers.get("Retry-After", ""), now) if status in HOLDING else None
+    return Outcome(
+        succeeded=False,
+        error=f"The upstream answered {status}.",
+        status_code=status,
+        transient=may_pass(status),
+        retry_after=seconds,
+    )
+
+
+def may_pass(status: int) -> bool:
+    """Return whether another attempt may succeed after this status."""
+    return status in RETRIED or status >= 500
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Return the seconds that a `Retry-After` means (RFC 9110, 10.2.3), None for nonsense."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        at = email.utils.parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())
+
+
+def _read(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+    content = bytearray()
+    while chunk := response.read1(_CHUNK):
+        content += chunk
+        if len(content) > limit:
+            raise Unreadable(f"The answer is larger than {limit} bytes.")
+    return bytes(content)
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
+    """Read what nobody needs, if it is short, to keep the connection; otherwise give it up."""
+    try:
+        _read(response, _CHUNK)
+    except (HTTPError, OSError, Unreadable):
+        response.close()
+
+
+def _parse(headers: Mapping[str, str], body: bytes) -> Any:
+    """Return what the body says: JSON if it claims to be, or does not say; otherwise text."""
+    encoding = headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Unreadable(f"The answer is encoded ({encoding[:40]}), which was not asked for.")
+    media_type = headers.get("Content-Type", "")
+    if not body:
+        return None
+    if not media_type or "json" in media_type.lower():
+        try:
+            return json_text.loads(body)
+        except ValueError:
+            raise Unreadable("The answer is not valid JSON.") from None
+    charset = _CHARSET.search(media_type)
+    try:
+        return body.decode(charset[1] if charset else "utf-8")
+    except (LookupError, UnicodeError):
+        raise Unreadable("The answer is not text in the charset that it names.") from None
+
+
+def interrupted(error: Exception) -> Outcome:
+    """Return the outcome of a request that `error` ended.
+
+    It names what went wrong without repeating what the other side sent.
+    """
+    lacking = shortage(error)
+    if lacking is not None:
+        return unsent(lacking)
+    unreachable = isinstance(error, _UNREACHABLE)
+    inner = next((cause for cause in error.args if isinstance(cause, BaseException)), None)
+    kind = type(error).__name__ + (f", {type(inner).__name__}" if inner else "")
+    what = "cannot be reached" if unreachable else "did not answer in full"
+    return Outcome(
+        succeeded=False,
+        error=f"The upstream {what}: {kind}.",
+        transient=True,
+        unreachable=unreachable,
+    )

@@ -1,0 +1,70 @@
+"""What can be kept of an outcome, whoever it comes from."""
+
+from dataclasses import replace
+from typing import Any
+
+from ingest_service.domain.model import Outcome
+from ingest_service.upstreams import json_text
+
+#: Characters of an error that are kept.
+LONGEST_ERROR = 2_000
+
+
+def bounded(outcome: object, most_bytes: int) -> Outcome:
+    """Return `outcome`, or what can be kept of it in `most_bytes` bytes.
+
+    What cannot be kept becomes a failed outcome that says why. It may come from
+    somebody else's code, so nothing about it is taken for granted, not even its type.
+    """
+    if not isinstance(outcome, Outcome):
+        kind = type(outcome).__name__
+        return Outcome(succeeded=False, error=f"The upstream crashed: TypeError, {kind}.")
+    try:
+        tidy = _tidied(outcome)
+        size = encoded_size(tidy)
+    except TypeError:
+        return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
+    if size <= most_bytes:
+        return tidy
+    reason = f"The answer is larger than {most_bytes} bytes."
+    return Outcome(succeeded=False, error=reason, status_code=tidy.status_code)
+
+
+def encoded_size(outcome: Outcome) -> int:
+    """Return how many bytes the outcome takes as text; raise `TypeError` if it is not JSON."""
+    # Nested, because what can only just be written could not be answered.
+    nested = ((outcome.processed_data,),)
+    return len(json_text.dumps((nested, outcome.error, outcome.status_code)))
+
+
+def seconds_asked(outcome: object) -> float | None:
+    """Return for how long an outcome asks to leave the upstream alone; None for nonsense."""
+    asked = outcome.retry_after if isinstance(outcome, Outcome) else None
+    return float(asked) if isinstance(asked, int | float) and asked > 0 else None
+
+
+def _tidied(outcome: Outcome) -> Outcome:
+    """Return the outcome with fields of the right types, which do not contradict each other."""
+    succeeded = bool(outcome.succeeded)
+    return replace(
+        outcome,
+        succeeded=succeeded,
+        error=_words(outcome.error),
+        status_code=_status(outcome.status_code),
+        transient=bool(outcome.transient and not succeeded),
+        unreachable=bool(outcome.unreachable and not succeeded),
+        unsent=bool(outcome.unsent and not succeeded),
+        retry_after=seconds_asked(outcome),
+    )
+
+
+def _words(error: Any) -> str | None:
+    if error is None:
+        return None
+    text = error if isinstance(error, str) else json_text.dumps(error).decode()
+    return text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 1] + "…"
+
+
+def _status(code: Any) -> int | None:
+    fits = isinstance(code, int) and not isinstance(code, bool) and 0 <= code < 1_000
+    return int(code) if fits else None
