@@ -9,16 +9,18 @@ from flask import Flask
 from ingest_service import web
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
-from ingest_service.domain.pace import Pace
+from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.domain.schedule import Policy, Rule
+from ingest_service.engines.embedded.core import EngineOptions
+from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
-from ingest_service.engines.embedded.ready_queue import Line
-from ingest_service.engines.embedded.store import Store
 from ingest_service.engines.embedded.worker import Worker
-from ingest_service.service.service import IngestService
+from ingest_service.service import Service
+from ingest_service.service.operator import Operator
+from ingest_service.service.queries import Queries
+from ingest_service.service.submissions import Submissions
 from ingest_service.settings import BATCH, IN_MEMORY, SIMULATED, Settings
 from ingest_service.upstreams.http import BatchConnector, Client, ItemConnector, Limits
 from ingest_service.upstreams.http_config import connection_pool, watched_headers
@@ -32,16 +34,22 @@ from ingest_service.upstreams.threaded import ThreadedUpstream
 class Parts:
     """What `build` joined together."""
 
-    service: IngestService
-    worker: Worker
-    journal: Journal
+    service: Service
+    engine: EmbeddedEngine
+
+    @property
+    def worker(self) -> Worker:
+        """The thread that sends batches."""
+        return self.engine.worker
+
+    @property
+    def journal(self) -> Journal:
+        """What keeps accepted work."""
+        return self.engine.journal
 
     def close(self, timeout: float) -> None:
         """Let the batch in flight end, in `timeout` seconds at most, and leave a clean journal."""
-        self.worker.drain()
-        self.service.release_waiters()
-        self.worker.stop(timeout)
-        self.journal.close()
+        self.engine.close(timeout)
 
 
 def build(
@@ -53,45 +61,41 @@ def build(
 ) -> Parts:
     """Join the parts that `settings` name; a test brings its own clock or upstream."""
     clock = clock or SystemClock()
-    journal = journal or _journal(settings)
-    recovered = journal.recover()
-    retention = timedelta(seconds=settings.retention)
-    pace, line, store = Pace(settings.interval, settings.settle), Line(), Store()
-    worker = Worker(
-        clock=clock,
-        pace=pace,
-        line=line,
-        store=store,
-        journal=journal,
-        upstream=upstream or _upstream(settings, clock),
-        max_concurrent=settings.max_concurrent_batches,
-        retention=retention,
-        patience=RetryPolicy(
+    engine = embedded_engine(
+        clock,
+        journal or _journal(settings),
+        upstream or _upstream(settings, clock),
+        _options(settings),
+        settle=settings.settle,
+        max_response=settings.upstream_max_response,
+    )
+    queries = Queries(clock, engine.reading, engine.control)
+    batch_sizes = {
+        Kind.IDS: settings.batch_size_ids,
+        Kind.MAPPINGS: settings.batch_size_mappings,
+    }
+    service = Service(
+        submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
+        queries=queries,
+        operator=Operator(engine.control, queries),
+    )
+    return Parts(service, engine)
+
+
+def _options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        rule=Rule(Policy(settings.policy), settings.aged_after),
+        retry_policy=RetryPolicy(
             max_attempts=settings.max_attempts,
             backoff=settings.backoff,
             backoff_max=settings.backoff_max,
-            max_hold=settings.upstream_max_hold,
+            max_retry_after=settings.upstream_max_hold,
         ),
-        rule=Rule(Policy(settings.policy), settings.aged_after),
-    )
-    worker.resume(recovered)
-    service = IngestService(
-        clock=clock,
-        pace=pace,
-        line=line,
-        store=store,
-        journal=journal,
-        worker=worker,
-        batch_sizes={
-            Kind.IDS: settings.batch_size_ids,
-            Kind.MAPPINGS: settings.batch_size_mappings,
-        },
+        retention=timedelta(seconds=settings.retention),
+        max_concurrent=settings.max_concurrent_batches,
         max_queued_items=settings.max_queued_items,
-        retention=retention,
-        last_sequence=recovered.last_sequence,
-        configured_interval=settings.interval,
+        interval=settings.interval,
     )
-    return Parts(service, worker, journal)
 
 
 def create_app(settings: Settings | None = None, parts: Parts | None = None) -> Flask:

@@ -85,6 +85,8 @@ class LockstepClock(FrozenClock):
         self._released = False
         #: While the worker is parked: until when, and whether something else ends it.
         self._parked: tuple[float, Callable[[], object]] | None = None
+        #: What the worker waits for, or has waited for last, besides time.
+        self._waited_for: threading.Condition | None = None
 
     def sleep(self, seconds: float) -> None:
         deadline = self.monotonic() + seconds
@@ -100,10 +102,15 @@ class LockstepClock(FrozenClock):
     def wait_for(
         self, condition: threading.Condition, ready: Callable[[], object], timeout: float | None
     ) -> None:
-        assert timeout is None, "in frozen time every call knows when it ends"
+        deadline = math.inf if timeout is None else self.monotonic() + timeout
+
+        def over() -> bool:
+            return self._released or self.monotonic() >= deadline
+
         with self._changed:
-            self._park(math.inf, ready)
-        condition.wait_for(ready)
+            self._park(deadline, lambda: over() or ready())
+            self._waited_for = condition
+        condition.wait_for(lambda: over() or ready())
         with self._changed:
             self._parked = None
 
@@ -119,6 +126,7 @@ class LockstepClock(FrozenClock):
         with self._changed:
             self._released = True
             self._changed.notify_all()
+        self._notify_waiter()
 
     def _park(self, deadline: float, ready: Callable[[], object]) -> None:
         self._parked = deadline, ready
@@ -128,6 +136,13 @@ class LockstepClock(FrozenClock):
         with self._changed:
             jump_to(self._frozen, instant)
             self._changed.notify_all()
+        self._notify_waiter()
+
+    def _notify_waiter(self) -> None:
+        # Not under `_changed`: whoever waits took that one second.
+        if self._waited_for is not None:
+            with self._waited_for:
+                self._waited_for.notify_all()
 
     def _settle(self) -> float:
         """Wait until the worker is parked with nothing new to look at; return its deadline."""

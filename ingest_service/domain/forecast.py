@@ -286,7 +286,7 @@ def runs(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> Itera
     """Yield what the slots to come serve, until nothing is left."""
     if math.isinf(moment.model.opens_at):
         return
-    queues = [deque([entry, entry.batches] for entry in line) for line in lines]
+    queues = [deque(line) for line in lines]
     joins = deque(sorted(retries))
     times = SlotTimes(moment.model, moment.now)
     number = 0
@@ -298,24 +298,24 @@ def runs(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> Itera
         at = times.at(number)
         while joins and joins[0].due <= at:
             _join(queues[joins[0].entry.priority - 1], joins.popleft().entry)
-        heads = [queue[0][0] for queue in queues if queue]
+        heads = [queue[0] for queue in queues if queue]
         entry = heads[choose(heads, moment.rule, moment.slot + number, at)]
         queue = queues[entry.priority - 1]
         until = min(_next_step(heads, moment.rule, at), joins[0].due if joins else math.inf)
         alternating = moment.rule.policy is Policy.WEIGHTED and len(heads) > 1
-        most = 1 if alternating else queue[0][1]
+        most = 1 if alternating else entry.batches
         count = most if most == 1 or math.isinf(until) else times.count_before(until, number, most)
-        queue[0][1] -= count
-        if not queue[0][1]:
-            queue.popleft()
+        queue.popleft()
+        if entry.batches > count:
+            queue.appendleft(entry._replace(batches=entry.batches - count))
         yield Run(number, at, times.at(number + count - 1), count, entry)
         number += count
 
 
-def _join(queue: "deque[list[QueueEntry | int]]", entry: QueueEntry) -> None:
+def _join(queue: deque[QueueEntry], entry: QueueEntry) -> None:
     """Put a batch that is due in its place, before what its ingestion has left."""
-    later = (at for at, (other, _) in enumerate(queue) if other.sequence >= entry.sequence)
-    queue.insert(next(later, len(queue)), [entry, 1])
+    later = (at for at, other in enumerate(queue) if other.sequence >= entry.sequence)
+    queue.insert(next(later, len(queue)), entry)
 
 
 def _next_step(heads: Sequence[QueueEntry], rule: Rule, at: float) -> float:

@@ -44,6 +44,11 @@ class Submission:
         start = index * self.batch_size
         return range(start, min(start + self.batch_size, len(self.items)))
 
+    def keys(self, batches: range) -> Sequence[int] | Sequence[str]:
+        """Return what a client calls the items of `batches`."""
+        first, last = batches.start * self.batch_size, batches.stop * self.batch_size
+        return self.items.keys(first, min(last, len(self.items))) if first < last else ()
+
 
 @dataclass(frozen=True, slots=True)
 class IngestionSnapshot:
@@ -172,6 +177,10 @@ class Ingestion:
             after[position] = state
         return after
 
+    def states_if_cancelled(self) -> bytearray | None:
+        """Return the states as `cancel` would leave them if that finishes it, otherwise None."""
+        return None if self.counts.in_flight else self.item_states.translate(_CANCEL)
+
     def cancel(self, at: datetime) -> None:
         """Give up everything that is not in a batch under way."""
         self.cancelled = True
@@ -200,7 +209,7 @@ class Ingestion:
         self.version += 1
 
     def snapshot(self, batches: range) -> IngestionSnapshot:
-        """Return it as it is now, with the items of `batches`."""
+        """Return it as it is now, with the states of the items of `batches`, without their keys."""
         size, submission = self.submission.batch_size, self.submission
         first, last = batches.start * size, min(batches.stop * size, len(self.item_states))
         return IngestionSnapshot(
@@ -216,7 +225,6 @@ class Ingestion:
             counts=self.counts,
             version=self.version,
             first_batch=batches.start,
-            keys=submission.items.keys(first, last) if first < last else (),
             states=bytes(self.item_states[first:last]),
         )
 

@@ -39,6 +39,10 @@ class Ids(Sequence[int]):
         """Return a compact form, the same for equal items."""
         return self._ids.tobytes()
 
+    def canonical(self) -> bytes:
+        """Return what requests that mean the same have in common."""
+        return self.to_bytes()
+
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Return the items that `to_bytes` made `content` of."""
@@ -77,6 +81,11 @@ class Mappings(Sequence[dict[str, Any]]):
     def keys(self, start: int, end: int) -> list[str]:
         """Return what a client calls the items from `start` to `end`."""
         return [mapping["id"] for mapping in self[start:end]]
+
+    def canonical(self) -> bytes:
+        """Return what requests that mean the same have in common: keys have no order."""
+        sort = orjson.OPT_SORT_KEYS
+        return b"\n".join(orjson.dumps(self[at], option=sort) for at in range(len(self)))
 
     def to_bytes(self) -> bytes:
         """Return a compact form, the same for equal items."""

@@ -15,14 +15,15 @@ class Decision:
     outcomes: Sequence[Outcome]
     #: What is sent again; None if every outcome is final.
     resend: Resend | None
-    #: How many seconds after the batch's end.
+    #: How many seconds after `decided_at`.
     wait: float
     #: Whether the upstream can be reached, as far as this batch can tell.
     breaker: CircuitBreaker
-    #: When the batch ended (monotonic).
+    #: For how many seconds an upstream that cannot be reached is left alone; None if it can.
+    probe_wait: float | None
+    #: When the batch ended, and when that was seen: what waits counts from there (monotonic).
     ended_at: float
-    #: When its last request went out (monotonic), -inf if that is not known.
-    sent_at: float
+    decided_at: float
 
 
 def decide(
@@ -31,10 +32,14 @@ def decide(
     policy: RetryPolicy,
     breaker: CircuitBreaker,
     *,
+    interval: float,
     ended_at: float,
-    sent_at: float,
+    decided_at: float,
 ) -> Decision:
-    """Return what becomes of `batch`, whose call gave `outcomes`, one an item."""
+    """Return what becomes of `batch`, whose call gave `outcomes`, one an item.
+
+    `interval` is the time between slots in seconds; the instants are monotonic.
+    """
     after = breaker.after(outcomes)
     # An attempt that nobody can have noticed is not the item's fault.
     nobody_there = after.is_open and all(outcome.unreachable for outcome in outcomes)
@@ -45,8 +50,9 @@ def decide(
         resend=_resend(batch, decided, batch.attempt + counts),
         wait=policy.wait(batch.attempt) if counts else 0.0,
         breaker=after,
+        probe_wait=policy.wait_to_probe(after, interval) if after.is_open else None,
         ended_at=ended_at,
-        sent_at=sent_at,
+        decided_at=decided_at,
     )
 
 

@@ -12,11 +12,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Batch, ItemState, Outcome, OutcomeWord, Priority
 from ingest_service.domain.settlement import Decision
+from ingest_service.domain.snapshot import QueueSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,21 @@ class Accepted(NamedTuple):
     ingestion_id: str
     #: Whether the same request was answered before, under the same idempotency key.
     replayed: bool
+
+
+class Acceptance(NamedTuple):
+    """A request on its way to the disk."""
+
+    #: The id it will have, unless its idempotency key was used before.
+    ingestion_id: str
+    #: The id that the key stands for, once it is durable and visible; has
+    #: `StorageUnavailable`, or `IdempotencyMismatch` if the key stands for something else.
+    durable: "Future[str]"
+
+    def result(self) -> Accepted:
+        """Wait until it is durable and visible; raise what kept it from that."""
+        ingestion_id = self.durable.result()
+        return Accepted(ingestion_id, replayed=ingestion_id != self.ingestion_id)
 
 
 class ItemResult(NamedTuple):
@@ -153,11 +168,11 @@ class ListQuery:
     priority: Priority | None = None
 
 
-class Moved(NamedTuple):
+class Move(NamedTuple):
     """The effect of another class."""
 
     old: Priority
-    #: Of the ingestion, before and after.
+    #: The queue before and after, with the ingestion's place.
     before: QueueSnapshot
     after: QueueSnapshot
     #: How many other ingestions end later because of it, and by how many seconds at most.
@@ -174,15 +189,17 @@ class Slot:
     batch: Batch
     #: When it was taken (monotonic).
     at: float
+    #: Seconds between slots at that time.
+    interval: float
 
 
 class Intake(Protocol):
     """Taking responsibility for work."""
 
-    def accept(self, draft: Draft, key: IdempotencyKey | None) -> "Future[Accepted]":
+    def accept(self, draft: Draft, key: IdempotencyKey | None) -> Acceptance:
         """Record `draft`: durable first, then visible, then runnable, then answered.
 
-        Raise `QueueFull`; the future may have `StorageUnavailable` or `IdempotencyMismatch`.
+        Raise `QueueFull` or `Stopping`; what is returned may have more to raise.
         """
         ...
 
@@ -217,7 +234,7 @@ class Reading(Protocol):
         """
         ...
 
-    def list(self, query: ListQuery) -> list[IngestionSnapshot]:
+    def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
         """Return the ingestions that `query` describes, without their items."""
         ...
 
@@ -246,7 +263,7 @@ class Control(Protocol):
         """
         ...
 
-    def move(self, ingestion_id: str, priority: Priority) -> Moved:
+    def move(self, ingestion_id: str, priority: Priority) -> Move:
         """Give what is left another class; raise `IngestionNotFound`, or `Conflict` if finished."""
         ...
 
@@ -272,13 +289,13 @@ class Control(Protocol):
 
 
 class Dispatch(Protocol):
-    """Handing batches to the upstream, for whoever calls it."""
+    """Handing batches to the upstream, for whoever calls it; instants are monotonic."""
 
     def take(self) -> Slot | float:
         """Take the slot that is open, with the batch it serves; its start is durable by then.
 
-        Otherwise return the monotonic instant at which to ask again, inf if that is when
-        something changes.
+        Otherwise return the instant at which to ask again, inf if that is when something
+        changes.
         """
         ...
 
@@ -286,12 +303,19 @@ class Dispatch(Protocol):
         """Tell whether the batch of `slot` may be sent now; if not, the slot is given back."""
         ...
 
+    def called(self, slot: Slot, ends_at: float | None) -> None:
+        """Note that the upstream has the batch, and when it will have ended if that is known."""
+        ...
+
     def sent(self, slot: Slot, at: float) -> None:
-        """Count the pace from `at`, when the last request so far was on the wire."""
+        """Count the pace from `at`, when the last request so far was on the wire.
+
+        Until then no other slot opens; -inf if nobody can tell.
+        """
         ...
 
     def hold(self, until: float) -> None:
-        """Leave the upstream alone until a monotonic instant; only ever extended."""
+        """Leave the upstream alone until then; only ever extended."""
         ...
 
     def settle(self, slot: Slot, decision: Decision) -> None:

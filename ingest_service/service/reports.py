@@ -2,53 +2,31 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
-from ingest_service.domain.model import Batch, Ingestion, Outcome, Priority
-from ingest_service.domain.schedule import Forecast
-
-
-class Accepted(NamedTuple):
-    """The answer to a request."""
-
-    ingestion_id: str
-    #: Whether the same request was answered before, under the same idempotency key.
-    replayed: bool
-
-
-class Result(NamedTuple):
-    """What became of one item."""
-
-    key: int | str
-    outcome: Outcome
-    at: datetime
+from ingest_service.domain.ingestion import IngestionSnapshot
+from ingest_service.domain.model import Priority, QueueState, WaitCode
+from ingest_service.domain.snapshot import BatchUnderWay, ClassTotals
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """How the service is."""
+class Eta:
+    """When an ingestion will run, if nothing changes; None is what nobody can tell."""
 
-    at: datetime
-    worker_alive: bool
-    unfinished: int
-    queued_items: int
-    #: "running", "paused" or "held", why, and until when as far as that is known.
-    state: str
-    reason: str | None
-    until: datetime | None
+    #: Its place in the queue and the batches ahead of it, None if nothing of it waits.
+    position: int | None = None
+    batches_ahead: int | None = None
+    next_start_at: datetime | None = None
+    finish_at: datetime | None = None
+    #: When at the latest, whatever arrives later; None where that can be never.
+    latest_finish_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Prospects:
-    """What an unfinished ingestion can expect."""
+class Estimate:
+    """What an unfinished ingestion can expect, and why it is not finished."""
 
-    #: Place in the line and batches ahead, None if nothing of it waits.
-    position: int | None
-    batches_ahead: int | None
-    next_start_at: datetime | None
-    finish_at: datetime | None
-    latest_finish_at: datetime | None
-    code: str
+    eta: Eta
+    code: WaitCode
     message: str
     until: datetime | None
     #: Seconds until something of it will change.
@@ -61,20 +39,32 @@ class Plan:
 
     batches: int
     batch_size: int
-    forecast: Forecast | None
-    next_start_at: datetime | None
-    finish_at: datetime | None
-    latest_finish_at: datetime | None
+    eta: Eta
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
-    """What waits in a class."""
+class Health:
+    """How the service is."""
 
-    batches: int
-    items: int
-    ingestions: int
-    oldest_at: datetime | None
+    at: datetime
+    worker_alive: bool
+    #: What keeps the worker from its work, in words; None if nothing does.
+    trouble: str | None
+    unfinished: int
+    queued_items: int
+    #: What the queue does, why, and until when as far as that is known.
+    state: QueueState
+    reason: str | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComingSlot:
+    """A slot to come, and what it serves."""
+
+    at: datetime
+    ingestion_id: str
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +74,19 @@ class QueueReport:
     health: Health
     interval: float
     policy: str
-    depth: dict[Priority, Depth]
-    in_flight: list[Batch]
-    #: The slots to come: (when, what).
-    upcoming: list[tuple[datetime, Ingestion]]
+    depth: dict[Priority, ClassTotals]
+    in_flight: tuple[BatchUnderWay, ...]
+    upcoming: list[ComingSlot]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """The effect of another class."""
+
+    snapshot: IngestionSnapshot
+    old: Priority
+    eta_before: Eta | None
+    eta_after: Eta | None
+    #: How many other ingestions end later because of it, and by how many seconds at most.
+    delayed: int
+    longest_delay: float

@@ -1,4 +1,4 @@
-"""The batches under way: which, since when, and when they will have ended as far as one can tell."""
+"""The batches under way: which, since when, until when as far as one can tell."""
 
 import statistics
 from collections import deque
@@ -46,8 +46,8 @@ class InFlightBatches:
         """Note a batch that was started, and is not sent yet."""
         self._by_slot[slot.number] = _UnderWay(slot)
 
-    def note_sent(self, slot: Slot, ends_at: float | None) -> None:
-        """Note that a batch is with the upstream; it ends at `ends_at` if that is known."""
+    def note_called(self, slot: Slot, ends_at: float | None) -> None:
+        """Note that the upstream has a batch; it ends at `ends_at` if that is known."""
         under_way = self._by_slot.get(slot.number)
         if under_way is not None:
             under_way.starting, under_way.ends_at = False, ends_at

@@ -111,11 +111,7 @@ class OperatorChanged:
     state: OperatorState
 
 
-Change = (
-    Started | Sent | Settled | Finished | Cancelled | Moved | Reopened | OperatorChanged | Mark
-)
-
-
+Change = Started | Sent | Settled | Finished | Cancelled | Moved | Reopened | OperatorChanged | Mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -155,9 +155,9 @@ class OrderIndex(Generic[T]):
             break
         return slots, items
 
-    def first(self, count: int) -> list[T]:
-        """Return the first `count` entries that have batches."""
-        return list(islice((entry for entry, left in self.walk() if left), count))
+    def first(self, count: int) -> list[tuple[T, int]]:
+        """Return the first `count` entries that have batches, with these."""
+        return list(islice((pair for pair in self.walk() if pair[1]), count))
 
     def oldest(self) -> T | None:
         """Return the first entry of all, None if there is none."""
@@ -168,7 +168,9 @@ class OrderIndex(Generic[T]):
         for block in self._blocks:
             yield from zip(block.entries, block.batches, strict=True)
 
-    def _columns(self, block: _Block[T], sequence: int, entry: T | None) -> list[tuple[list, object]]:  # type: ignore[type-arg]
+    def _columns(
+        self, block: _Block[T], sequence: int, entry: T | None
+    ) -> list[tuple[list, object]]:  # type: ignore[type-arg]
         return [
             (block.sequences, sequence),
             (block.batches, 0),
@@ -177,7 +179,7 @@ class OrderIndex(Generic[T]):
             (block.entries, entry),
         ]
 
-    def _by_block(self) -> tuple[list, ...]:  # type: ignore[type-arg]
+    def _by_block(self) -> tuple[list[Any], ...]:
         return self._blocks, self._firsts, self._ready, self._batches, self._items, self._slots
 
     def _block_of(self, sequence: int) -> int:

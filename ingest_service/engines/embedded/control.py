@@ -1,0 +1,183 @@
+"""What an operator changes: durable first, then in effect, then answered. One change at a time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ingest_service import logs
+from ingest_service.domain.forecast import Moment, last_starts
+from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
+from ingest_service.domain.model import OutcomeWord, Priority
+from ingest_service.domain.snapshot import QueueSnapshot
+from ingest_service.engines import Mark, MarkKind, Move, OperatorState
+from ingest_service.engines.embedded.core import Core, finished, log_finished
+from ingest_service.engines.embedded.intake import check_room
+from ingest_service.engines.embedded.journal import (
+    Cancelled,
+    Change,
+    Moved,
+    OperatorChanged,
+    Reopened,
+)
+from ingest_service.engines.embedded.reading import EmbeddedReading
+from ingest_service.errors import Conflict, IngestionNotFound
+
+_NO_BATCHES = range(0)
+
+
+class EmbeddedControl:
+    """See `Control`."""
+
+    def __init__(self, core: Core, reading: EmbeddedReading) -> None:
+        self._core = core
+        self._reading = reading
+
+    def cancel(self, ingestion_id: str) -> IngestionSnapshot:
+        """Give up what has not been started, as one change with the end if that is one."""
+        with self._core.changes:
+            snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+            ingestion = self._unfinished(ingestion_id)
+            if ingestion is None:
+                if snapshot.counts.outcome is OutcomeWord.CANCELLED:
+                    return snapshot
+                raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
+            if not ingestion.cancelled:
+                self._cancel(ingestion)
+        self._core.await_start(ingestion_id)
+        return self._reading.find(ingestion_id, _NO_BATCHES)
+
+    def move(self, ingestion_id: str, priority: Priority) -> Move:
+        """Give what is left of an ingestion another class."""
+        with self._core.changes:
+            snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+            ingestion = self._unfinished(ingestion_id)
+            if ingestion is None:
+                raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
+            before, ends_before = self._expected(ingestion_id)
+            if priority is not ingestion.priority:
+                self._move(ingestion, priority)
+            after, ends_after = self._expected(ingestion_id)
+        self._core.wake()
+        delays = _delays(ends_before, ends_after, ingestion.sequence)
+        return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
+
+    def reopen(self, ingestion_id: str) -> int:
+        """Queue the failed items once more, in the old place."""
+        core = self._core
+        with core.changes:
+            snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+            ingestion = self._unfinished(ingestion_id) or self._finished(ingestion_id)
+            if ingestion.cancelled or snapshot.counts.outcome is OutcomeWord.CANCELLED:
+                raise Conflict("A cancelled ingestion is not tried again.")
+            failed = ingestion.failed_batches(core.journal.start_counts(ingestion_id))
+            items = sum(len(resend.offsets) for resend in failed)
+            if not items:
+                return 0
+            with core.lock:
+                check_room(core, items)
+                core.state.reserved += items
+            try:
+                at = core.clock.now()
+                core.journal.record(Reopened(ingestion.sequence, ingestion_id, at, failed))
+                with core.lock:
+                    since, now = core.since(ingestion.submission.created_at), core.clock.monotonic()
+                    core.state.reopen(ingestion, failed, since=since, filled_at=now)
+            finally:
+                with core.lock:
+                    core.state.reserved -= items
+        core.wake()
+        logs.event("retried", ingestion_id=ingestion_id, items=items)
+        return items
+
+    def pause(self, reason: str | None) -> None:
+        """Start nothing from now on because of `reason`; None goes on."""
+        kind = MarkKind.RESUME if reason is None else MarkKind.PAUSE
+        self._change_operator(
+            kind,
+            lambda operator: replace(operator, paused=reason),
+            lambda operator: operator.paused,
+        )
+        self._core.await_start()
+        logs.event("resumed" if reason is None else "paused", reason=reason)
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the pace; with the configured one beside it, whoever changes that means it."""
+        configured = self._core.options.interval
+        self._change_operator(
+            MarkKind.INTERVAL,
+            lambda operator: replace(operator, interval=seconds, configured_interval=configured),
+            lambda operator: configured if operator.interval is None else operator.interval,
+        )
+        logs.event("interval_changed", seconds=seconds)
+
+    def check(self) -> None:
+        """Write something."""
+        self._core.journal.check()
+
+    def _cancel(self, ingestion: Ingestion) -> None:
+        core, at = self._core, self._core.clock.now()
+        changes: list[Change] = [Cancelled(ingestion.sequence, ingestion.ingestion_id, at)]
+        states = ingestion.states_if_cancelled()
+        if states is not None:
+            changes.append(finished(ingestion, states, at))
+        core.journal.record(*changes)
+        with core.lock:
+            core.state.cancel(ingestion, at)
+        core.wake()
+        logs.event(
+            "cancelled", ingestion_id=ingestion.ingestion_id, items=ingestion.counts.cancelled
+        )
+        log_finished(ingestion)
+
+    def _move(self, ingestion: Ingestion, priority: Priority) -> None:
+        core, ingestion_id = self._core, ingestion.ingestion_id
+        before = {"ingestion_id": ingestion_id, "priority": ingestion.priority.name}
+        after = {"ingestion_id": ingestion_id, "priority": priority.name}
+        mark = Mark(core.clock.now(), MarkKind.MOVE, before, after)
+        core.journal.record(Moved(ingestion.sequence, ingestion_id, priority), mark)
+        with core.lock:
+            core.state.move(ingestion, priority)
+        logs.event("moved", ingestion_id=ingestion_id, priority=priority.name)
+
+    def _change_operator(
+        self,
+        kind: MarkKind,
+        change: Callable[[OperatorState], OperatorState],
+        told: Callable[[OperatorState], object],
+    ) -> None:
+        core = self._core
+        with core.changes:
+            before = core.state.operator
+            after = change(before)
+            mark = Mark(core.clock.now(), kind, told(before), told(after))
+            core.journal.record(OperatorChanged(after), mark)
+            with core.lock:
+                core.set_operator(after)
+        core.wake()
+
+    def _unfinished(self, ingestion_id: str) -> Ingestion | None:
+        with self._core.lock:
+            ingestion = self._core.remembered(ingestion_id)
+        if ingestion is None or ingestion.finished_at is not None:
+            return None
+        return ingestion
+
+    def _finished(self, ingestion_id: str) -> Ingestion:
+        with self._core.lock:
+            ingestion = self._core.remembered(ingestion_id)
+        ingestion = ingestion or self._core.journal.load(ingestion_id)
+        if ingestion is None:
+            raise IngestionNotFound
+        return ingestion
+
+    def _expected(self, ingestion_id: str) -> tuple[QueueSnapshot, dict[int, float]]:
+        """Return what an ingestion can expect, and when the last batch of each other starts."""
+        snapshot = self._reading.snapshot(ingestion_id)
+        with self._core.lock:
+            lines = self._core.state.lines()
+        return snapshot, last_starts(Moment.of(snapshot), lines, snapshot.retries)
+
+
+def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
+    """Return by how much others are later than before."""
+    both = (before.keys() & after.keys()) - {moved}
+    return [late for each in both if (late := after[each] - before[each]) > 1e-6]

@@ -1,0 +1,258 @@
+"""What the parts of this engine share: the locks, the state behind them, the journal.
+
+Two locks, always in this order. `changes` is held by whoever decides, records and
+applies a change of what was accepted, so that no other change can come in between;
+it may be held as long as the disk takes. `lock` guards the state itself, is held for
+microseconds, and is all that readers and new requests need.
+"""
+
+import itertools
+import logging
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from ingest_service import logs
+from ingest_service.clock import Clock
+from ingest_service.domain.ingestion import Ingestion
+from ingest_service.domain.model import Outcome
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.policy import Rule
+from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.domain.snapshot import WorkerState
+from ingest_service.engines import Hold, Mark, MarkKind, OperatorState
+from ingest_service.engines.embedded.journal import (
+    Change,
+    Finished,
+    Instant,
+    Journal,
+    OperatorChanged,
+    Recovered,
+    Settled,
+)
+from ingest_service.engines.embedded.state import QueueState
+from ingest_service.errors import IngestionNotFound, Stopping
+
+#: How long the worker can take from the record of a start to the call, in seconds.
+STARTS_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the engine is told; times in seconds."""
+
+    rule: Rule
+    retry_policy: RetryPolicy
+    retention: timedelta
+    max_concurrent: int
+    max_queued_items: int
+    #: What the settings say; an operator may have set another one.
+    interval: float
+
+
+class Core:
+    """The owner of the queue's state, for the parts of this package only."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        options: EngineOptions,
+        pace: Pace,
+        latency: float | None,
+    ) -> None:
+        self.clock = clock
+        self.journal = journal
+        self.options = options
+        self.changes = threading.Lock()
+        self.lock = threading.Lock()
+        #: Notified when a batch that was taken is with the upstream, or nothing starts any more.
+        self.started = threading.Condition(self.lock)
+        self.state = QueueState(pace, latency)
+        self.sequence = itertools.count(1)
+        #: Whether nothing is started and nothing taken any more.
+        self.draining = False
+        #: Tells the worker to look again; called with or without the locks.
+        self.wake: Callable[[], None] = lambda: None
+        self.worker_state: Callable[[], WorkerState] = lambda: WorkerState(alive=False)
+        #: What was found at the start and has to be recorded.
+        self._overdue: list[Callable[[], Settlement]] = []
+
+    @property
+    def concurrent(self) -> int:
+        """How many batches may be under way: one while the upstream cannot be reached."""
+        return 1 if self.state.pace.probe_at > -math.inf else self.options.max_concurrent
+
+    def instant(self, monotonic: float | None = None) -> Instant:
+        """Return this moment, or that of a reading of the monotonic clock, on both clocks."""
+        now = self.clock.monotonic()
+        if monotonic is None:
+            return Instant(self.clock.now(), now, self.clock.boot_id)
+        at = self.clock.now() - timedelta(seconds=now - monotonic)
+        return Instant(at, monotonic, self.clock.boot_id)
+
+    def check_not_draining(self) -> None:
+        """Raise `Stopping` if nothing is taken any more."""
+        if self.draining:
+            raise Stopping("The service is stopping and takes no new work.")
+
+    def is_expired(self, finished_at: datetime | None) -> bool:
+        """Tell whether the retention of what finished then is over."""
+        return finished_at is not None and finished_at < self.expiry()
+
+    def expiry(self) -> datetime:
+        """Return the moment such that what finished before it is gone."""
+        return self.clock.now() - self.options.retention
+
+    def remembered(self, ingestion_id: str) -> Ingestion | None:
+        """Return what is in memory and not expired; for whoever holds the lock."""
+        ingestion = self.state.get(ingestion_id)
+        if ingestion is not None and self.is_expired(ingestion.finished_at):
+            raise IngestionNotFound
+        return ingestion
+
+    def since(self, created_at: datetime) -> float:
+        """Return the monotonic instant of a time in the past."""
+        waited = (self.clock.now() - created_at).total_seconds()
+        return self.clock.monotonic() - max(0.0, waited)
+
+    def drain(self) -> None:
+        """Start nothing and take nothing from now on."""
+        with self.lock:
+            self.draining = True
+            self.started.notify_all()
+            self.state.release_watches()
+        self.wake()
+
+    def await_start(self, ingestion_id: str | None = None) -> None:
+        """Wait until no batch (of one ingestion) is between its record and the upstream.
+
+        After the answer to whoever stops something, nothing of it may be started.
+        """
+        with self.lock:
+            under_way = self.state.in_flight
+            if under_way.is_starting(ingestion_id):
+                self.clock.wait_for(
+                    self.started,
+                    lambda: self.draining or not under_way.is_starting(ingestion_id),
+                    STARTS_WITHIN,
+                )
+
+    # --- After a restart ---
+
+    def recover(self, recovered: Recovered) -> None:
+        """Go on where an earlier process ended; called once, before anything else."""
+        now, state = self.clock.monotonic(), self.state
+        self.sequence = itertools.count(recovered.last_sequence + 1)
+        state.slots = recovered.slots
+        state.operator = recovered.operator or OperatorState()
+        state.pace = self._resumed_pace(recovered, now)
+        for ingestion in recovered.unfinished:
+            since = self.since(ingestion.submission.created_at)
+            state.add(ingestion, since=since, filled_at=now)
+        for at, ingestion_id, resend in recovered.retries:
+            waiting = state.get(ingestion_id)
+            wait = (at - self.clock.now()).total_seconds()
+            if waiting is not None:
+                longest = self.options.retry_policy.backoff_max
+                state.schedule(waiting, resend, now + min(wait, longest))
+        self._note_overdue(recovered)
+
+    def record_overdue(self) -> None:
+        """Record what was found at the start; raise `StorageUnavailable` to be called again."""
+        while self._overdue:
+            with self.changes:
+                changes, apply = self._overdue[0]()
+                self.journal.record(*changes)
+                with self.lock:
+                    apply()
+            del self._overdue[0]
+
+    def _resumed_pace(self, recovered: Recovered, now: float) -> Pace:
+        pace, operator = self.state.pace, self.state.operator
+        if recovered.last_slot is not None:
+            same_boot = recovered.last_slot.boot_id == self.clock.boot_id
+            pace = pace.resumed(recovered.last_slot.monotonic if same_boot else None, now)
+        if operator.interval is not None and operator.configured_interval == self.options.interval:
+            pace = replace(pace, interval=operator.interval)
+        pace = replace(pace, paused=operator.paused)
+        return pace if operator.hold is None else pace.held(self._held_until(operator.hold, now))
+
+    def _held_until(self, hold: Hold, now: float) -> float:
+        """Return until when a hold lasts, whoever has set the clock meanwhile."""
+        left = (hold.at - self.clock.now()).total_seconds()
+        if hold.boot_id == self.clock.boot_id:
+            left = hold.monotonic - now
+        return now + min(left, self.options.retry_policy.max_retry_after)
+
+    def _note_overdue(self, recovered: Recovered) -> None:
+        """Note what is finished without a record of it, and that this is a restart."""
+        at = self.clock.now()
+        mark = Mark(at, MarkKind.RESTART, None, {"unfinished": len(recovered.unfinished)})
+        self._overdue.append(lambda: ([mark], lambda: None))
+        operator = self.state.operator
+        if operator.interval is not None and operator.configured_interval != self.options.interval:
+            # Overruled by another setting, for good.
+            after = replace(operator, interval=None, configured_interval=None)
+            self._overdue.append(partial(self._change_operator, after))
+        for batch in recovered.hopeless:
+            outcomes = [Outcome(succeeded=False, error="crashed")] * len(batch.offsets)
+            self._overdue.append(partial(self._settle_hopeless, Settled(batch, at, outcomes)))
+        for ingestion in recovered.unfinished:
+            if ingestion.counts.status.final:
+                self._overdue.append(partial(self._end, ingestion, at))
+
+    def set_operator(self, operator: OperatorState) -> None:
+        """Let what an operator wants take effect; for whoever holds the lock."""
+        interval = self.options.interval if operator.interval is None else operator.interval
+        self.state.operator = operator
+        self.state.pace = replace(self.state.pace, paused=operator.paused, interval=interval)
+
+    def attach(self, wake: Callable[[], None], worker_state: Callable[[], WorkerState]) -> None:
+        """Say who drains the queue."""
+        self.wake, self.worker_state = wake, worker_state
+
+    def settlement(self, ingestion: Ingestion, settled: Settled) -> "Settlement":
+        """Return what settles a batch: the changes to record, and what applies them."""
+        batch, outcomes, at = settled.batch, settled.outcomes, settled.at
+        changes: list[Change] = [settled]
+        states = ingestion.states_after(batch, outcomes)
+        if states is not None:
+            changes.append(finished(ingestion, states, at))
+        return changes, lambda: self.state.settle(ingestion, batch, outcomes, at)
+
+    def _change_operator(self, after: OperatorState) -> "Settlement":
+        return [OperatorChanged(after)], lambda: self.set_operator(after)
+
+    def _settle_hopeless(self, settled: Settled) -> "Settlement":
+        ingestion = self.state.get(settled.batch.ingestion_id)
+        return ([], lambda: None) if ingestion is None else self.settlement(ingestion, settled)
+
+    def _end(self, ingestion: Ingestion, at: datetime) -> "Settlement":
+        record = finished(ingestion, ingestion.item_states, at)
+        return [record], lambda: self.state.finish(ingestion, at)
+
+
+#: The changes to record, and what applies them afterwards.
+Settlement = tuple[list[Change], Callable[[], None]]
+
+
+def finished(ingestion: Ingestion, states: bytearray, at: datetime) -> Finished:
+    """Return the record of the end of an ingestion, with `states` as its items' last ones."""
+    return Finished(
+        ingestion.sequence, ingestion.ingestion_id, at, bytes(states), ingestion.counts.of(states)
+    )
+
+
+def log_finished(ingestion: Ingestion) -> None:
+    """Say that an ingestion is finished, if it is."""
+    if ingestion.finished_at is not None:
+        logs.event(
+            "finished",
+            ingestion_id=ingestion.ingestion_id,
+            outcome=ingestion.counts.outcome,
+            level=logging.INFO,
+        )

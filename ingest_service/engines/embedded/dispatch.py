@@ -1,0 +1,198 @@
+"""Handing batches to the upstream: the slot opens first, then the batch is chosen."""
+
+import logging
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+from ingest_service import logs
+from ingest_service.domain.ingestion import Ingestion
+from ingest_service.domain.model import Batch, ItemState, Priority
+from ingest_service.domain.policy import choose
+from ingest_service.domain.settlement import Decision
+from ingest_service.engines import Hold, Mark, MarkKind, Slot
+from ingest_service.engines.embedded.core import Core, log_finished
+from ingest_service.engines.embedded.journal import (
+    Change,
+    Instant,
+    OperatorChanged,
+    Sent,
+    Settled,
+    Started,
+)
+from ingest_service.errors import StorageUnavailable
+
+#: Age in seconds that the record of a start may have when the upstream is called.
+PROMPT = 0.01
+
+
+class EmbeddedDispatch:
+    """See `Dispatch`; called by the worker's thread only."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        #: When each batch under way was on the wire first, and how long after the one before.
+        self._on_wire: dict[int, tuple[float, float | None]] = {}
+        self._last_on_wire: float | None = None
+        #: Started, but not on the wire yet.
+        self._connecting: set[int] = set()
+        #: Until when a hold is recorded.
+        self._hold_recorded = -math.inf
+
+    def take(self) -> Slot | float:
+        """Choose and take in one go, because a better batch can join at any time."""
+        core, state = self._core, self._core.state
+        with core.changes:
+            with core.lock:
+                now = core.clock.monotonic()
+                state.join_due(now)
+                if core.draining:
+                    return math.inf
+                if len(state.in_flight) >= core.concurrent or self._connecting:
+                    return state.next_retry()
+                heads = state.ready.heads()
+                if not heads:
+                    return state.next_retry()
+                opens_at = state.pace.opens_at(state.filled_at)
+                if now < opens_at:
+                    return min(opens_at, state.next_retry())
+                entries = [state.entry(head, now) for head in heads]
+                chosen = entries[choose(entries, core.options.rule, state.slots, now)]
+                ingestion, batch = state.take(Priority(chosen.priority))
+            return self._start(ingestion, batch)
+
+    def confirm(self, slot: Slot) -> bool:
+        """Nobody can have taken another slot in between."""
+        return slot in self._core.state.in_flight
+
+    def called(self, slot: Slot, ends_at: float | None) -> None:
+        """Tell whoever waits for the call that it was made."""
+        with self._core.lock:
+            self._core.state.in_flight.note_called(slot, ends_at)
+            self._core.started.notify_all()
+
+    def sent(self, slot: Slot, at: float) -> None:
+        """Note when the batch was on the wire first; the pace counts from the last request."""
+        with self._core.lock:
+            self._connecting.discard(slot.number)
+            self._core.state.pace = self._core.state.pace.sent(at)
+        if slot.number not in self._on_wire and math.isfinite(at):
+            last = self._last_on_wire
+            self._on_wire[slot.number] = at, None if last is None else at - last
+            self._last_on_wire = at
+
+    def hold(self, until: float) -> None:
+        """In effect at once, because it protects the upstream; then durable."""
+        core = self._core
+        with core.changes:
+            with core.lock:
+                core.state.pace = core.state.pace.held(until)
+                until = core.state.pace.held_until
+            if until <= self._hold_recorded:
+                return
+            instant = core.instant(until)
+            before = core.state.operator
+            after = replace(before, hold=Hold(instant.at, until, instant.boot_id))
+            mark = Mark(
+                core.clock.now(),
+                MarkKind.HOLD,
+                before.hold and before.hold.at.isoformat(),
+                instant.at.isoformat(),
+            )
+            core.journal.record(OperatorChanged(after), mark)
+            self._hold_recorded = until
+            with core.lock:
+                core.set_operator(after)
+        logs.event("upstream_hold", level=logging.WARNING, until=instant.at.isoformat())
+
+    def settle(self, slot: Slot, decision: Decision) -> None:
+        """Record and apply; if that finishes the ingestion, in the same transaction."""
+        core, state, batch = self._core, self._core.state, slot.batch
+        with core.changes:
+            ingestion = state.get(batch.ingestion_id)
+            if slot not in state.in_flight or ingestion is None:
+                return
+            at = core.instant(decision.decided_at).at
+            resend_at = at + timedelta(seconds=decision.wait) if decision.resend else None
+            settled = Settled(batch, at, decision.outcomes, decision.resend, resend_at)
+            changes, apply = core.settlement(ingestion, settled)
+            core.journal.record(*self._sent_record(slot), *changes)
+            with core.lock:
+                self._forget(slot, decision)
+                if decision.resend is not None and not ingestion.cancelled:
+                    due = decision.decided_at + decision.wait
+                    state.schedule(ingestion, decision.resend, due)
+                apply()
+        _log_settled(batch, decision)
+        log_finished(ingestion)
+
+    def _start(self, ingestion: Ingestion, batch: Batch) -> Slot:
+        core, state = self._core, self._core.state
+        number, interval = state.slots + 1, state.pace.interval
+        try:
+            instant, now = self._record_start(batch, number)
+        except StorageUnavailable:
+            with core.lock:
+                state.put_back(ingestion, batch)
+            raise
+        slot = Slot(number, batch, now, interval)
+        with core.lock:
+            self._connecting.add(number)
+            state.start(ingestion, slot, instant.at)
+        logs.event(
+            "batch_started",
+            ingestion_id=batch.ingestion_id,
+            batch_id=batch.batch_id,
+            attempt=batch.attempt,
+            items=len(batch.items),
+        )
+        return slot
+
+    def _record_start(self, batch: Batch, number: int) -> tuple[Instant, float]:
+        """Record the start before it happens; return when it happens.
+
+        After a crash the pace goes on from the record, so the record must not be
+        much older than the call. A slow commit is repeated.
+        """
+        core, pace = self._core, self._core.state.pace
+        for _ in range(3):
+            instant = core.instant()
+            gap = pace.gap(instant.monotonic)
+            core.journal.record(Started(batch, instant, number, gap, pace.interval))
+            now = core.clock.monotonic()
+            if now - instant.monotonic <= PROMPT:
+                break
+        return instant, now
+
+    def _sent_record(self, slot: Slot) -> list[Change]:
+        if slot.number not in self._on_wire:
+            return []
+        at, gap = self._on_wire[slot.number]
+        # The pace counts from the last request of all; only what was sent first is judged.
+        last = max(at, self._core.state.pace.last_at if self._is_last(slot) else at)
+        return [Sent(slot.batch, self._core.instant(last), gap)]
+
+    def _is_last(self, slot: Slot) -> bool:
+        return slot.number == self._core.state.slots
+
+    def _forget(self, slot: Slot, decision: Decision) -> None:
+        state = self._core.state
+        self._on_wire.pop(slot.number, None)
+        self._connecting.discard(slot.number)
+        state.in_flight.remove(slot, decision.ended_at)
+        probe_at = -math.inf
+        if decision.probe_wait is not None:
+            probe_at = decision.decided_at + decision.probe_wait
+        state.pace = replace(state.pace, probe_at=probe_at)
+
+
+def _log_settled(batch: Batch, decision: Decision) -> None:
+    outcomes = decision.outcomes
+    logs.event(
+        "batch_settled",
+        ingestion_id=batch.ingestion_id,
+        batch_id=batch.batch_id,
+        succeeded=sum(outcome.succeeded for outcome in outcomes),
+        failed=sum(outcome.state is ItemState.FAILED for outcome in outcomes),
+        retrying=len(decision.resend.offsets) if decision.resend else 0,
+    )

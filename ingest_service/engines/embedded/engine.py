@@ -1,0 +1,64 @@
+"""The engine in one process, put together."""
+
+from dataclasses import dataclass
+
+from ingest_service.clock import Clock
+from ingest_service.domain.pace import Pace
+from ingest_service.engines.embedded.control import EmbeddedControl
+from ingest_service.engines.embedded.core import Core, EngineOptions
+from ingest_service.engines.embedded.dispatch import EmbeddedDispatch
+from ingest_service.engines.embedded.housekeeping import Housekeeping
+from ingest_service.engines.embedded.intake import EmbeddedIntake
+from ingest_service.engines.embedded.journal import Journal
+from ingest_service.engines.embedded.reading import EmbeddedReading
+from ingest_service.engines.embedded.worker import Worker
+from ingest_service.upstreams.protocol import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedEngine:
+    """All four protocols over one state, and the thread that drains it."""
+
+    intake: EmbeddedIntake
+    reading: EmbeddedReading
+    control: EmbeddedControl
+    worker: Worker
+    journal: Journal
+    _core: Core
+
+    def drain(self) -> None:
+        """Take nothing and start nothing from now on; answer all who wait for a change."""
+        self._core.drain()
+
+    def close(self, timeout: float) -> None:
+        """Let the batch in flight end, in `timeout` seconds at most, and leave a clean journal."""
+        self.drain()
+        self.worker.stop(timeout)
+        self.journal.close()
+
+
+def embedded_engine(
+    clock: Clock,
+    journal: Journal,
+    upstream: Upstream,
+    options: EngineOptions,
+    *,
+    settle: float,
+    max_response: int,
+) -> EmbeddedEngine:
+    """Join the parts, and go on where the journal's last process ended."""
+    recovered = journal.recover()
+    core = Core(clock, journal, options, Pace(options.interval, settle), upstream.latency)
+    core.recover(recovered)
+    reading = EmbeddedReading(core)
+    worker = Worker(
+        clock,
+        EmbeddedDispatch(core),
+        upstream,
+        options.retry_policy,
+        Housekeeping(core),
+        max_response,
+    )
+    core.attach(worker.wake, lambda: worker.state)
+    control = EmbeddedControl(core, reading)
+    return EmbeddedEngine(EmbeddedIntake(core), reading, control, worker, journal, core)

@@ -1,0 +1,253 @@
+"""Telling about it: frozen pictures, taken under the lock, finished outside of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from ingest_service.domain.forecast import Lines, Moment, forecast, walked
+from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
+from ingest_service.domain.model import FAMILIES, ItemState
+from ingest_service.domain.policy import Policy, QueueEntry
+from ingest_service.domain.slot_times import SlotModel
+from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
+from ingest_service.engines import Draft, ListQuery, RateProof, Result
+from ingest_service.engines.embedded.core import Core
+from ingest_service.engines.embedded.journal import Results, Wanted
+from ingest_service.errors import IngestionNotFound
+
+#: A sequence after all others.
+LAST = 2**62
+#: How many ingestions are looked at under the lock at a time.
+_CHUNK = 500
+#: More than the journal keeps beyond the retention, and than two clocks differ.
+_KEPT_LONGER = timedelta(days=1)
+_NO_BATCHES = range(0)
+
+
+class EmbeddedReading:
+    """See `Reading`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        #: The forecasts of everything under the aged policy, and the version they are of.
+        self._walked: tuple[int, dict[int, Forecast]] = (-1, {})
+
+    def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
+        """Look in memory, then in the journal, where the finished ones stay longer."""
+        with self._core.lock:
+            ingestion = self._core.remembered(ingestion_id)
+            snapshot = None if ingestion is None else ingestion.snapshot(batches)
+        if ingestion is not None and snapshot is not None:
+            return replace(snapshot, keys=ingestion.submission.keys(batches))
+        stored = self._core.journal.find(ingestion_id, batches)
+        if stored is None or self._core.is_expired(stored.finished_at):
+            raise IngestionNotFound
+        return stored
+
+    def snapshot(self, of: str | Draft | None = None) -> QueueSnapshot:
+        """Take the picture; what an ingestion can expect is added up under the same lock."""
+        core = self._core
+        with core.lock:
+            snapshot = self._picture(of if isinstance(of, Draft) else None)
+            asked = self._asked(of, snapshot.now)
+            if asked is None:
+                return snapshot
+            place, entry, joining = asked
+            moment = Moment.of(snapshot)
+            if snapshot.rule.policy is not Policy.AGED:
+                ahead = forecast(moment, core.state, snapshot.retries, entry, joining)
+                return replace(snapshot, place=replace(place, forecast=ahead))
+            version, forecasts = self._walked
+            stale = bool(joining) or version != core.state.version
+            version, lines = core.state.version, core.state.lines() if stale else ()
+        if stale:
+            # A walk through everything, so not under the lock; once a version is enough.
+            forecasts = walked(moment, _joined_by(entry, lines, joining), snapshot.retries)
+            if not joining:
+                self._walked = version, forecasts
+        ahead = forecasts.get(entry.sequence)
+        return replace(snapshot, place=replace(place, forecast=ahead))
+
+    def _asked(self, of: str | Draft | None, now: float) -> tuple[Place, QueueEntry, int] | None:
+        """Return the place asked for, what stands there, and how many batches would join."""
+        if of is None:
+            return None
+        if isinstance(of, Draft):
+            entry = QueueEntry(LAST, of.priority, now, "", of.batches_total)
+            return Place(LAST, of.priority, entry.batches, None, None, None), entry, entry.batches
+        core = self._core
+        ingestion = core.remembered(of)
+        if ingestion is None or ingestion.finished_at is not None:
+            return None
+        entry = core.state.entry(ingestion, now)
+        place = Place(
+            sequence=entry.sequence,
+            priority=entry.priority,
+            batches=entry.batches,
+            retry_due=core.state.retry_due(ingestion),
+            under_way_until=core.state.in_flight.end_of(entry.ingestion_id, now),
+            forecast=None,
+        )
+        return place, entry, 0
+
+    def results(
+        self,
+        ingestion_id: str,
+        wanted: Sequence[ItemState],
+        *,
+        offset: int = 0,
+        limit: int,
+        after: int = -1,
+    ) -> list[Result]:
+        """Find the positions by the states; read the outcomes of just these."""
+        with self._core.lock:
+            ingestion = self._core.remembered(ingestion_id)
+            states = bytes(ingestion.item_states) if ingestion else b""
+        batch_size = ingestion.submission.batch_size if ingestion else 0
+        if ingestion is None:
+            batch_size = self.find(ingestion_id, _NO_BATCHES).batch_size
+            states = self._core.journal.item_states(ingestion_id)
+        positions = find_states(states, wanted, after + 1, limit, skip=offset)
+        indices = sorted({position // batch_size for position in positions})
+        settled = self._core.journal.results(ingestion_id, indices)
+        keys = (
+            {index: ingestion.submission.keys(range(index, index + 1)) for index in indices}
+            if ingestion
+            else self._core.journal.keys(ingestion_id, indices)
+        )
+        return list(_paired(positions, batch_size, settled, keys))
+
+    def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
+        """Merge the unfinished ones, which memory knows best, with those the journal has ended."""
+        wanted = Wanted(
+            before=query.before,
+            limit=query.limit,
+            finished_since=self._core.expiry(),
+            priority=query.priority,
+            word=query.word,
+            outcome=query.outcome,
+        )
+        while True:
+            reopened = self._core.state.reopened
+            # In this order: what ends in between is in both, and not in neither.
+            newest = {each.sequence: each for each in self._unfinished(query)}
+            newest |= {each.sequence: each for each in self._core.journal.finished(wanted)}
+            if reopened == self._core.state.reopened:
+                break
+        return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
+
+    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
+        """Ask the journal."""
+        now = self._core.clock.now()
+        return self._core.journal.rate_proof(
+            since or self._core.expiry() - _KEPT_LONGER, until or now + _KEPT_LONGER
+        )
+
+    def watch(
+        self, ingestion_id: str, version: int, on_change: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Remember whom to call, unless it is time already."""
+        core = self._core
+        with core.lock:
+            ingestion = core.state.get(ingestion_id)
+            if ingestion is not None and ingestion.version == version and not core.draining:
+                end = core.state.watch(ingestion_id, on_change)
+
+                def end_watch() -> None:
+                    with core.lock:
+                        end()
+
+                return end_watch
+        on_change()
+        return lambda: None
+
+    def _picture(self, newcomer: Draft | None) -> QueueSnapshot:
+        core, state, now = self._core, self._core.state, self._core.clock.monotonic()
+        filled_at = state.filled_at
+        front = state.front()
+        if newcomer is not None and not any(front):
+            filled_at = now
+        return QueueSnapshot(
+            now=now,
+            at=core.clock.now(),
+            rule=core.options.rule,
+            pace=state.pace,
+            model=SlotModel(
+                opens_at=state.pace.opens_at(filled_at),
+                interval=state.pace.interval,
+                duration=state.in_flight.duration,
+                concurrent=core.concurrent,
+                ends=state.in_flight.ends(now),
+            ),
+            slots=state.slots,
+            totals=state.totals(),
+            front=front,
+            retries=state.retries(),
+            in_flight=tuple(state.in_flight.batches()),
+            unfinished=state.unfinished(),
+            worker=core.worker_state(),
+        )
+
+    def _unfinished(self, query: ListQuery) -> list[IngestionSnapshot]:
+        chosen: list[IngestionSnapshot] = []
+        before = query.before
+        while len(chosen) < query.limit:
+            with self._core.lock:
+                ingestions = self._core.state.unfinished_before(before, _CHUNK)
+                fitting = [ingestion for ingestion in ingestions if _fits(ingestion, query)]
+                snapshots = [ingestion.snapshot(_NO_BATCHES) for ingestion in fitting]
+            if not ingestions:
+                break
+            before = ingestions[-1].sequence
+            chosen += snapshots
+        return chosen[: query.limit]
+
+
+def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
+    words = FAMILIES[ingestion.submission.kind].words
+    return (
+        query.outcome is None
+        and query.priority in (None, ingestion.priority)
+        and query.word in (None, words[ingestion.counts.status])
+    )
+
+
+def _joined_by(entry: QueueEntry, lines: Lines, joining: int) -> Lines:
+    if not joining:
+        return lines
+    return [
+        [*line, entry] if rank == entry.priority else line for rank, line in enumerate(lines, 1)
+    ]
+
+
+def _paired(
+    positions: Sequence[int],
+    batch_size: int,
+    settled: Results,
+    keys: Mapping[int, Sequence[int | str]],
+) -> Iterator[Result]:
+    for position in positions:
+        index, offset = divmod(position, batch_size)
+        result = settled.get((index, offset))
+        # Not there if its retention has ended while it was read.
+        if result is not None:
+            yield Result(position, keys[index][offset], result.outcome, result.at)
+
+
+def find_states(
+    states: bytes, wanted: Sequence[ItemState], first: int, limit: int, skip: int = 0
+) -> list[int]:
+    """Return up to `limit` positions of the states `wanted` from `first` on, without `skip`."""
+    positions: list[int] = []
+    for start in range(first, len(states), 4096):
+        chunk = states[start : start + 4096]
+        # Counting runs at the speed of memory, so whole chunks are skipped that way.
+        hits = sum(chunk.count(state) for state in wanted)
+        if skip >= hits:
+            skip -= hits
+            continue
+        positions += [start + at for at, state in enumerate(chunk) if state in wanted][skip:]
+        skip = 0
+        if len(positions) >= limit:
+            break
+    return positions[:limit]

@@ -1,0 +1,348 @@
+"""The queue's state: dictionaries, queues and sums, kept true to one another.
+
+Not locked: everything here is called by whoever holds the engine's lock.
+"""
+
+import heapq
+import itertools
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ingest_service.domain.forecast import Lines
+from ingest_service.domain.ingestion import Ingestion
+from ingest_service.domain.model import Batch, Outcome, Priority, Resend
+from ingest_service.domain.pace import Pace
+from ingest_service.domain.policy import QueueEntry
+from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
+from ingest_service.engines import OperatorState, Slot
+from ingest_service.engines.embedded.in_flight import InFlightBatches
+from ingest_service.engines.embedded.order_index import OrderIndex
+from ingest_service.engines.embedded.ready_queue import ReadyQueue
+
+#: How long a finished ingestion stays in memory; those who follow it ask once more.
+KEEP_IN_MEMORY = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An ingestion in the index, and since when it has been waiting (monotonic)."""
+
+    ingestion: Ingestion
+    since: float
+
+    def entry(self, batches: int) -> QueueEntry:
+        ingestion = self.ingestion
+        return QueueEntry(
+            ingestion.sequence, ingestion.priority, self.since, ingestion.ingestion_id, batches
+        )
+
+
+@dataclass(order=True, slots=True)
+class _Retry:
+    due: float
+    tie: int
+    ingestion: Ingestion = field(compare=False)
+    resend: Resend = field(compare=False)
+
+
+class QueueState:
+    """All ingestions that are in memory, and the places of those that wait."""
+
+    def __init__(self, pace: Pace, latency: float | None) -> None:
+        self.pace = pace
+        self.operator = OperatorState()
+        self.in_flight = InFlightBatches(latency)
+        self.ready = ReadyQueue()
+        #: How many slots were ever taken.
+        self.slots = 0
+        #: Since when the queue has not been empty (monotonic).
+        self.filled_at = -math.inf
+        #: Grows with every change of what waits.
+        self.version = 0
+        #: How often something finished was opened again.
+        self.reopened = 0
+        #: Items of requests that are being recorded.
+        self.reserved = 0
+        self._ingestions: dict[str, Ingestion] = {}
+        self._unfinished: dict[int, Ingestion] = {}
+        #: The sequences of these, in order.
+        self._sequences: list[int] = []
+        #: When each was finished that is still in memory, oldest first.
+        self._finished: dict[str, datetime] = {}
+        self._index: dict[Priority, OrderIndex[_Waiting]] = {
+            priority: OrderIndex() for priority in Priority
+        }
+        self._since: dict[int, float] = {}
+        self._retries: list[_Retry] = []
+        self._ties = itertools.count()
+        self._watches: dict[str, dict[int, Callable[[], None]]] = {}
+        self._shown: tuple[int, tuple[tuple[QueueEntry, ...], ...], tuple[PendingRetry, ...]] = (
+            -1,
+            (),
+            (),
+        )
+
+    # --- Looking ---
+
+    def get(self, ingestion_id: str) -> Ingestion | None:
+        """Return an ingestion that is in memory."""
+        return self._ingestions.get(ingestion_id)
+
+    def unfinished(self) -> int:
+        """Return how many ingestions are not finished."""
+        return len(self._unfinished)
+
+    def unfinished_before(self, sequence: int, most: int) -> list[Ingestion]:
+        """Return up to `most` unfinished ingestions with a smaller sequence, newest first."""
+        end = bisect_left(self._sequences, sequence)
+        chosen = self._sequences[max(0, end - most) : end]
+        return [self._unfinished[number] for number in reversed(chosen)]
+
+    @property
+    def queued_items(self) -> int:
+        """Items that wait, those being recorded included."""
+        return self.reserved + sum(index.items for index in self._index.values())
+
+    def totals(self) -> dict[Priority, ClassTotals]:
+        """Return what waits in each class."""
+        totals = {}
+        for priority, index in self._index.items():
+            oldest = index.oldest()
+            oldest_at = oldest.ingestion.submission.created_at if oldest else None
+            totals[priority] = ClassTotals(index.batches, index.items, len(index), oldest_at)
+        return totals
+
+    def front(self) -> tuple[tuple[QueueEntry, ...], ...]:
+        """Return the first entries of each class; made anew only after a change."""
+        self._show()
+        return self._shown[1]
+
+    def retries(self) -> tuple[PendingRetry, ...]:
+        """Return what joins later."""
+        self._show()
+        return self._shown[2]
+
+    def lines(self) -> Lines:
+        """Return everything that is ready."""
+        return [
+            [waiting.entry(left) for waiting, left in index.walk() if left]
+            for index in self._index.values()
+        ]
+
+    def slots_until_room(self, items: int) -> int:
+        """Return after how many slots `items` of the items that wait will have been started."""
+        slots = 0
+        for index in self._index.values():
+            more, items = index.slots_of(items)
+            slots += more
+        return slots
+
+    def entry(self, ingestion: Ingestion, now: float) -> QueueEntry:
+        """Return the place of an ingestion, whether it is ready or not."""
+        since = self._since.get(ingestion.sequence, now)
+        return _Waiting(ingestion, since).entry(ingestion.batches_left)
+
+    def retry_due(self, ingestion: Ingestion) -> float | None:
+        """Return when the next retry of an ingestion is due, None if none is pending."""
+        if not ingestion.counts.retrying:
+            return None
+        dues = (retry.due for retry in self._retries if retry.ingestion is ingestion)
+        return min(dues, default=None)
+
+    def next_retry(self) -> float:
+        """Return when the next retry of all is due, inf if none is pending."""
+        return self._retries[0].due if self._retries else math.inf
+
+    # Sums over what is ready, see `forecast.Sums`.
+
+    def total(self, priority: Priority) -> int:
+        """Return how many batches are ready in a class."""
+        return self._index[priority].batches
+
+    def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
+        """Return how many ingestions with a smaller sequence are ready, and their batches."""
+        return self._index[priority].before(sequence)
+
+    def batches(self, priority: Priority, sequence: int) -> int:
+        """Return how many batches of one ingestion are ready."""
+        return self._index[priority].batches_of(sequence)
+
+    def ingestions_within(self, priority: Priority, after: int, batches: int) -> int:
+        """Return to how many ingestions the first `batches` batches behind `after` belong."""
+        return self._index[priority].entries_within(after, batches)
+
+    # --- Changing ---
+
+    def add(self, ingestion: Ingestion, *, since: float, filled_at: float) -> bool:
+        """Make an ingestion visible, and runnable if something of it is ready.
+
+        `since` is when its waiting began and `filled_at` when the queue began to be
+        not empty, if this makes it so (both monotonic). Return whether it does.
+        """
+        self._ingestions[ingestion.ingestion_id] = ingestion
+        self._finished.pop(ingestion.ingestion_id, None)
+        if ingestion.sequence not in self._unfinished:
+            self._unfinished[ingestion.sequence] = ingestion
+            insort(self._sequences, ingestion.sequence)
+        self._since[ingestion.sequence] = since
+        fills = self._enqueue(ingestion, filled_at)
+        self._changed(ingestion)
+        return fills
+
+    def take(self, priority: Priority) -> tuple[Ingestion, Batch]:
+        """Take the next batch of the first ingestion of a class; its record follows."""
+        ingestion = self.ready.get(priority)
+        return ingestion, ingestion.take_next_batch()
+
+    def put_back(self, ingestion: Ingestion, batch: Batch) -> None:
+        """Undo `take`."""
+        ingestion.put_back(batch)
+        self.ready.put(ingestion)
+        self._changed(ingestion)
+
+    def start(self, ingestion: Ingestion, slot: Slot, at: datetime) -> None:
+        """Show a taken batch as started; the slot is spent."""
+        self.slots = slot.number
+        self.pace = self.pace.taken(slot.at)
+        self.in_flight.add(slot)
+        ingestion.start(slot.batch, at)
+        ingestion.is_queued = False
+        if ingestion.batches_left:
+            self.ready.put(ingestion)
+        self._changed(ingestion)
+
+    def settle(
+        self, ingestion: Ingestion, batch: Batch, outcomes: Iterable[Outcome], at: datetime
+    ) -> None:
+        """Show what became of a batch."""
+        ingestion.settle(batch, outcomes, at)
+        self._changed(ingestion)
+
+    def schedule(self, ingestion: Ingestion, resend: Resend, due: float) -> None:
+        """Let what is sent again wait until `due`."""
+        heapq.heappush(self._retries, _Retry(due, next(self._ties), ingestion, resend))
+        self.version += 1
+
+    def join_due(self, now: float) -> None:
+        """Give what is due for another attempt its old place in the queue."""
+        while self._retries and self._retries[0].due <= now:
+            retry = heapq.heappop(self._retries)
+            retry.ingestion.resends.append(retry.resend)
+            self._enqueue(retry.ingestion, -math.inf)
+            self._changed(retry.ingestion)
+
+    def cancel(self, ingestion: Ingestion, at: datetime) -> None:
+        """Give up what is not under way."""
+        ingestion.cancel(at)
+        ingestion.is_queued = False
+        self._retries = [retry for retry in self._retries if retry.ingestion is not ingestion]
+        heapq.heapify(self._retries)
+        self._changed(ingestion)
+
+    def reopen(
+        self, ingestion: Ingestion, failed: Iterable[Resend], *, since: float, filled_at: float
+    ) -> None:
+        """Queue failed items of an ingestion, which may be finished, once more; see `add`."""
+        ingestion.reopen(failed)
+        self.reopened += 1
+        self.add(ingestion, since=since, filled_at=filled_at)
+
+    def finish(self, ingestion: Ingestion, at: datetime) -> None:
+        """Note the end of an ingestion of which everything was settled before."""
+        ingestion.finished_at = at
+        self._changed(ingestion)
+
+    def move(self, ingestion: Ingestion, priority: Priority) -> None:
+        """Give what is left of an ingestion another class."""
+        self._index[ingestion.priority].remove(ingestion.sequence)
+        ingestion.move(priority)
+        if ingestion.is_queued:
+            self.ready.put(ingestion)
+        self._changed(ingestion)
+
+    def forget_finished(self, now: datetime, *, expired: datetime) -> None:
+        """Let go of what was finished a while ago; the journal knows it."""
+        latest = max(now - KEEP_IN_MEMORY, expired)
+        while self._finished:
+            ingestion_id, at = next(iter(self._finished.items()))
+            if at > latest:
+                break
+            del self._finished[ingestion_id], self._ingestions[ingestion_id]
+
+    def next_forgotten(self) -> datetime | None:
+        """Return when the next finished ingestion leaves the memory."""
+        at = next(iter(self._finished.values()), None)
+        return at and at + KEEP_IN_MEMORY
+
+    def watch(self, ingestion_id: str, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Call `on_change` at the next change of an ingestion; return what ends that."""
+        number = next(self._ties)
+        self._watches.setdefault(ingestion_id, {})[number] = on_change
+
+        def end() -> None:
+            watches = self._watches.get(ingestion_id, {})
+            watches.pop(number, None)
+            if not watches:
+                self._watches.pop(ingestion_id, None)
+
+        return end
+
+    def release_watches(self) -> None:
+        """Call everybody who waits."""
+        for ingestion_id in list(self._watches):
+            self._notify(ingestion_id)
+
+    def _enqueue(self, ingestion: Ingestion, filled_at: float) -> bool:
+        if not ingestion.batches_left or ingestion.is_queued:
+            return False
+        fills = not any(index.ready for index in self._index.values())
+        if fills:
+            self.filled_at = filled_at
+        self.ready.put(ingestion)
+        return fills
+
+    def _changed(self, ingestion: Ingestion) -> None:
+        """Bring everything that is derived from an ingestion up to date; its only place."""
+        self.version += 1
+        sequence, index = ingestion.sequence, self._index[ingestion.priority]
+        items = ingestion.counts.queued
+        if items:
+            index.put(
+                sequence,
+                _Waiting(ingestion, self._since[sequence]),
+                batches=ingestion.batches_left,
+                items=items,
+                slots=-(-items // ingestion.submission.batch_size),
+            )
+        else:
+            index.remove(sequence)
+        if ingestion.finished_at is not None:
+            self._finish(ingestion)
+        self._notify(ingestion.ingestion_id)
+
+    def _finish(self, ingestion: Ingestion) -> None:
+        if self._unfinished.pop(ingestion.sequence, None) is not None:
+            del self._sequences[bisect_left(self._sequences, ingestion.sequence)]
+        self._since.pop(ingestion.sequence, None)
+        if ingestion.finished_at is not None:
+            self._finished[ingestion.ingestion_id] = ingestion.finished_at
+
+    def _notify(self, ingestion_id: str) -> None:
+        for on_change in list(self._watches.pop(ingestion_id, {}).values()):
+            on_change()
+
+    def _show(self) -> None:
+        if self._shown[0] == self.version:
+            return
+        front = tuple(
+            tuple(waiting.entry(left) for waiting, left in index.first(FRONT))
+            for index in self._index.values()
+        )
+        retries = tuple(
+            PendingRetry(retry.due, self.entry(retry.ingestion, retry.due)._replace(batches=1))
+            for retry in self._retries
+        )
+        self._shown = self.version, front, retries

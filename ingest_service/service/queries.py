@@ -1,0 +1,227 @@
+"""The read side: everything that can be asked, in times for people."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+
+from ingest_service.clock import Clock
+from ingest_service.domain.forecast import upcoming
+from ingest_service.domain.ingestion import IngestionSnapshot
+from ingest_service.domain.model import ItemState, OutcomeWord, Priority
+from ingest_service.domain.snapshot import Place, QueueSnapshot
+from ingest_service.domain.wait_reason import standstill, wait_reason
+from ingest_service.engines import Control, ListQuery, RateProof, Reading, Result
+from ingest_service.errors import IngestionNotFound, Stopping
+from ingest_service.service.calendar import Calendar
+from ingest_service.service.reports import ComingSlot, Estimate, Eta, Health, QueueReport
+
+#: How many may wait for a change at a time; each occupies a thread of the server.
+MAX_WAITERS = 64
+#: How many slots to come the queue tells.
+UPCOMING = 60
+#: When to look again if nobody knows when something will change, in seconds.
+UNKNOWN = 30.0
+#: How many results are read at a time while they are streamed.
+STREAM_PAGE = 3_000
+
+_NO_BATCHES = range(0)
+
+
+class Queries:
+    """Looks, and never changes anything."""
+
+    def __init__(self, clock: Clock, reading: Reading, control: Control) -> None:
+        self._clock = clock
+        self._reading = reading
+        self._control = control
+        self._calendar = Calendar()
+        self._waiters = threading.BoundedSemaphore(MAX_WAITERS)
+
+    # --- One ingestion ---
+
+    def status(self, ingestion_id: str, offset: int = 0, limit: int = 0) -> IngestionSnapshot:
+        """Return the ingestion with the items of `limit` batches from batch `offset` on.
+
+        Raise `IngestionNotFound`.
+        """
+        return self._reading.find(ingestion_id, range(offset, offset + limit))
+
+    def estimate(self, ingestion_id: str) -> Estimate | None:
+        """Return what an ingestion can expect; None if it is finished."""
+        try:
+            snapshot = self._reading.snapshot(ingestion_id)
+        except IngestionNotFound:
+            return None
+        place = snapshot.place
+        if place is None:
+            return None
+        reason = wait_reason(snapshot, place)
+        starts_at = place.forecast.next_start_at if place.forecast else None
+        changes = [at for at in (place.under_way_until, starts_at) if at is not None]
+        return Estimate(
+            eta=self.eta(snapshot),
+            code=reason.code,
+            message=reason.message,
+            until=self._calendar.wall(snapshot, reason.until),
+            changes_in=max(0.0, min(changes) - snapshot.now) if changes else UNKNOWN,
+        )
+
+    def eta(self, snapshot: QueueSnapshot) -> Eta:
+        """Return when what the place in `snapshot` tells about will run."""
+        wall, place = partial(self._calendar.wall, snapshot), snapshot.place
+        if place is None:
+            return Eta()
+        ahead, finish_at = place.forecast, wall(_finish_at(place))
+        if ahead is None:
+            return Eta(finish_at=finish_at)
+        return Eta(
+            position=ahead.position,
+            batches_ahead=ahead.batches_ahead,
+            next_start_at=wall(ahead.next_start_at),
+            finish_at=finish_at,
+            latest_finish_at=wall(ahead.latest_finish_at),
+        )
+
+    def await_change(self, snapshot: IngestionSnapshot, seconds: float) -> None:
+        """Return when an ingestion is not any more as `snapshot` shows it, or after `seconds`.
+
+        At once if it is finished, or if too many are waiting already.
+        """
+        if snapshot.finished_at is None and self._waiters.acquire(blocking=False):
+            try:
+                self._await(snapshot, seconds)
+            finally:
+                self._waiters.release()
+
+    def watch(
+        self, ingestion_id: str, version: int, on_change: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `on_change` once when an ingestion is not at `version` any more; see `Reading`."""
+        return self._reading.watch(ingestion_id, version, on_change)
+
+    # --- Results ---
+
+    def results(
+        self, ingestion_id: str, wanted: Sequence[ItemState], offset: int, limit: int
+    ) -> tuple[IngestionSnapshot, list[Result]]:
+        """Return up to `limit` results in the order of the items, without the first `offset`.
+
+        Only items in one of the states `wanted` count. Raise `IngestionNotFound`.
+        """
+        snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+        return snapshot, self._reading.results(ingestion_id, wanted, offset=offset, limit=limit)
+
+    def stream(
+        self, ingestion_id: str, wanted: Sequence[ItemState]
+    ) -> tuple[IngestionSnapshot, Iterator[list[Result]]]:
+        """Return all results, in pages that are read while they are consumed."""
+        snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+
+        def pages() -> Iterator[list[Result]]:
+            after = -1
+            while page := self._page(ingestion_id, wanted, after):
+                yield page
+                after = page[-1].position
+
+        return snapshot, pages()
+
+    def _page(self, ingestion_id: str, wanted: Sequence[ItemState], after: int) -> list[Result]:
+        try:
+            return self._reading.results(ingestion_id, wanted, limit=STREAM_PAGE, after=after)
+        except IngestionNotFound:
+            # Its retention has ended while it was read.
+            return []
+
+    # --- All of them ---
+
+    def ingestions(
+        self,
+        before: int,
+        limit: int,
+        word: str | None = None,
+        outcome: OutcomeWord | None = None,
+        priority: Priority | None = None,
+    ) -> list[IngestionSnapshot]:
+        """Return the newest ingestions with a sequence below `before`, newest first.
+
+        `word` is the word of a family that an entry shows.
+        """
+        return self._reading.ingestions(ListQuery(before, limit, word, outcome, priority))
+
+    def queue(self) -> QueueReport:
+        """Return the queue as a whole."""
+        snapshot = self._reading.snapshot()
+        slots = [
+            ComingSlot(at, entry.ingestion_id, entry.priority)
+            for instant, entry in upcoming(snapshot, UPCOMING)
+            if (at := self._calendar.wall(snapshot, instant)) is not None
+        ]
+        return QueueReport(
+            health=self._health(snapshot),
+            interval=snapshot.pace.interval,
+            policy=snapshot.rule.policy.value,
+            depth=dict(snapshot.totals),
+            in_flight=snapshot.in_flight,
+            upcoming=slots,
+        )
+
+    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
+        """Return what the starts in a period show; without bounds, all that are kept."""
+        return self._reading.rate_proof(since, until)
+
+    # --- The service ---
+
+    def health(self) -> Health:
+        """Return how the service is, without touching the work."""
+        return self._health(self._reading.snapshot())
+
+    def check_ready(self) -> None:
+        """Return if work is taken and done; raise `Stopping` or `StorageUnavailable` if not."""
+        worker = self._reading.snapshot().worker
+        if worker.stopping:
+            raise Stopping("The service is stopping and takes no new work.")
+        if not worker.alive:
+            raise Stopping("The worker thread does not run.")
+        self._control.check()
+        if worker.trouble is not None:
+            raise Stopping(f"The worker cannot work: {worker.trouble}")
+
+    def _health(self, snapshot: QueueSnapshot) -> Health:
+        still = standstill(snapshot)
+        return Health(
+            at=snapshot.at,
+            worker_alive=snapshot.worker.alive,
+            trouble=snapshot.worker.trouble,
+            unfinished=snapshot.unfinished,
+            queued_items=snapshot.queued_items,
+            state=still.state,
+            reason=still.reason,
+            until=self._calendar.wall(snapshot, still.until),
+        )
+
+    def _await(self, snapshot: IngestionSnapshot, seconds: float) -> None:
+        condition, changed = threading.Condition(), False
+
+        def on_change() -> None:
+            nonlocal changed
+            with condition:
+                changed = True
+                condition.notify_all()
+
+        end = self._reading.watch(snapshot.ingestion_id, snapshot.version, on_change)
+        try:
+            with condition:
+                self._clock.wait_for(condition, lambda: changed, seconds)
+        finally:
+            end()
+
+
+def _finish_at(place: Place) -> float | None:
+    """Return when everything has ended, None if nobody knows."""
+    if not place.batches and place.retry_due is None:
+        return place.under_way_until
+    if place.forecast is None:
+        return None
+    return max(place.forecast.finish_at, place.under_way_until or -math.inf)
