@@ -75,9 +75,9 @@ def _service(settings: Settings) -> Iterator[Callable[[], None]]:
     parts.worker.start()
 
     def serve() -> None:
-        accepted = parts.service.accept(Ids(range(1, ITEMS + 1)), Priority.MEDIUM)
+        accepted = parts.service.submissions.accept(Ids(range(1, ITEMS + 1)), Priority.MEDIUM)
         while True:
-            snapshot = parts.service.status(accepted.ingestion_id, 0, 1)
+            snapshot = parts.service.queries.status(accepted.ingestion_id, 0, 1)
             if snapshot.finished_at is not None:
                 break
             time.sleep(0.01)

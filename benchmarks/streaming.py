@@ -25,10 +25,10 @@ def tables() -> Iterator[Table]:
         client = create_app(_SETTINGS, parts).test_client()
         service = parts.service
         few, many = (
-            service.accept(Ids(range(1, count + 1)), Priority.HIGH).ingestion_id
+            service.submissions.accept(Ids(range(1, count + 1)), Priority.HIGH).ingestion_id
             for count in (FEW, MANY)
         )
-        while service.health().unfinished:
+        while service.queries.health().unfinished:
             parts.worker.step()
         memory, took = [], []
         for form in ("ndjson", "csv"):

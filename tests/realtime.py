@@ -18,7 +18,7 @@ from ingest_service.app import Parts, build
 from ingest_service.domain.items import Ids, Kind, Mappings
 from ingest_service.domain.model import ItemState, Outcome, Priority
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
-from ingest_service.engines.embedded.store import Snapshot
+from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.settings import Settings
 from ingest_service.upstreams.protocol import Upstream
 
@@ -51,16 +51,16 @@ class Service:
 
     def send(self, ids: Sequence[int]) -> str:
         """Accept ids; return the id of the ingestion."""
-        return self.parts.service.accept(Ids(ids), Priority.MEDIUM).ingestion_id
+        return self.parts.service.submissions.accept(Ids(ids), Priority.MEDIUM).ingestion_id
 
     def send_mappings(self, *names: str) -> str:
         """Accept mappings called `names`; return the id of the ingestion."""
         mappings = [{"id": name, "source": "s", "target": "t"} for name in names]
-        return self.parts.service.accept(Mappings(mappings), Priority.MEDIUM).ingestion_id
+        return self.parts.service.submissions.accept(Mappings(mappings), Priority.MEDIUM).ingestion_id
 
-    def snapshot(self, ingestion_id: str) -> Snapshot:
+    def snapshot(self, ingestion_id: str) -> IngestionSnapshot:
         """Return how an ingestion is now."""
-        return self.parts.service.status(ingestion_id, 0, 1000)
+        return self.parts.service.queries.status(ingestion_id, 0, 1000)
 
     def finish(self, ingestion_id: str) -> list[Outcome]:
         """Wait until an ingestion is finished; return the outcomes of its items."""
@@ -70,7 +70,7 @@ class Service:
     def outcomes(self, ingestion_id: str) -> list[Outcome]:
         """Return the outcomes there are so far."""
         final = [ItemState.SUCCEEDED, ItemState.FAILED]
-        _, results = self.parts.service.results(ingestion_id, final, 0, 1000)
+        _, results = self.parts.service.queries.results(ingestion_id, final, 0, 1000)
         return [result.outcome for result in results]
 
 

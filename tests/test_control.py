@@ -349,12 +349,12 @@ def test_a_thousand_cancellations_against_the_thread_cancel_what_they_say_and_no
     parts.worker.start()
     service, told, left = parts.service, {}, 0
     for _ in range(500):
-        ingestion_id = service.accept(Ids(range(1, 13)), Priority.LOW).ingestion_id
+        ingestion_id = service.submissions.accept(Ids(range(1, 13)), Priority.LOW).ingestion_id
         try:
-            service.control.cancel(ingestion_id)
+            service.operator.cancel(ingestion_id)
         except Conflict:
             continue
-        found = service.status(ingestion_id, 0, 0).counts
+        found = service.queries.status(ingestion_id, 0, 0).counts
         told[ingestion_id] = found.cancelled
         left += found.queued
     parts.close(GUARD)

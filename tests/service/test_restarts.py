@@ -65,7 +65,7 @@ class Service(RuleBasedStateMachine):
         """Promise to send some ids."""
         number = len(self.promised)
         ids = [number * 100 + n for n in range(1, size + 1)]
-        accepted = self.parts.service.accept(Ids(ids), priority)
+        accepted = self.parts.service.submissions.accept(Ids(ids), priority)
         self.promised[accepted.ingestion_id] = (priority, number, ids)
         self.sent[accepted.ingestion_id] = set()
 
@@ -114,7 +114,7 @@ class Service(RuleBasedStateMachine):
     def every_promise_is_known(self) -> None:
         """With counts that add up."""
         for ingestion_id, (_, _, ids) in self.promised.items():
-            counts = self.parts.service.status(ingestion_id, 0, 10).counts
+            counts = self.parts.service.queries.status(ingestion_id, 0, 10).counts
             assert counts.total == len(ids)
             assert counts.queued + counts.in_flight + counts.settled == counts.total
 
@@ -126,8 +126,8 @@ class Service(RuleBasedStateMachine):
         self.time.advance((batches + 1 + self.restarts) * SETTINGS.interval + 2)
         self.check_order()
         for ingestion_id, (_, _, ids) in self.promised.items():
-            assert self.parts.service.status(ingestion_id, 0, 10).finished_at is not None
-            _, results = self.parts.service.results(ingestion_id, list(ItemState), 0, 100)
+            assert self.parts.service.queries.status(ingestion_id, 0, 10).finished_at is not None
+            _, results = self.parts.service.queries.results(ingestion_id, list(ItemState), 0, 100)
             assert [result.key for result in results] == ids
             assert self.sent[ingestion_id] == set(ids)
         self.parts.journal.close()

@@ -1,6 +1,7 @@
 """When the next slot opens, by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,7 @@ def test_the_first_slot_opens_once_an_empty_queue_has_settled() -> None:
 
 
 def test_slots_are_an_interval_apart_from_start_to_start() -> None:
-    pace = Pace(5.0, 0.5)
-    pace.take(100.5)
+    pace = Pace(5.0, 0.5).taken(100.5)
 
     assert pace.opens_at(filled_at=100.0) == 105.5
     assert pace.gap(105.5) == 5.0
@@ -21,10 +21,7 @@ def test_slots_are_an_interval_apart_from_start_to_start() -> None:
 
 def test_the_interval_counts_from_when_a_request_really_went_out() -> None:
     """Connecting took a while; an earlier moment changes nothing."""
-    pace = Pace(5.0, 0.5)
-    pace.take(100.0)
-    pace.note_sent(100.25)
-    pace.note_sent(99.0)
+    pace = Pace(5.0, 0.5).taken(100.0).sent(100.25).sent(99.0)
 
     assert pace.opens_at(filled_at=0.0) == 105.25
 
@@ -38,16 +35,19 @@ def test_after_a_restart_the_rest_of_the_interval_is_waited_and_never_more_than_
     last: float | None, opens_at: float
 ) -> None:
     """Restarted at 100; nobody can tell how much is over when the last start is not known."""
-    pace = Pace(5.0, 0.5)
-    pace.resume(last, now=100.0)
+    pace = Pace(5.0, 0.5).resumed(last, now=100.0)
 
     assert pace.next_at == opens_at
 
 
 def test_a_hold_a_probe_and_a_pause_all_keep_the_slot_closed() -> None:
     """The longest of them counts, and nobody knows when a pause ends."""
-    pace = Pace(5.0, 0.5)
-    pace.held_until, pace.probe_at = 200.0, 300.0
+    pace = Pace(5.0, 0.5, held_until=200.0, probe_at=300.0)
     assert pace.opens_at(filled_at=0.0) == 300.0
-    pace.paused = "maintenance"
-    assert pace.opens_at(filled_at=0.0) == math.inf
+    assert replace(pace, paused="maintenance").opens_at(filled_at=0.0) == math.inf
+
+
+def test_a_hold_is_only_ever_extended() -> None:
+    pace = Pace(5.0, 0.5).held(200.0).held(150.0)
+
+    assert pace.held_until == 200.0

@@ -22,13 +22,13 @@ def test_work_that_comes_between_looking_and_waiting_is_not_overlooked(
     def step_and_accept() -> float:
         due = step()
         if due == math.inf and len(accepted) < 2:
-            accepted.append(parts.service.accept(Ids([1]), Priority.LOW).ingestion_id)
+            accepted.append(parts.service.submissions.accept(Ids([1]), Priority.LOW).ingestion_id)
         return due
 
     monkeypatch.setattr(parts.worker, "step", step_and_accept)
     parts.worker.start()
     eventually(
         "both are done",
-        lambda: len(accepted) == 2 and not parts.service.health().unfinished,
+        lambda: len(accepted) == 2 and not parts.service.queries.health().unfinished,
     )
     assert parts.worker.stop(GUARD)

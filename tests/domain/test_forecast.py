@@ -1,0 +1,274 @@
+"""Predictions against going through the slots one by one, for random queues and every policy."""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from ingest_service.domain.forecast import (
+    Lines,
+    Moment,
+    Run,
+    forecast,
+    last_starts,
+    runs,
+    walked,
+)
+from ingest_service.domain.model import Priority
+from ingest_service.domain.policy import CYCLE, Policy, QueueEntry, Rule, choose
+from ingest_service.domain.slot_times import SlotModel, SlotTimes
+from ingest_service.domain.snapshot import Forecast, PendingRetry
+from ingest_service.engines.embedded.order_index import OrderIndex
+
+PRIORITIES = st.sampled_from(Priority)
+quarters = st.integers(0, 40).map(lambda n: n / 4)
+
+
+def entry(sequence: int, priority: Priority, batches: int, since: float = 0.0) -> QueueEntry:
+    """Return the place of an ingestion with so many batches left."""
+    return QueueEntry(sequence, priority, since, f"id-{sequence}", batches)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits, and what joins later."""
+
+    moment: Moment
+    entries: Sequence[QueueEntry]
+    retries: Sequence[PendingRetry]
+
+    @property
+    def lines(self) -> Lines:
+        """What is ready, class by class."""
+        ready = [each for each in self.entries if each.batches]
+        return [[each for each in ready if each.priority == rank] for rank in Priority]
+
+    def slots(self) -> list[tuple[float, QueueEntry]]:
+        """Return every slot to come, one by one."""
+        return [
+            (at, run.entry)
+            for run in runs(self.moment, self.lines, self.retries)
+            for at in instants(self.moment, run)
+        ]
+
+    def forecast(self, target: QueueEntry) -> Forecast | None:
+        """Predict by sums, or by a walk where sums do not do."""
+        if self.moment.rule.policy is Policy.AGED:
+            return walked(self.moment, self.lines, self.retries).get(target.sequence)
+        return forecast(self.moment, Sums(self.lines), self.retries, target, 0)
+
+
+class Sums:
+    """Sums over lines, see `forecast.Sums`."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._index = {priority: OrderIndex[None]() for priority in Priority}
+        for line in lines:
+            for each in line:
+                self._index[each.priority].put(
+                    each.sequence, None, batches=each.batches, items=each.batches, slots=1
+                )
+
+    def total(self, priority: Priority) -> int:
+        return self._index[priority].batches
+
+    def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
+        return self._index[priority].before(sequence)
+
+    def batches(self, priority: Priority, sequence: int) -> int:
+        return self._index[priority].batches_of(sequence)
+
+    def ingestions_within(self, priority: Priority, after: int, batches: int) -> int:
+        return self._index[priority].entries_within(after, batches)
+
+
+def instants(moment: Moment, run: Run) -> list[float]:
+    """Return when each slot of a run opens; nothing is missing within a run."""
+    if run.batches == 1:
+        return [run.first_at]
+    times = SlotTimes(moment.model, moment.now)
+    times.delay(run.number, run.first_at)
+    return [times.at(run.number + each) for each in range(run.batches)]
+
+
+models = st.builds(
+    SlotModel,
+    opens_at=quarters,
+    interval=st.integers(1, 20).map(lambda n: n / 4),
+    duration=quarters,
+    concurrent=st.integers(1, 4),
+    ends=st.lists(quarters, max_size=3).map(tuple),
+)
+rules = st.builds(Rule, st.sampled_from(Policy), st.sampled_from([5.0, 20.0]))
+moments = st.builds(Moment, quarters, rules, models, st.integers(0, 11))
+
+
+@st.composite
+def queues(draw: st.DrawFn, rule: st.SearchStrategy[Rule] = rules) -> Queue:
+    """Draw a moment in the life of a queue; some wait only for another attempt."""
+    drawn = draw(
+        st.lists(st.tuples(PRIORITIES, st.integers(0, 40), quarters), min_size=1, max_size=8)
+    )
+    entries = [entry(n, *each) for n, each in enumerate(drawn)]
+    chosen = draw(st.lists(st.tuples(st.sampled_from(entries), quarters), max_size=4))
+    retries = [PendingRetry(at, each._replace(batches=1)) for each, at in chosen]
+    return Queue(draw(moments)._replace(rule=draw(rule)), entries, retries)
+
+
+@given(queue=queues())
+@hypothesis_settings(max_examples=400)
+def test_a_prediction_is_what_going_through_the_slots_gives(queue: Queue) -> None:
+    """For every ingestion of any queue: place, batches ahead, next start, finish."""
+    slots = queue.slots()
+    order = [each.sequence for _, each in slots]
+    ends = last_starts(queue.moment, queue.lines, queue.retries)
+    for each in queue.entries:
+        if each.sequence not in order:
+            assert queue.forecast(each) is None
+            continue
+        first = order.index(each.sequence)
+        last = len(order) - 1 - order[::-1].index(each.sequence)
+        prediction = queue.forecast(each)
+
+        assert prediction is not None
+        assert prediction.batches_ahead == first
+        assert prediction.position == len(set(order[:first])) + 1
+        assert prediction.next_start_at == slots[first][0]
+        assert prediction.finish_at == slots[last][0] + queue.moment.model.duration
+        assert ends[each.sequence] == slots[last][0]
+
+
+@given(queue=queues())
+def test_every_batch_gets_one_slot_and_slots_keep_the_interval(queue: Queue) -> None:
+    """Under every policy, with any number of batches under way."""
+    slots, model = queue.slots(), queue.moment.model
+    at = [instant for instant, _ in slots]
+    batches = sum(each.batches for each in queue.entries) + len(queue.retries)
+
+    assert len(slots) == batches
+    assert all(b - a >= model.interval for a, b in itertools.pairwise(at))
+    for number, instant in enumerate(at):
+        under_way = [end for end in model.ends if max(end, queue.moment.now) > instant]
+        under_way += [a for a in at[:number] if a + model.duration > instant]
+        assert len(under_way) < max(model.concurrent, len(model.ends) + 1)
+
+
+@given(queue=queues())
+def test_every_slot_serves_what_the_policy_chooses_at_that_moment(queue: Queue) -> None:
+    """Runs of slots are a short cut; asked slot by slot the answer is the same."""
+    waiting = [list(line) for line in queue.lines]
+    joins = sorted(queue.retries)
+    moment = queue.moment
+    for number, (at, served) in enumerate(queue.slots()):
+        while joins and joins[0].due <= at:
+            line = waiting[joins[0].entry.priority - 1]
+            line.append(joins.pop(0).entry)
+            line.sort(key=lambda each: each.sequence)
+        heads = [line[0] for line in waiting if line]
+        chosen = heads[choose(heads, moment.rule, moment.slot + number, at)]
+
+        assert served.sequence == chosen.sequence
+        line = waiting[chosen.priority - 1]
+        head = line.pop(0)
+        if head.batches > 1:
+            line.insert(0, head._replace(batches=head.batches - 1))
+
+
+@given(model=models, number=st.integers(0, 200))
+def test_a_far_slot_is_where_counting_up_to_it_leads(model: SlotModel, number: int) -> None:
+    """The pattern that repeats itself is the right one."""
+    model = replace(model, ends=())
+    times, far = SlotTimes(model, 0.0), SlotTimes(model, 0.0)
+    one_by_one = [SlotTimes(model, 0.0).at(each) for each in range(number + 1)]
+
+    assert far.at(number) == one_by_one[-1]
+    for each, at in enumerate(one_by_one):
+        assert times.count_before(at, 0, number + 1) == sum(
+            earlier < at for earlier in one_by_one
+        ), each
+
+
+@given(queue=queues(st.just(Rule(Policy.WEIGHTED))), seed=st.integers(0, 2**32))
+@hypothesis_settings(max_examples=25)
+def test_no_adversary_breaks_the_latest_finish_of_a_weighted_queue(queue: Queue, seed: int) -> None:
+    """Whatever arrives later, and however much of it, before every single slot."""
+    queue = replace(queue, retries=())
+    moment = queue.moment
+    chance = random.Random(seed)  # noqa: S311
+    sequence = itertools.count(1_000)
+    times = SlotTimes(moment.model, moment.now)
+    bounds = {
+        each.sequence: prediction.latest_finish_at
+        for line in queue.lines
+        for each in line
+        if (prediction := queue.forecast(each)) is not None
+    }
+    waiting = [list(line) for line in queue.lines]
+    ended = {}
+    for number in range(1_500):
+        for priority in Priority:
+            if chance.random() < 0.5:
+                waiting[priority - 1].append(entry(next(sequence), priority, 9))
+        heads = [line[0] for line in waiting if line]
+        if not heads:
+            break
+        at = times.at(number)
+        served = heads[choose(heads, moment.rule, moment.slot + number, at)]
+        line = waiting[served.priority - 1]
+        line.pop(0)
+        if served.batches > 1:
+            line.insert(0, served._replace(batches=served.batches - 1))
+        else:
+            ended[served.sequence] = at + moment.model.duration
+
+    for number, bound in bounds.items():
+        assert bound is not None
+        assert number not in ended or ended[number] <= bound
+        assert number in ended or bound > times.at(1_499)
+
+
+def test_a_million_batches_under_the_weighted_policy_are_arithmetic() -> None:
+    """Whole cycles are skipped, so what is far away is predicted as well as what is near."""
+    heads = [entry(n, priority, 1_000_000) for n, priority in enumerate(Priority)]
+    moment = Moment(0.0, Rule(Policy.WEIGHTED), SlotModel(0.0, 5.0, 1.0, 1), 0)
+    queue = Queue(moment, heads, ())
+    low = queue.forecast(heads[2])
+
+    assert low is not None
+    # All three million slots are needed for it, so the last one is its last.
+    assert low.finish_at == 2_999_999 * 5.0 + 1.0
+    assert low.batches_ahead == 5
+
+
+def test_under_the_aged_policy_predictions_go_beyond_twenty_thousand_slots() -> None:
+    moment = Moment(0.0, Rule(Policy.AGED, 600.0), SlotModel(0.0, 5.0, 1.0, 1), 0)
+    queue = Queue(moment, [entry(1, Priority.HIGH, 50_000), entry(2, Priority.HIGH, 1)], ())
+    last = queue.forecast(queue.entries[1])
+
+    assert last is not None
+    assert last.batches_ahead == 50_000
+
+
+def test_under_the_weighted_policy_low_is_served_once_in_twelve_slots() -> None:
+    """Over ten thousand slots in which all classes always wait; HIGH gets eight, MEDIUM three."""
+    heads = [entry(each, each, 1) for each in Priority]
+    rule = Rule(Policy.WEIGHTED)
+    served = [heads[choose(heads, rule, slot, 0.0)].priority for slot in range(10_008)]
+
+    windows = [served[start : start + 12] for start in range(10_000)]
+    assert {(w.count(1), w.count(2), w.count(3)) for w in windows if len(w) == 12} == {(8, 3, 1)}
+    assert len(CYCLE) == 12
+
+
+def test_under_the_aged_policy_waiting_raises_the_class() -> None:
+    """After ten minutes a class, so after twenty LOW is as urgent as HIGH, and came earlier."""
+    old, new = entry(1, Priority.LOW, 1, since=0.0), entry(2, Priority.HIGH, 1, since=1_199.0)
+    rule = Rule(Policy.AGED, 600.0)
+
+    assert choose([new, old], rule, 0, 1_199.9) == 0
+    assert choose([new, old], rule, 0, 1_200.0) == 1
+    assert choose([new, old], Rule(), 0, 1_200.0) == 0
