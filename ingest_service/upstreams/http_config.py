@@ -93,7 +93,7 @@ def _private_lines(path: str) -> list[str]:
         ) from error
     if mode & 0o077:
         raise _refused(
-            path, f"others can read the secrets in it; run `chmod 600 {shlex.quote(path)}`."
+            path, f"others can read or change what is secret; run `chmod 600 {shlex.quote(path)}`."
         )
     return lines
 
