@@ -1,6 +1,8 @@
 """Connections after surprises: nobody ever gets the answer of another request."""
 
 import itertools
+import ssl
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,22 @@ def test_a_connection_with_something_left_over_is_not_used_again(reply: bytes) -
     with (
         Scripted(lambda _: next(replies)) as server,
         running(server.items, batch_size_ids=1) as service,
+    ):
+        service.finish(service.send([1]))
+        (outcome,) = service.finish(service.send([2]))
+
+    assert (outcome.processed_data, outcome.attempts) == ("own", 1)
+    assert server.connections == 2
+
+
+def test_what_is_left_over_inside_of_tls_is_noticed_too(
+    certificate: tuple[Path, ssl.SSLContext],
+) -> None:
+    """It was decrypted already, so the socket itself has nothing to read."""
+    replies = itertools.chain([answer(200, b"x" * 9_000, Content_Type="text/plain") + OK])
+    with (
+        Scripted(lambda _: next(replies, answer(200, "own")), tls=certificate[1]) as server,
+        running(server.items, upstream_ca=str(certificate[0])) as service,
     ):
         service.finish(service.send([1]))
         (outcome,) = service.finish(service.send([2]))
