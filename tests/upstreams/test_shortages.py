@@ -116,7 +116,7 @@ def test_calls_that_do_not_return_are_counted(monkeypatch: pytest.MonkeyPatch) -
         called.release()
         release.wait(GUARD)
 
-    upstream = upstream_of(connector, 0.2)
+    upstream = upstream_of(connector, 0.5)
     first = Started(upstream, batch_of(1)).finish()
     assert upstream.trouble() is None
     monkeypatch.setattr(CLOCK, "ahead", GRACE + 0.1)
