@@ -19,7 +19,7 @@ import pytest
 
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome, batch_ids, new_ingestion_id
-from ingest_service.engines.embedded.journal import encode_outcomes
+from ingest_service.upstreams.outcomes import encoded_size
 from ingest_service.upstreams.protocol import idempotency_keys
 
 #: How long a call may take before a test fails, in seconds.
@@ -208,6 +208,7 @@ def _check(outcome: Outcome) -> None:
     assert isinstance(outcome.succeeded, bool)
     assert isinstance(outcome.transient, bool)
     assert isinstance(outcome.unreachable, bool)
+    assert isinstance(outcome.unsent, bool)
     assert outcome.error is None or isinstance(outcome.error, str)
     assert outcome.status_code is None or isinstance(outcome.status_code, int)
     if outcome.retry_after is not None:
@@ -216,4 +217,4 @@ def _check(outcome: Outcome) -> None:
         assert outcome.retry_after >= 0
     assert not (outcome.succeeded and (outcome.transient or outcome.unreachable))
     # Raises TypeError for what JSON cannot say.
-    encode_outcomes([outcome])
+    encoded_size(outcome)

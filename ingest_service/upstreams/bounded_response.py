@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import socket
+import ssl
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -55,7 +56,9 @@ class _BoundedReader(io.RawIOBase):
     def has_more(self, buffered: io.BufferedReader) -> bool:
         """Return whether something was read that belongs to no answer; read nothing more."""
         self._stopped = True
-        return bool(buffered.peek(1))
+        # TLS may have decrypted what the socket has nothing left of.
+        decrypted = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return bool(buffered.peek(1)) or decrypted > 0
 
     def distrust(self) -> None:
         """Make sure that nobody uses the connection again: it looks as if hung up."""

@@ -1,5 +1,7 @@
 """Connections that keep to a deadline, and are not trusted once they have idled."""
 
+# Otherwise the first look-up reads it, perhaps when no descriptor is left.
+import encodings.idna  # noqa: F401
 import functools
 import math
 import socket

@@ -20,7 +20,6 @@ from ingest_service.domain.model import Batch, Outcome
 from ingest_service.upstreams.http_answers import classify, interrupted
 from ingest_service.upstreams.http_listing import listed_outcomes
 from ingest_service.upstreams.protocol import idempotency_keys
-from ingest_service.version import VERSION
 
 #: Longest list of offsets in an idempotency key; a header has to fit into other people's limits.
 _LONGEST_OFFSETS = 100
@@ -61,6 +60,7 @@ class Client:
         self._limits = limits
         # Half of it to connect: to be known as unreachable before the batch is given up.
         self._timeout = urllib3.Timeout(connect=limits.timeout / 2, total=limits.timeout)
+        # What goes with every request; asked for anew, because it may change.
         self._headers = headers
 
     def open(self, url: str) -> Endpoint:
@@ -86,8 +86,7 @@ class Client:
         items: int = 1,
     ) -> Outcome:
         """Return the outcome of one request about `items` items, whatever comes back."""
-        headers = _merged(self._headers())
-        headers |= {"Idempotency-Key": key, "X-Ingest-Attempt": str(attempt)}
+        headers = {**self._headers(), "Idempotency-Key": key, "X-Ingest-Attempt": str(attempt)}
         body = None
         if payload is not None:
             body = orjson.dumps(payload)
@@ -121,21 +120,6 @@ class Client:
             preload_content=False,
             decode_content=False,
         )
-
-
-def _merged(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what goes with every request; `headers` overrule, however they are spelt."""
-    merged = urllib3.HTTPHeaderDict(
-        {
-            "User-Agent": f"ingest-service/{VERSION}",
-            "Accept": "application/json, */*;q=0.5",
-            # What is compressed can grow beyond every limit while it is read.
-            "Accept-Encoding": "identity",
-        }
-    )
-    for name, value in headers.items():
-        merged[name] = value
-    return dict(merged.items())
 
 
 class ItemConnector:

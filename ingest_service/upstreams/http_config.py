@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import ssl
+from collections.abc import Mapping
 
 import urllib3
 
@@ -12,6 +13,7 @@ from ingest_service.errors import SettingsError
 from ingest_service.settings import Settings
 from ingest_service.upstreams.connections import bound
 from ingest_service.upstreams.watched_file import WatchedFile
+from ingest_service.version import VERSION
 
 _HEADER = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)"
@@ -37,12 +39,14 @@ def connection_pool(settings: Settings, clock: Clock) -> urllib3.PoolManager:
     batch_size = max(settings.batch_size_ids, settings.batch_size_mappings)
     # Twice what is needed, as `ThreadedUpstream` has threads: some may be lost for a while.
     maxsize = 2 * settings.max_concurrent_batches * batch_size
-    pool = urllib3.PoolManager(maxsize=maxsize, ssl_context=trust.current())
-    if settings.upstream_proxy:
-        pool = urllib3.ProxyManager(
-            settings.upstream_proxy, maxsize=maxsize, ssl_context=trust.current()
+    context, proxy = trust.current(), settings.upstream_proxy
+    if proxy:
+        pools: urllib3.PoolManager = urllib3.ProxyManager(
+            proxy, maxsize=maxsize, ssl_context=context
         )
-    return bound(pool, trust.current)
+    else:
+        pools = urllib3.PoolManager(maxsize=maxsize, ssl_context=context)
+    return bound(pools, trust.current)
 
 
 def _trust(path: str | None) -> ssl.SSLContext:
@@ -55,8 +59,23 @@ def _trust(path: str | None) -> ssl.SSLContext:
 
 
 def watched_headers(path: str | None, clock: Clock) -> WatchedFile[dict[str, str]]:
-    """Return the headers in the file at `path`, read again when they change."""
-    return WatchedFile(clock, path, lambda: read_headers(path))
+    """Return what goes with every request, with the file at `path`, as it is by now."""
+    return WatchedFile(clock, path, lambda: _request_headers(read_headers(path)))
+
+
+def _request_headers(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what goes with every request; `own` overrule, however they are spelt."""
+    merged = urllib3.HTTPHeaderDict(
+        {
+            "User-Agent": f"ingest-service/{VERSION}",
+            "Accept": "application/json, */*;q=0.5",
+            # What is compressed can grow beyond every limit while it is read.
+            "Accept-Encoding": "identity",
+        }
+    )
+    for name, value in own.items():
+        merged[name] = value
+    return dict(merged.items())
 
 
 def read_headers(path: str | None) -> dict[str, str]:
@@ -93,7 +112,7 @@ def _private_lines(path: str) -> list[str]:
         ) from error
     if mode & 0o077:
         raise _refused(
-            path, f"others can read the secrets in it; run `chmod 600 {shlex.quote(path)}`."
+            path, f"others can read or change what is secret; run `chmod 600 {shlex.quote(path)}`."
         )
     return lines
 

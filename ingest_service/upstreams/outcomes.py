@@ -33,7 +33,7 @@ def bounded(outcome: object, most_bytes: int) -> Outcome:
 def encoded_size(outcome: Outcome) -> int:
     """Return how many bytes the outcome takes as text; raise `TypeError` if it is not JSON."""
     # Nested, because what can only just be written could not be answered.
-    nested = ((outcome.processed_data,),)
+    nested = (((outcome.processed_data,),),)
     return len(json_text.dumps((nested, outcome.error, outcome.status_code)))
 
 

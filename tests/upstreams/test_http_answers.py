@@ -1,5 +1,6 @@
 """What every kind of HTTP answer does to an item, on real sockets."""
 
+import json
 import sys
 import threading
 import time
@@ -8,6 +9,8 @@ import tracemalloc
 import orjson
 import pytest
 
+from ingest_service.upstreams.http import ItemConnector
+from ingest_service.upstreams.outcomes import bounded
 from tests.realtime import (
     Reply,
     Scripted,
@@ -19,6 +22,7 @@ from tests.realtime import (
     running,
     silence,
 )
+from tests.upstreams.calls import batch_of, client
 from tests.upstreams.replies import HALF, OK, first
 
 
@@ -176,3 +180,24 @@ def test_an_answer_that_is_nested_too_deep_to_be_passed_on_never_breaks_a_respon
 
     orjson.dumps({"results": [{"processed_data": outcome.processed_data}]})
     assert outcome.succeeded == (depth == 250)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 12345678901234567890123, 10**400])
+def test_integers_of_any_size_stay_exact(number: int) -> None:
+    """As far as Python writes them."""
+    body = {"n": [number], "x": 0.5}
+    text = json.dumps(body).encode()
+    with Scripted(lambda _: answer(200, text)) as server:
+        (outcome,) = ItemConnector(client(), server.items)(batch_of(1))
+
+    assert outcome.processed_data == body
+    assert bounded(outcome, 10_000) == outcome
+
+
+@pytest.mark.parametrize("text", [b"9" * 5_000, b"[12345678901234567890, NaN]"])
+def test_numbers_that_cannot_be_passed_on_make_an_answer_unreadable(text: bytes) -> None:
+    """And never raise."""
+    with Scripted(lambda _: answer(200, text)) as server:
+        (outcome,) = ItemConnector(client(), server.items)(batch_of(1))
+
+    assert (outcome.succeeded, outcome.error) == (False, "The answer is not valid JSON.")

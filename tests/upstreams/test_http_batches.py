@@ -1,14 +1,19 @@
 """One request a batch: whose the listed outcomes are, and what is sent again."""
 
+from typing import Any
+
 import orjson
 import pytest
 
+from ingest_service.domain.model import Outcome
+from ingest_service.upstreams.http_listing import listed_outcomes
 from tests.realtime import (
     Scripted,
     answer,
     cut,
     running,
 )
+from tests.upstreams.calls import batch_of
 from tests.upstreams.replies import HALF, first
 
 
@@ -80,3 +85,91 @@ def test_a_wrong_number_of_outcomes_fails_the_batch(listed: object, words: str) 
         outcomes = service.finish(service.send([1, 2, 3]))
 
     assert all(words in str(outcome.error) for outcome in outcomes)
+
+
+def entry(name: object, **more: Any) -> dict[str, Any]:
+    """Return an entry for the item called `name`."""
+    return {"id": name, "n": name} | more
+
+
+@pytest.mark.parametrize(
+    ("listed", "data"),
+    [
+        ([entry(3), entry(2), entry(1)], [1, 2, 3]),
+        ([entry("2"), entry(3), entry("1")], ["1", "2", 3]),
+        ({"results": [entry(2), entry(1), entry(3)]}, [1, 2, 3]),
+        ([{"n": "a"}, {"n": "b", "id": None}, {"n": "c"}], ["a", "b", "c"]),
+    ],
+    ids=["backwards", "strings", "results", "without"],
+)
+def test_entries_with_ids_are_matched_by_them_and_others_by_position(
+    listed: object, data: list[object]
+) -> None:
+    """In whatever order they come."""
+    with Scripted(lambda _: answer(200, listed)) as server, running(server.batch) as service:
+        outcomes = service.finish(service.send([1, 2, 3]))
+
+    assert [outcome.processed_data["n"] for outcome in outcomes] == data
+
+
+def test_a_failure_is_that_of_the_item_it_names() -> None:
+    """It was the last of the list, and is the first of the batch."""
+    listed = [entry(3), entry(2), entry(1, status="failed")]
+    with Scripted(lambda _: answer(200, listed)) as server, running(server.batch) as service:
+        outcomes = service.finish(service.send([1, 2, 3]))
+
+    assert [outcome.succeeded for outcome in outcomes] == [False, True, True]
+
+
+@pytest.mark.parametrize("key", ["id", "mapping_id"])
+def test_entries_for_mappings_name_them_either_way(key: str) -> None:
+    """As the request does, or as this service's own answers do."""
+    listed = [{key: name, "n": name} for name in "cab"]
+    with Scripted(lambda _: answer(200, listed)) as server, running(server.batch) as service:
+        outcomes = service.finish(service.send_mappings("a", "b", "c"))
+
+    assert [outcome.processed_data["n"] for outcome in outcomes] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        ([entry(1), entry(2), entry(4)], "no outcome for item '3'"),
+        ([entry(1), entry(2), entry(2)], "no outcome for item '3'"),
+        ([entry(1), entry(2)], "no outcome for item '3'"),
+        ([entry(1), entry(2), entry(3), entry(3)], "twice, or one of an unknown item"),
+        ([entry(1), entry(2), entry(3), entry(4)], "twice, or one of an unknown item"),
+        ([entry(1), entry(2), {"n": 3}], "some without"),
+        ([entry(1), entry(2), "fine"], "some without"),
+        ([entry(1), entry(2), entry(True)], "no outcome for item '3'"),
+        ([entry(1), entry(2), entry([3])], "no outcome for item '3'"),
+    ],
+    ids=str.split("unknown double missing twice extra mixed text bool list"),
+)
+def test_entries_that_name_the_wrong_items_make_an_answer_unreadable(
+    listed: object, words: str
+) -> None:
+    """Nobody can tell what became of the items, so all of them are tried again."""
+    right = answer(200, [entry(1), entry(2), entry(3)])
+    with (
+        Scripted(first(answer(200, listed), right)) as server,
+        running(server.batch) as service,
+    ):
+        outcomes = service.finish(service.send([1, 2, 3]))
+    assert [(outcome.succeeded, outcome.attempts) for outcome in outcomes] == [(True, 2)] * 3
+
+    with (
+        Scripted(lambda _: answer(200, listed)) as server,
+        running(server.batch, max_attempts=1) as service,
+    ):
+        outcomes = service.finish(service.send([1, 2, 3]))
+    assert all(words in str(outcome.error) for outcome in outcomes)
+
+
+def test_an_item_that_is_twice_in_a_batch_is_twice_in_the_answer() -> None:
+    """Both in their order."""
+    batch = batch_of(4, 5, 4)
+    listed = [entry(5), entry(4, n="first"), entry(4, n="second")]
+    outcomes = listed_outcomes(batch, Outcome(True, listed, status_code=200))
+
+    assert [outcome.processed_data["n"] for outcome in outcomes] == ["first", 5, "second"]

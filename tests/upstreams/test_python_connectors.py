@@ -1,5 +1,6 @@
 """Connectors in Python, however badly they behave: raise, lie, never return."""
 
+import copy
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from ingest_service.upstreams.protocol import Connector, idempotency_keys
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.threaded import ThreadedUpstream
 from tests.realtime import GUARD, Service, eventually, running
+from tests.upstreams.calls import Started, batch_of, upstream_of
 
 Behaviour = Callable[[Batch], Any]
 
@@ -125,6 +127,61 @@ def test_a_hold_that_is_none_holds_nothing(hold: Any) -> None:
     with connected(lambda _: [Outcome(True, 1, retry_after=hold)]) as service:
         assert service.finish(service.send([1]))[0].succeeded
         assert service.finish(service.send([2]))[0].succeeded
+
+
+@pytest.mark.parametrize("by_item", [False, True])
+def test_what_a_connector_does_to_its_batch_changes_nothing(by_item: bool) -> None:
+    """It gets a copy, and outcomes are counted by what was sent."""
+
+    def connector(batch: Batch) -> list[Outcome]:
+        outcomes = [Outcome(True, copy.deepcopy(item)) for item in batch.items]
+        for item in batch.items:
+            if isinstance(item, dict):
+                item.clear()
+        for part in (batch.items, batch.offsets):
+            if isinstance(part, list):
+                part.clear()
+        return outcomes
+
+    with connected(connector, at_a_time=3, by_item=by_item) as service:
+        ids = service.finish(service.send([1, 2, 3, 4]))
+        mappings = service.finish(service.send_mappings("a", "b"))
+
+    assert [outcome.processed_data for outcome in ids] == [1, 2, 3, 4]
+    assert [outcome.processed_data["id"] for outcome in mappings] == ["a", "b"]
+
+
+def test_a_connector_that_empties_what_is_sent_again_sees_it_whole() -> None:
+    """The service holds the batch, not the connector."""
+    sizes = []
+
+    def connector(batch: Batch) -> list[Outcome]:
+        assert isinstance(batch.items, list)
+        sizes.append(len(batch.items))
+        outcomes = [Outcome(False, error="later", transient=True) for _ in batch.items]
+        batch.items.clear()
+        return outcomes
+
+    with connected(connector, max_attempts=3) as service:
+        outcomes = service.finish(service.send([1, 2, 3]))
+
+    assert sizes == [3, 3, 3]
+    assert [outcome.attempts for outcome in outcomes] == [3, 3, 3]
+
+
+def test_outcomes_that_a_connector_changes_later_are_those_it_returned() -> None:
+    """Its list may be its own scratch pad."""
+    pad: list[Outcome] = []
+
+    def connector(batch: Batch) -> list[Outcome]:
+        pad[:] = fine(batch)
+        return pad
+
+    upstream = upstream_of(connector)
+    started = Started(upstream, batch_of(1, 2))
+    started.finish()
+    pad.clear()
+    assert [outcome.processed_data for outcome in started.finish()] == [1, 2]
 
 
 def test_what_has_succeeded_is_not_sent_again_whatever_else_is_claimed() -> None:
