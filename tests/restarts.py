@@ -15,7 +15,7 @@ from ingest_service.settings import Settings
 from tests.support import EPOCH, Api, FrozenClock, RecordingUpstream, Stepper
 
 
-class Lives:
+class Restarts:
     """One journal, one upstream, and one process after the other between them."""
 
     def __init__(self, frozen: FrozenDateTimeFactory, path: Path, settings: Settings) -> None:
@@ -45,10 +45,10 @@ class Lives:
 
 
 @contextmanager
-def living(path: Path, settings: Settings | None = None) -> Iterator[Lives]:
+def restarting(path: Path, settings: Settings | None = None) -> Iterator[Restarts]:
     """Give a service whose journal is at `path`."""
     with freeze_time(EPOCH) as frozen:
         assert isinstance(frozen, FrozenDateTimeFactory)
-        lives = Lives(frozen, path, settings or Settings())
-        yield lives
-        lives.close()
+        restarts = Restarts(frozen, path, settings or Settings())
+        yield restarts
+        restarts.close()

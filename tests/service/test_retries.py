@@ -178,14 +178,14 @@ def test_an_outage_costs_no_attempts_and_is_asked_after_less_and_less_often(api:
     assert api.status(ingestion_id)["outcome"] == "succeeded"
 
 
-def test_reach_is_lost_after_so_many_misses_in_a_row_and_found_by_one_answer() -> None:
+def test_the_breaker_opens_after_so_many_misses_in_a_row_and_one_answer_closes_it() -> None:
     """A refusal is an answer too."""
-    reach = CircuitBreaker()
+    breaker = CircuitBreaker()
     for _ in range(UNREACHABLE - 1):
-        reach = reach.after([NOBODY])
-        assert not reach.lost
-    assert reach.after([NOBODY]).lost
-    assert not reach.after([NOBODY, NEVER]).lost
+        breaker = breaker.after([NOBODY])
+        assert not breaker.is_open
+    assert breaker.after([NOBODY]).is_open
+    assert not breaker.after([NOBODY, NEVER]).is_open
 
 
 class Script:

@@ -48,7 +48,7 @@ def test_retry_after_holds_the_pace(status: int, value: str, least: float, most:
 
 def held(service: Any) -> float:
     """Return for how many seconds the pace is held."""
-    pace = service.parts.worker._pace
+    pace = service.parts.engine.reading.snapshot().pace
     return max(0.0, float(pace.held_until) - time.monotonic())
 
 
@@ -123,12 +123,12 @@ def test_an_outage_costs_no_attempts_and_ends_by_itself() -> None:
     with running(address, max_attempts=2, backoff=0.01, max_concurrent_batches=4) as service:
         ingestion_ids = [service.send(range(1, 10)) for _ in range(3)]
         worker = service.parts.worker
-        eventually("it is known", lambda: worker._reach.probes >= 4)
-        assert len(worker.in_flight) <= 1
+        eventually("it is known", lambda: worker.breaker.probes >= 4)
+        assert len(service.parts.engine.reading.snapshot().in_flight) <= 1
         with Scripted(lambda _: OK, port=server.port) as server:
             outcomes = [outcome for name in ingestion_ids for outcome in service.finish(name)]
 
-    assert not worker._reach.lost
+    assert not worker.breaker.is_open
     assert all(outcome.succeeded for outcome in outcomes)
     assert max(outcome.attempts for outcome in outcomes) <= 2
     assert len(server.requests) == 27

@@ -231,7 +231,7 @@ def test_a_connector_that_does_not_return_is_given_up_and_the_service_heals() ->
     with connected(connector, timeout=0.2, max_attempts=3) as service:
         ingestion_id = service.send([1, 2, 3, 4])
         worker = service.parts.worker
-        eventually("nothing more is sent", lambda: worker._reach.probes >= 3)
+        eventually("nothing more is sent", lambda: worker.breaker.probes >= 3)
         lost, sent = upstream_threads() - before, len(calls)
         come_back.set()
         outcomes = service.finish(ingestion_id)

@@ -121,6 +121,11 @@ class Worker:
             self._changed.notify()
 
     @property
+    def breaker(self) -> CircuitBreaker:
+        """Whether the upstream can be reached, as far as the last batches tell."""
+        return self._breaker
+
+    @property
     def state(self) -> WorkerState:
         """How it is, for readers."""
         alive = self._thread is not None and self._thread.is_alive()
