@@ -21,6 +21,8 @@ from ingest_service.domain.snapshot import Forecast, PendingRetry, QueueSnapshot
 
 #: What waits, a line a class, most urgent class first, in order of arrival.
 Lines = Sequence[Sequence[QueueEntry]]
+#: Behind every sequence.
+_END = 2**62 + 1
 #: How many slots the effect of a move is followed where classes alternate.
 HORIZON = 20_000
 
@@ -130,7 +132,33 @@ def forecast(
     """
     if math.isinf(moment.model.opens_at):
         return None
+    if moment.rule.policy is Policy.STRICT:
+        # What has a worse place never matters.
+        mine = target.priority, target.sequence
+        retries = [
+            retry for retry in retries if (retry.entry.priority, retry.entry.sequence) <= mine
+        ]
+        if not retries:
+            return _in_line(moment, sums, target, joining)
     return _Prediction(moment, sums, retries, target, joining).run()
+
+
+def _in_line(moment: Moment, sums: Sums, target: QueueEntry, joining: int) -> Forecast | None:
+    """Add up what has a better place: all of it goes first, and nothing else does."""
+    own = joining or sums.batches(target.priority, target.sequence)
+    if not own:
+        return None
+    above = [sums.before(priority, _END) for priority in Priority if priority < target.priority]
+    ahead = [*above, sums.before(target.priority, target.sequence)]
+    batches = sum(of_class for _, of_class in ahead)
+    times = SlotTimes(moment.model, moment.now)
+    return Forecast(
+        position=1 + sum(ingestions for ingestions, _ in ahead),
+        batches_ahead=batches,
+        next_start_at=times.at(batches),
+        finish_at=times.at(batches + own - 1) + moment.model.duration,
+        latest_finish_at=None,
+    )
 
 
 class _Prediction:
