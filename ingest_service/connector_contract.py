@@ -19,7 +19,7 @@ import pytest
 
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome, batch_ids, new_ingestion_id
-from ingest_service.engines.embedded.journal import encode_outcomes
+from ingest_service.engines.embedded.journals.outcomes import encode_outcomes
 from ingest_service.upstreams.protocol import idempotency_keys
 
 #: How long a call may take before a test fails, in seconds.
