@@ -18,7 +18,7 @@ import apsw
 from benchmarks._measure import Row, Table, seconds, take_turns
 from benchmarks._server import Server, request, serving
 from ingest_service import create_app
-from ingest_service.engines.embedded.journals.database import back_up
+from ingest_service.engines.embedded.journals.files import back_up
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.settings import IN_MEMORY, Settings
 

@@ -5,7 +5,7 @@ import os
 import sys
 
 from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
-from ingest_service.engines.embedded.journals.database import back_up, restore, verify
+from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.errors import IngestServiceError, SettingsError
 from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
 

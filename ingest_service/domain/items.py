@@ -35,9 +35,9 @@ class Ids(Sequence[int]):
         """Return what a client calls the items from `start` to `end`."""
         return self._ids[start:end].tolist()
 
-    def to_bytes(self) -> bytes:
-        """Return a compact form, the same for equal items."""
-        return self._ids.tobytes()
+    def to_bytes(self, start: int = 0, end: int | None = None) -> bytes:
+        """Return a compact form of the items from `start` to `end`, the same for equal ones."""
+        return self._ids[start:end].tobytes()
 
     def canonical(self) -> bytes:
         """Return what requests that mean the same have in common."""
@@ -87,9 +87,11 @@ class Mappings(Sequence[dict[str, Any]]):
         sort = orjson.OPT_SORT_KEYS
         return b"\n".join(orjson.dumps(self[at], option=sort) for at in range(len(self)))
 
-    def to_bytes(self) -> bytes:
-        """Return a compact form, the same for equal items."""
-        return b"\n".join(self._text[start:end] for start, end in pairwise(self._bounds))
+    def to_bytes(self, start: int = 0, end: int | None = None) -> bytes:
+        """Return a compact form of the items from `start` to `end`, the same for equal ones."""
+        last = len(self) if end is None else end
+        bounds = self._bounds[start : last + 1]
+        return b"\n".join(self._text[first:last] for first, last in pairwise(bounds))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:

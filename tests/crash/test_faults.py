@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from ingest_service.app import build, create_app
 from ingest_service.domain.model import Batch, Outcome
 from ingest_service.engines.embedded.journals import database
-from ingest_service.engines.embedded.journals.database import verify
+from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
 from ingest_service.settings import Settings

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import apsw
 import pytest
 
-from ingest_service.engines.embedded.journals.database import verify
+from ingest_service.engines.embedded.journals.files import verify
 from tests.crash.load import half_stored
 from tests.crash.server import RECORD, Server
 from tests.crash.waiting import eventually

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import apsw
 import pytest
 
-from ingest_service.engines.embedded.journals.database import verify
+from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
 from tests.crash.load import Ledger

@@ -12,6 +12,8 @@ from ingest_service.engines import IdempotencyKey, ItemResult, Mark, OperatorSta
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)
+#: The version of everything that `Journal.find` returns; no unfinished ingestion gets so far.
+FINISHED_VERSION = 2**31
 
 
 class Instant(NamedTuple):
@@ -175,6 +177,8 @@ class Journal(Protocol):
         within `KEY_LIFETIME`; `IdempotencyMismatch` if for something else. `then` is
         called once the record is durable and before any request of the same commit is
         answered, so what is answered can be seen; it is not called for another's id.
+        It may run in another thread: nobody who waits for this journal may hold a lock
+        that it takes.
         """
         ...
 

@@ -6,29 +6,27 @@ SQLite is the one that apsw brings, because versions before 3.51.3 could corrupt
 a WAL database when it was reset at the wrong moment.
 """
 
-import fcntl
 import logging
 import os
 import queue
-import re
-import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from importlib.resources import files
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
 from ingest_service import logs
-from ingest_service.engines.embedded.journals.rows import Row
+from ingest_service.engines.embedded.journals.changes import Statement
+from ingest_service.engines.embedded.journals.files import BUSY_TIMEOUT, lock_file, unusable
+from ingest_service.engines.embedded.journals.schema import check_content, migrate
+from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
 
 T = TypeVar("T")
 
-#: How long a lock of another program is waited for, in milliseconds.
-_BUSY_TIMEOUT = 1_000
 #: Most records that share one commit, so that the first does not wait for all.
 _GROUP = 128
 _PRAGMAS = (
@@ -42,54 +40,54 @@ _PRAGMAS = (
 )
 
 
-def _statements(name: str) -> dict[str, str]:
-    """Return the statements of a `.sql` file by the names in their headers."""
-    text = files(__package__).joinpath(name).read_text("utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-SQL = _statements("queries.sql")
-_MIGRATIONS = _statements("migrations.sql")
-VERSION = max(map(int, _MIGRATIONS))
-
-
 class _Record(NamedTuple):
     """Something to be written, and who waits for it."""
 
     write: Callable[[apsw.Connection], Any]
     done: "Future[Any]"
-    #: Takes back what `write` wrote, if that must not stay when its commit fails.
-    undo: Callable[[apsw.Connection], Any] | None
+    #: Called with what `write` returned, once it is durable and before anybody hears of it.
+    then: Callable[[Any], object] | None
 
 
 class Database:
     """Raises `JournalUnusable` if the file cannot be opened, `StorageUnavailable` later on."""
 
-    def __init__(self, path: str | os.PathLike[str], vfs: str | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], monotonic: Callable[[], float], vfs: str | None = None
+    ) -> None:
         self.path = Path(path)
         self._vfs = vfs
-        self._lock: int | None = _lock_file(self.path.with_name(self.path.name + ".lock"))
+        self._lock: int | None = lock_file(self.path.with_name(self.path.name + ".lock"))
         self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
+        self._trouble = logs.Trouble("storage", monotonic)
         self._writer: apsw.Connection | None = None
-        #: Takes back what was refused and may have reached the disk all the same.
-        self._doubtful: list[Callable[[apsw.Connection], Any]] = []
+        #: Keeps the index of the WAL alive, which tells how far it counts, whatever others close.
+        self._guard: apsw.Connection | None = None
+        #: Whether what was refused may be in the WAL all the same.
+        self._doubtful = False
         self._closing = threading.Lock()
         self._closed = False
         self._reading = threading.Lock()
         self._reader: apsw.Connection | None = None
+        #: Held from before a commit until those who made it have made it visible.
+        self._publishing = threading.Lock()
         try:
-            self._writer = self._connect()
-            _migrate(self._writer, self.path)
-            _check_content(self._writer, self.path)
+            self._open()
         except apsw.Error as error:
             self._release()
-            raise JournalUnusable(_unusable(self.path, error)) from error
+            raise JournalUnusable(unusable(self.path, error)) from error
         except JournalUnusable:
             self._release()
             raise
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
+
+    def _open(self) -> None:
+        self._writer = self._connect()
+        migrate(self._writer, self.path)
+        check_content(self._writer, self.path)
+        self._guard = self._connect()
+        self._guard.execute("PRAGMA user_version").fetchall()
 
     def once(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads while the service starts; raise `JournalUnusable`."""
@@ -97,29 +95,48 @@ class Database:
             with self._reading:
                 return read(self._connection_for_reading())
         except apsw.Error as error:
-            raise JournalUnusable(_unusable(self.path, error)) from error
+            raise JournalUnusable(unusable(self.path, error)) from error
 
-    def run(self, statement: str, values: Mapping[str, Any] | None = None) -> None:
-        """Write by a single statement."""
+    def read(self, read: Callable[[apsw.Connection], T]) -> T:
+        """Return what `read` reads, of one moment however many statements it takes."""
+        with self._reading:
+            try:
+                db = self._connection_for_reading()
+                with _transaction(db, "BEGIN"):
+                    return read(db)
+            except apsw.Error as error:
+                _close(self._reader)
+                self._reader = None
+                raise StorageUnavailable("The journal cannot be read.") from error
 
-        def write(db: apsw.Connection) -> None:
-            # The cursor must not leave this thread: one that is dropped while the
-            # connection is in use stays in a list of the connection for ever.
-            db.execute(SQL[statement], values)
+    def await_visible(self) -> None:
+        """Block until what could be read just now is visible to everybody else as well."""
+        with self._publishing:
+            pass
 
-        self.write(write)
+    def run(self, statements: Sequence[Statement]) -> None:
+        """Write by `statements`, all or nothing."""
+        self.write(lambda db: execute(db, statements)).result()
 
     def write(
         self,
         write: Callable[[apsw.Connection], T],
-        undo: Callable[[apsw.Connection], Any] | None = None,
-    ) -> T:
+        then: Callable[[T], object] | None = None,
+    ) -> "Future[T]":
+        """Have `write` called with whatever else is written now; its result is then durable.
+
+        It is all or nothing: `StorageUnavailable` means nothing. `then` is called before
+        any result of the same commit can be had.
+        """
         done: Future[T] = Future()
+        # Nobody can take it back any more.
+        done.set_running_or_notify_cancel()
         with self._closing:
             if self._closed:
-                raise StorageUnavailable("The journal is closed.")
-            self._records.put(_Record(write, done, undo))
-        return done.result()
+                done.set_exception(StorageUnavailable("The journal is closed."))
+            else:
+                self._records.put(_Record(write, done, then))
+        return done
 
     def _write_all(self) -> None:
         """Commit whatever has gathered, again and again, until told to end."""
@@ -135,51 +152,51 @@ class Database:
 
     def _commit(self, records: Sequence[_Record]) -> None:
         """Write all `records` in one transaction: either every one is on the disk, or none."""
-        results: list[Any] = []
-        try:
-            if self._writer is None:
-                self._writer = self._connect()
-            self._take_back(self._writer)
-            self._writer.execute("BEGIN IMMEDIATE")
-            results = [_attempt(record, self._writer) for record in records]
-            self._writer.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - if the thread dies, everybody waits for ever
-            unexpected = not isinstance(error, apsw.Error)
-            logs.event(
-                "storage_failed", level=logging.ERROR, exc_info=unexpected, reason=str(error)
-            )
-            self._disconnect()
-            if results:
-                self._doubtful = [record.undo for record in records if record.undo]
-            results = [StorageUnavailable("The journal cannot be written.")] * len(records)
+        with self._publishing:
+            try:
+                results = self._write_group(records)
+            except Exception as error:  # noqa: BLE001 - if the thread dies, everybody waits for ever
+                self._fail(error)
+                results = [StorageUnavailable("The journal cannot be written.")] * len(records)
+            else:
+                self._trouble.over()
+                results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):
             if isinstance(result, Exception):
                 record.done.set_exception(result)
             else:
                 record.done.set_result(result)
 
+    def _write_group(self, records: Sequence[_Record]) -> list[Any]:
+        if self._writer is None:
+            self._writer = self._connect()
+        self._take_back(self._writer)
+        if not records:
+            return []
+        with _transaction(self._writer, "BEGIN IMMEDIATE"):
+            results = [_attempt(record, self._writer) for record in records]
+            self._doubtful = True
+        self._doubtful = False
+        return results
+
+    def _fail(self, error: Exception) -> None:
+        self._trouble.occurred(str(error), None if isinstance(error, apsw.Error) else error)
+        # After an error nothing is known about what the connection believes to
+        # have written; a new one reads the file.
+        _close(self._writer)
+        self._writer = None
+
     def _take_back(self, db: apsw.Connection) -> None:
         """Make sure that what was refused is not there, before anything else is written.
 
-        A commit whose sync fails may be in the WAL all the same, and whoever
-        opens the file anew would find it.
+        A commit whose sync fails is in the WAL all the same, behind the end that its
+        index knows, and whoever opens the file after a crash would find it. What is
+        written next takes its place, and what follows that in the WAL is void.
         """
         if self._doubtful:
-            db.execute("BEGIN IMMEDIATE")
-            for undo in self._doubtful:
-                undo(db)
-            db.execute("COMMIT")
-            self._doubtful = []
-
-    def read(self, statement: str, **values: Any) -> list[Row]:
-        with self._reading:
-            try:
-                db = self._connection_for_reading()
-                return list(db.execute(SQL[statement], values))
-            except apsw.Error as error:
-                _close(self._reader)
-                self._reader = None
-                raise StorageUnavailable("The journal cannot be read.") from error
+            with _transaction(db, "BEGIN IMMEDIATE"):
+                db.execute(SQL["probe"])
+            self._doubtful = False
 
     def _connection_for_reading(self) -> apsw.Connection:
         if self._reader is None:
@@ -189,16 +206,10 @@ class Database:
 
     def _connect(self) -> apsw.Connection:
         db = apsw.Connection(str(self.path), vfs=self._vfs)
-        db.set_busy_timeout(_BUSY_TIMEOUT)
+        db.set_busy_timeout(BUSY_TIMEOUT)
         for pragma in _PRAGMAS:
             db.execute(f"PRAGMA {pragma}").fetchall()
         return db
-
-    def _disconnect(self) -> None:
-        # After an error nothing is known about what the connection believes to
-        # have written; a new one reads the file.
-        _close(self._writer)
-        self._writer = None
 
     def close(self) -> None:
         """Write what is left; the last connection moves the WAL into the file."""
@@ -210,21 +221,32 @@ class Database:
 
     def _release(self) -> None:
         with self._reading:
-            _close(self._reader)
-            self._reader = None
-        self._disconnect()
+            for db in (self._reader, self._writer, self._guard):
+                _close(db)
+            self._reader = self._writer = self._guard = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
-def _close(db: apsw.Connection | None) -> None:
-    """Close `db`, whatever the disk says to that: what was committed is safe without it."""
+def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:
+    """Run `statements`, which return nothing."""
+    for statement in statements:
+        # The cursor must not leave this thread: one that is dropped while the
+        # connection is in use stays in a list of the connection for ever.
+        db.execute(SQL[statement.name], statement.values)
+
+
+@contextmanager
+def _transaction(db: apsw.Connection, begin: str) -> Iterator[None]:
+    db.execute(begin)
     try:
-        if db is not None:
-            db.close(True)
-    except apsw.Error as error:
-        logs.event("storage_close_failed", level=logging.WARNING, reason=str(error))
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
 
 
 def _attempt(record: _Record, db: apsw.Connection) -> Any:
@@ -235,114 +257,22 @@ def _attempt(record: _Record, db: apsw.Connection) -> Any:
         return refusal
 
 
-def _lock_file(path: Path) -> int:
-    """Hold the lock of `path` as long as the process lives, however it ends."""
+def _publish(record: _Record, result: Any) -> Any:
+    """Return `result` after making it visible, or why that could not be done."""
+    if record.then is None or isinstance(result, Exception):
+        return result
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalUnusable(
-            f"{path}: {error.strerror}; is the folder there and writable?"
-        ) from error
+        record.then(result)
+    except Exception as error:  # noqa: BLE001 - a bug of one is not to stop the others
+        logs.event("not_visible", level=logging.ERROR, exc_info=error)
+        return error
+    return result
+
+
+def _close(db: apsw.Connection | None) -> None:
+    """Close `db`, whatever the disk says to that: what was committed is safe without it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise JournalUnusable(
-            f"{path}: another process uses this journal; stop it, or give this one a journal of "
-            "its own with INGEST_JOURNAL."
-        ) from error
-    return descriptor
-
-
-def _migrate(db: apsw.Connection, path: Path) -> None:
-    (row,) = db.execute("PRAGMA user_version").fetchall()
-    found = cast(int, row[0])
-    if found > VERSION:
-        raise JournalUnusable(
-            f"{path}: written by a newer version (format {found}, this one knows {VERSION}); "
-            "upgrade the service or use another file."
-        )
-    for version in range(found + 1, VERSION + 1):
-        with db:
-            db.execute(_MIGRATIONS[str(version)]).fetchall()
-            db.execute(f"PRAGMA user_version = {version}")
-
-
-def _check_content(db: apsw.Connection, path: Path) -> None:
-    """Look for damage, as far as that does not delay the start."""
-    if path.exists() and path.stat().st_size > 64 * 2**20:
-        return
-    found = [text for (text,) in db.execute("PRAGMA quick_check(1)")]
-    if found != ["ok"]:
-        raise apsw.CorruptError(found[0])
-
-
-def _unusable(path: Path, error: apsw.Error) -> str:
-    reason = " ".join(str(error).split())
-    if isinstance(error, apsw.NotADBError | apsw.CorruptError):
-        return (
-            f"{path}: damaged, or not a journal ({reason}); put a backup in its place, "
-            "or move it away to begin with an empty one."
-        )
-    return f"{path}: cannot be opened ({reason}); is the folder there and writable?"
-
-
-def back_up(path: str, target: str) -> None:
-    """Write a compact copy of the journal at `path` to the new file `target`.
-
-    Works while a service uses the journal: it is one consistent read.
-    """
-    if Path(target).exists():
-        raise JournalUnusable(f"{target}: exists already; choose another name.")
-    _use_existing(path, lambda db: db.execute("VACUUM INTO ?", (target,)).fetchall())
-
-
-def verify(path: str) -> tuple[int, int]:
-    """Read everything in the journal at `path`; return how many ingestions, and unfinished ones.
-
-    Raise `JournalUnusable` if anything is damaged.
-    """
-
-    def look(db: apsw.Connection) -> tuple[int, int]:
-        found = [str(text) for (text,) in db.execute("PRAGMA integrity_check(10)")]
-        if found != ["ok"]:
-            raise apsw.CorruptError("; ".join(found))
-        (counts,) = db.execute(SQL["count"]).fetchall()
-        return cast(tuple[int, int], counts)
-
-    return _use_existing(path, look)
-
-
-def restore(path: str, source: str) -> None:
-    """Put the backup `source` in the place of the journal at `path`; refuse while it is in use.
-
-    What the old one had not moved into its file yet goes with it: it would be
-    taken for a part of the new one.
-    """
-    verify(source)
-    journal = Path(path)
-    lock = _lock_file(journal.with_name(journal.name + ".lock"))
-    try:
-        fresh = journal.with_name(journal.name + ".new")
-        shutil.copyfile(source, fresh)
-        with fresh.open("rb") as copied:
-            os.fsync(copied.fileno())
-        for ending in ("-wal", "-shm"):
-            journal.with_name(journal.name + ending).unlink(missing_ok=True)
-        fresh.replace(journal)
-    except OSError as error:
-        raise JournalUnusable(f"{path}: cannot be replaced ({error.strerror}).") from error
-    finally:
-        os.close(lock)
-
-
-def _use_existing(path: str, use: Callable[[apsw.Connection], T]) -> T:
-    try:
-        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-        db.set_busy_timeout(_BUSY_TIMEOUT)
-        try:
-            return use(db)
-        finally:
+        if db is not None:
             db.close(True)
     except apsw.Error as error:
-        raise JournalUnusable(_unusable(Path(path), error)) from error
+        logs.event("storage_close_failed", level=logging.WARNING, reason=str(error))

@@ -1,179 +1,235 @@
 """The journal that is none: it keeps everything as long as the process lives."""
 
 import threading
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
+from typing import Any, NamedTuple
 
-from ingest_service.domain.model import Batch, Ingestion, Priority, Resend
+from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
+from ingest_service.domain.model import FAMILIES, Batch, Counts, Priority
+from ingest_service.engines import IdempotencyKey, ItemResult, Mark, RateProof
 from ingest_service.engines.embedded.journal import (
-    EXAMPLES,
-    GAP_TOLERANCE,
+    FINISHED_VERSION,
     KEY_LIFETIME,
-    IdempotencyKey,
-    Instant,
-    ItemResult,
-    RateProof,
+    Cancelled,
+    Change,
+    Finished,
+    Moved,
+    OperatorChanged,
     Recovered,
+    Reopened,
     Results,
+    Sent,
     Settled,
-    Start,
-    Summary,
+    Started,
     Wanted,
-    decode_outcomes,
-    final_outcomes,
-    summary_of,
 )
+from ingest_service.engines.embedded.journals.outcomes import final_outcomes
+from ingest_service.engines.embedded.journals.settled_log import SettledBatch, SettledLog
+from ingest_service.engines.embedded.journals.start_log import StartLog
 from ingest_service.errors import IdempotencyMismatch
 
-#: At the default pace, those of nearly six days.
-KEPT_STARTS = 100_000
+#: Most ingestions that one step of `prune` forgets.
+_PER_STEP = 1_000
+_NOTHING = Counts.of(b"")
 
 
-#: The round, when it was settled, which offsets (None means all), their outcomes as text.
-_Row = tuple[int, datetime, Sequence[int] | None, bytes]
+class _Settled(NamedTuple):
+    """A change that says how a start has ended, its outcomes in words."""
+
+    batch: Batch
+    settled: SettledBatch
 
 
 @dataclass(slots=True)
 class _Kept:
-    ingestion: Ingestion
-    #: By index: what was settled, mostly all of it at once.
-    settled: dict[int, tuple[_Row, ...]] = field(default_factory=dict)
+    """What is remembered of an ingestion."""
+
+    submission: Submission
+    priority: Priority
+    started_at: datetime | None = None
+    cancelled: bool = False
+    #: None until something was settled: most of what waits can wait for days.
+    settled: SettledLog | None = None
+    #: From here on only while it is finished.
+    finished_at: datetime | None = None
+    counts: Counts = _NOTHING
+    item_states: bytes = b""
+
+    def snapshot(self) -> IngestionSnapshot:
+        """Return it, finished, without its items."""
+        return IngestionSnapshot(
+            ingestion_id=self.submission.ingestion_id,
+            sequence=self.submission.sequence,
+            kind=self.submission.kind,
+            priority=self.priority,
+            batch_size=self.submission.batch_size,
+            batches_total=self.submission.batches_total,
+            created_at=self.submission.created_at,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            counts=self.counts,
+            version=FINISHED_VERSION,
+        )
 
 
 class MemoryJournal:
     """Keeps everything as long as the process lives; a restart forgets work and pace together."""
 
     def __init__(self) -> None:
+        #: Held until what was accepted is visible; never taken under `_lock`.
+        self._accepting = threading.Lock()
         self._lock = threading.Lock()
         self._keys: dict[str, tuple[IdempotencyKey, str, datetime]] = {}
         self._kept: dict[str, _Kept] = {}
-        #: The last starts, for `rate_proof`; all of them would cost more than the results.
-        self._starts: deque[Start] = deque(maxlen=KEPT_STARTS)
-        self._last_slot: tuple[str, int] | None = None
-        #: Ids in the order in which they finished.
-        self._finished: dict[str, datetime] = {}
+        #: The last starts; all of them would cost more than the results.
+        self._starts = StartLog()
+        #: When each finished, in the order in which they did.
+        self._ends: dict[str, datetime] = {}
+        #: (sequence, id) of the finished ones, in that order.
+        self._finished: list[tuple[int, str]] = []
+        self._writers: Mapping[type, Callable[[Any], None]] = {
+            Started: self._started,
+            Sent: self._starts.note_sent,
+            _Settled: self._settled,
+            Finished: self._end,
+            Cancelled: self._cancelled,
+            Moved: self._moved,
+            Reopened: self._reopened,
+            # What does not survive needs no record.
+            OperatorChanged: lambda _: None,
+            Mark: lambda _: None,
+        }
 
     def recover(self) -> Recovered:
         """There is never anything to go on with."""
         return Recovered()
 
-    def accepted(self, ingestion: Ingestion, key: IdempotencyKey | None) -> str:
-        """Remember the ingestion and its key."""
-        with self._lock:
-            if key is not None:
-                known = self._find_key(key, ingestion.created_at)
-                if known is not None:
-                    return known
-                self._keys[key.key] = key, ingestion.ingestion_id, ingestion.created_at
-            self._kept[ingestion.ingestion_id] = _Kept(ingestion)
-            return ingestion.ingestion_id
+    def accept(
+        self, submission: Submission, key: IdempotencyKey | None, then: Callable[[], None]
+    ) -> "Future[str]":
+        """Remember the submission and its key."""
+        done: Future[str] = Future()
+        with self._accepting:
+            try:
+                stands_for = self._accept(submission, key)
+                if stands_for == submission.ingestion_id:
+                    then()
+                done.set_result(stands_for)
+            except Exception as error:  # noqa: BLE001 - whoever waits hears of it
+                done.set_exception(error)
+        return done
 
-    def known(self, key: IdempotencyKey, at: datetime) -> str | None:
+    def find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
         """Look the key up."""
-        with self._lock:
+        with self._accepting, self._lock:
             return self._find_key(key, at)
 
-    def slot_taken(self, batch: Batch, instant: Instant) -> None:
-        """Keep the start for `rate_proof`, replacing an earlier record of the same one."""
-        start = Start(instant.at, batch.ingestion_id, batch.index, instant.gap, instant.required)
+    def record(self, *changes: Change) -> None:
+        """Remember all `changes`."""
+        # Outcomes that no text can hold are refused before anything is changed.
+        prepared = [_prepared(change) for change in changes]
         with self._lock:
-            if self._last_slot == (batch.batch_id, batch.start_no):
-                self._starts.pop()
-            self._last_slot = batch.batch_id, batch.start_no
-            self._starts.append(start)
+            for change in prepared:
+                self._writers[type(change)](change)
 
-    def settled(self, batch: Batch, settled: Settled) -> None:
-        """Keep the final outcomes."""
-        offsets, text = final_outcomes(batch, settled)
-        whole = isinstance(batch.offsets, range) and len(offsets) == len(batch.offsets)
-        row = (batch.start_no, settled.at, None if whole else offsets, text)
+    def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot | None:
+        """Return a finished ingestion with the items of `batches`."""
         with self._lock:
-            of_ingestion = self._kept[batch.ingestion_id].settled
-            earlier = of_ingestion.get(batch.index, ())
-            of_ingestion[batch.index] = (*(each for each in earlier if each[0] != row[0]), row)
+            kept = self._finished_one(ingestion_id)
+            if kept is None:
+                return None
+            size, total = kept.submission.batch_size, len(kept.submission.items)
+            first, last = batches.start * size, min(batches.stop * size, total)
+            return replace(
+                kept.snapshot(),
+                first_batch=batches.start,
+                keys=kept.submission.items.keys(first, last) if first < last else (),
+                states=kept.item_states[first:last],
+            )
 
-    def cancelled(self, ingestion: Ingestion, at: datetime) -> None:
-        """Nothing to do: what does not survive needs no record."""
-
-    def moved(self, ingestion: Ingestion, priority: Priority) -> None:
-        """Nothing to do either."""
-
-    def remember(self, name: str, value: str) -> None:
-        """Nothing to do either."""
-
-    def rounds(self, ingestion_id: str) -> dict[int, int]:
-        """Look up the last round that was settled; what is sent again was settled before."""
+    def load(self, ingestion_id: str) -> Ingestion | None:
+        """Return a finished ingestion as a whole."""
         with self._lock:
-            settled = self._kept[ingestion_id].settled
-            return {index: rows[-1][0] for index, rows in settled.items()}
+            kept = self._finished_one(ingestion_id)
+            if kept is None:
+                return None
+            return Ingestion(
+                kept.submission,
+                kept.priority,
+                started_at=kept.started_at,
+                finished_at=kept.finished_at,
+                next_batch=kept.submission.batches_total,
+                cancelled=kept.cancelled,
+                item_states=bytearray(kept.item_states),
+            )
 
-    def reopened(self, ingestion: Ingestion, failed: Sequence[Resend], at: datetime) -> None:
-        """Take it out of the finished ones."""
+    def item_states(self, ingestion_id: str) -> bytes:
+        """Return the states of all items of a finished ingestion."""
         with self._lock:
-            self._finished.pop(ingestion.ingestion_id, None)
+            kept = self._finished_one(ingestion_id)
+            return kept.item_states if kept else b""
 
-    def summaries(self, wanted: Wanted) -> list[Summary]:
-        """Look through all, the newest first."""
+    def keys(self, ingestion_id: str, indices: Iterable[int]) -> Mapping[int, Sequence[int | str]]:
+        """Return what a client calls the items of the batches at `indices`."""
         with self._lock:
-            newest = [kept.ingestion for kept in reversed(self._kept.values())]
-        found = (summary_of(each) for each in newest if each.sequence < wanted.before)
-        fitting = (
-            each
-            for each in found
-            if wanted.status in (None, each.counts.status)
-            and wanted.priority in (None, each.priority)
-            and (each.finished_at is None or each.finished_at >= wanted.finished_since)
-        )
-        return list(islice(fitting, wanted.limit))
-
-    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
-        """Look through the starts that are kept."""
-        with self._lock:
-            found = [start for start in self._starts if since <= start.at < until]
-        gaps = [start.gap for start in found if start.gap is not None]
-        early = [
-            start
-            for start in found
-            if start.gap is not None and start.gap < start.required - GAP_TOLERANCE
-        ]
-        return RateProof(len(found), min(gaps, default=None), len(early), early[:EXAMPLES])
-
-    def finished(self, ingestion: Ingestion) -> None:
-        """Note when it ended."""
-        assert ingestion.finished_at is not None  # noqa: S101 - narrows the type
-        with self._lock:
-            self._finished[ingestion.ingestion_id] = ingestion.finished_at
+            kept = self._kept.get(ingestion_id)
+        if kept is None:
+            return {}
+        spans = ((index, kept.submission.span(index)) for index in indices)
+        items = kept.submission.items
+        return {index: items.keys(span.start, span.stop) for index, span in spans if span}
 
     def results(self, ingestion_id: str, indices: Iterable[int]) -> Results:
         """Return what was settled of the batches at `indices`."""
         with self._lock:
             kept = self._kept.get(ingestion_id)
-            of_batch = {index: kept.settled.get(index, ()) for index in indices} if kept else {}
-        found: Results = {}
-        for index, rows in of_batch.items():
-            for _, at, offsets, text in rows:
-                outcomes = decode_outcomes(text)
-                which = range(len(outcomes)) if offsets is None else offsets
-                for place, outcome in zip(which, outcomes, strict=True):
-                    found[index, place] = ItemResult(at, outcome)
-        return found
+            log = kept.settled if kept else None
+            batches = {index: log.of_batch(index) for index in indices} if log else {}
+        return {
+            (index, offset): ItemResult(settled.at, outcome)
+            for index, starts in batches.items()
+            for settled in starts
+            for offset, outcome in settled.outcomes()
+        }
 
-    def find(self, ingestion_id: str) -> Ingestion | None:
-        """Return a finished ingestion."""
+    def start_counts(self, ingestion_id: str) -> dict[int, int]:
+        """Look up the last start that was settled; what is sent again was settled before."""
         with self._lock:
-            found = ingestion_id in self._finished
-            return self._kept[ingestion_id].ingestion if found else None
+            kept = self._kept.get(ingestion_id)
+            return kept.settled.start_counts() if kept and kept.settled else {}
+
+    def finished(self, wanted: Wanted) -> list[IngestionSnapshot]:
+        """Look through the finished ones from the newest on."""
+        with self._lock:
+            end = bisect_left(self._finished, (wanted.before, ""))
+            names = (self._finished[at] for at in range(end - 1, -1, -1))
+            snapshots = (self._kept[ingestion_id].snapshot() for _, ingestion_id in names)
+            return list(islice(filter(partial(_fits, wanted), snapshots), wanted.limit))
+
+    def rate_proof(self, since: datetime, until: datetime) -> RateProof:
+        """Look through the starts that are kept."""
+        with self._lock:
+            return self._starts.rate_proof(since, until)
+
+    def oldest_finished(self) -> datetime | None:
+        """Return when the first of those that are left was finished."""
+        with self._lock:
+            return next(iter(self._ends.values()), None)
 
     def prune(self, finished_before: datetime) -> int:
         """Forget the oldest ones, a thousand at a time."""
         with self._lock:
-            oldest = list(islice(self._finished.items(), 1_000))
-            gone = [each for each, at in oldest if at < finished_before]
+            oldest = list(islice(self._ends.items(), _PER_STEP))
+            gone = [ingestion_id for ingestion_id, at in oldest if at < finished_before]
             for ingestion_id in gone:
-                del self._finished[ingestion_id], self._kept[ingestion_id]
+                self._drop_end(ingestion_id)
+                del self._kept[ingestion_id]
             return len(gone)
 
     def check(self) -> None:
@@ -182,11 +238,79 @@ class MemoryJournal:
     def close(self) -> None:
         """Nothing to let go of."""
 
+    def _accept(self, submission: Submission, key: IdempotencyKey | None) -> str:
+        with self._lock:
+            if key is not None:
+                stands_for = self._find_key(key, submission.created_at)
+                if stands_for is not None:
+                    return stands_for
+                self._keys[key.key] = key, submission.ingestion_id, submission.created_at
+            self._kept[submission.ingestion_id] = _Kept(submission, submission.priority)
+            return submission.ingestion_id
+
     def _find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
         # Oldest first: a dictionary keeps the order in which keys came.
         while self._keys and next(iter(self._keys.values()))[2] <= at - KEY_LIFETIME:
             del self._keys[next(iter(self._keys))]
-        known, ingestion_id, _ = self._keys.get(key.key, (key, None, at))
-        if known.digest != key.digest:
+        remembered, ingestion_id, _ = self._keys.get(key.key, (key, None, at))
+        if remembered.digest != key.digest:
             raise IdempotencyMismatch
         return ingestion_id
+
+    def _started(self, change: Started) -> None:
+        self._starts.add(change)
+        kept = self._kept[change.batch.ingestion_id]
+        kept.started_at = kept.started_at or change.instant.at
+
+    def _settled(self, change: _Settled) -> None:
+        kept = self._kept[change.batch.ingestion_id]
+        kept.settled = kept.settled or SettledLog()
+        kept.settled.add(change.batch.index, change.settled)
+
+    def _end(self, change: Finished) -> None:
+        self._drop_end(change.ingestion_id)
+        kept = self._kept[change.ingestion_id]
+        kept.finished_at, kept.counts = change.at, change.counts
+        kept.item_states = change.item_states
+        self._ends[change.ingestion_id] = change.at
+        insort(self._finished, (change.sequence, change.ingestion_id))
+
+    def _cancelled(self, change: Cancelled) -> None:
+        self._kept[change.ingestion_id].cancelled = True
+
+    def _moved(self, change: Moved) -> None:
+        self._kept[change.ingestion_id].priority = change.priority
+
+    def _reopened(self, change: Reopened) -> None:
+        self._drop_end(change.ingestion_id)
+        kept = self._kept[change.ingestion_id]
+        kept.finished_at, kept.cancelled, kept.item_states = None, False, b""
+
+    def _drop_end(self, ingestion_id: str) -> None:
+        if self._ends.pop(ingestion_id, None) is not None:
+            name = self._kept[ingestion_id].submission.sequence, ingestion_id
+            del self._finished[bisect_left(self._finished, name)]
+
+    def _finished_one(self, ingestion_id: str) -> _Kept | None:
+        return self._kept[ingestion_id] if ingestion_id in self._ends else None
+
+
+def _prepared(change: Change) -> "Change | _Settled":
+    """Return `change` in the form in which it is kept."""
+    if not isinstance(change, Settled):
+        return change
+    offsets, text = final_outcomes(change.batch, change.outcomes)
+    whole = isinstance(change.batch.offsets, range) and len(offsets) == len(change.batch.offsets)
+    settled = SettledBatch(change.batch.start_no, change.at, None if whole else offsets, text)
+    return _Settled(change.batch, settled)
+
+
+def _fits(wanted: Wanted, snapshot: IngestionSnapshot) -> bool:
+    word = FAMILIES[snapshot.kind].words[snapshot.counts.status]
+    return (
+        wanted.word in (None, word)
+        and wanted.outcome in (None, snapshot.counts.outcome)
+        and wanted.priority in (None, snapshot.priority)
+        and snapshot.finished_at is not None
+        and snapshot.finished_at >= wanted.finished_since
+    )

@@ -106,3 +106,63 @@ ALTER TABLE start ADD COLUMN gap REAL;
 ALTER TABLE start ADD COLUMN required REAL;
 CREATE INDEX start_started ON start (started_at) WHERE required IS NOT NULL;
 ALTER TABLE pace ADD COLUMN slots INTEGER NOT NULL DEFAULT 0;
+
+-- name: 3
+-- Long columns in pieces, so that a page reads a page; `first_item` is the position in the whole.
+-- How a piece is packed: 0 as it is, 1 deflated.
+ALTER TABLE content RENAME TO whole_content;
+CREATE TABLE content (
+    sequence   INTEGER NOT NULL,
+    first_item INTEGER NOT NULL,
+    items      BLOB    NOT NULL,
+    packing    INTEGER NOT NULL,
+    PRIMARY KEY (sequence, first_item)
+) STRICT, WITHOUT ROWID;
+INSERT INTO content SELECT sequence, 0, items, 0 FROM whole_content ORDER BY sequence;
+DROP TABLE whole_content;
+
+-- The states of all items of a finished ingestion, a byte each.
+CREATE TABLE final_state (
+    sequence   INTEGER NOT NULL,
+    first_item INTEGER NOT NULL,
+    states     BLOB    NOT NULL,
+    packing    INTEGER NOT NULL,
+    PRIMARY KEY (sequence, first_item)
+) STRICT, WITHOUT ROWID;
+INSERT INTO final_state
+SELECT sequence, 0, item_states, 0 FROM ingestion WHERE item_states IS NOT NULL ORDER BY sequence;
+ALTER TABLE ingestion DROP COLUMN item_states;
+
+-- When the last request of a start went out, and how long after that of the batch before.
+ALTER TABLE start ADD COLUMN sent_at INTEGER;
+ALTER TABLE start ADD COLUMN sent_gap REAL;
+
+-- What was done to the queue; before and after are JSON.
+CREATE TABLE mark (
+    mark   INTEGER PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    kind   TEXT    NOT NULL,
+    before BLOB    NOT NULL,
+    after  BLOB    NOT NULL
+) STRICT;
+CREATE INDEX mark_at ON mark (at);
+
+-- What the operator wants, as JSON; one row. Until now it was a text a wish.
+CREATE TABLE operator (
+    only  INTEGER PRIMARY KEY CHECK (only = 1),
+    state TEXT NOT NULL
+) STRICT;
+INSERT INTO operator
+SELECT 1, json_object(
+    'paused', max(CASE WHEN name = 'paused' AND substr(value, 1, 4) = 'yes '
+                       THEN substr(value, 5) END),
+    'interval', max(CASE WHEN name = 'interval'
+                         THEN CAST(substr(value, 1, instr(value, ' ') - 1) AS REAL) END),
+    'configured_interval', max(CASE WHEN name = 'interval'
+                                    THEN CAST(substr(value, instr(value, ' ') + 1) AS REAL) END),
+    -- On the wall clock only: no reading of another clock compares with this one.
+    'hold', json(max(CASE WHEN name = 'held_until'
+                     THEN json_object('at', value, 'monotonic', 0.0, 'boot_id', '') END))
+)
+FROM remembered HAVING count(*) > 0;
+DROP TABLE remembered;

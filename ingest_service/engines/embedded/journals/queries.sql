@@ -3,7 +3,8 @@ INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size, creat
 VALUES (:sequence, :ingestion_id, :kind, :priority, :batch_size, :created_at, :total);
 
 -- name: add_content
-INSERT INTO content (sequence, items) VALUES (:sequence, :items);
+INSERT INTO content (sequence, first_item, items, packing)
+VALUES (:sequence, :first_item, :content, :packing);
 
 -- name: forget_keys
 DELETE FROM idempotency_key WHERE created_at <= :before;
@@ -15,38 +16,47 @@ SELECT digest, ingestion_id FROM idempotency_key WHERE key = :key AND created_at
 INSERT INTO idempotency_key (key, digest, ingestion_id, created_at)
 VALUES (:key, :digest, :ingestion_id, :created_at);
 
--- name: release_key
-DELETE FROM idempotency_key WHERE key = :key AND ingestion_id = :ingestion_id;
-
 -- name: add_start
 -- Once more after a commit that was slow; then the instant is the only news.
 INSERT INTO start (sequence, batch, round, attempt, started_at, places, gap, required)
-VALUES (:sequence, :batch, :round, :attempt, :at, :places, :gap, :required)
+VALUES (:sequence, :batch, :start_no, :attempt, :at, :offsets, :gap, :required)
 ON CONFLICT DO UPDATE SET started_at = excluded.started_at, gap = excluded.gap;
 
 -- name: note_started
 UPDATE ingestion SET started_at = :at WHERE sequence = :sequence AND started_at IS NULL;
 
 -- name: note_slot
-INSERT INTO pace (only, taken_at, monotonic, era, slots) VALUES (1, :at, :monotonic, :boot_id, 1)
+INSERT INTO pace (only, taken_at, monotonic, era, slots)
+VALUES (1, :at, :monotonic, :boot_id, :slots)
 ON CONFLICT DO UPDATE
 SET taken_at = excluded.taken_at, monotonic = excluded.monotonic, era = excluded.era,
-    slots = slots + 1;
+    slots = excluded.slots;
 
 -- name: note_sent
-UPDATE pace SET monotonic = :monotonic WHERE era = :boot_id AND monotonic < :monotonic;
+-- The smallest gap that was seen: the upstream does not care which request of a batch was first.
+UPDATE start SET sent_at = :at, sent_gap = coalesce(min(sent_gap, :gap), sent_gap, :gap)
+WHERE sequence = :sequence AND batch = :batch AND round = :start_no;
+
+-- name: count_on_from
+UPDATE pace SET taken_at = :at, monotonic = :monotonic
+WHERE era = :boot_id AND monotonic < :monotonic;
 
 -- name: settle_start
 UPDATE start
 SET settled_at = :at, item_states = :item_states, final = :final, outcomes = :outcomes,
-    again_at = :again_at, again_as = :again_as
-WHERE sequence = :sequence AND batch = :batch AND round = :round;
+    again_at = :resend_at, again_as = :resend_as
+WHERE sequence = :sequence AND batch = :batch AND round = :start_no;
 
 -- name: finish
 UPDATE ingestion
-SET finished_at = :at, item_states = :item_states, status = :status,
-    succeeded = :succeeded, failed = :failed, cancelled = :cancelled
+SET finished_at = :at, status = :status, succeeded = :succeeded, failed = :failed,
+    cancelled = :cancelled
 WHERE sequence = :sequence;
+
+-- name: add_states
+INSERT INTO final_state (sequence, first_item, states, packing)
+VALUES (:sequence, :first_item, :content, :packing)
+ON CONFLICT DO UPDATE SET states = excluded.states, packing = excluded.packing;
 
 -- name: cancel
 UPDATE ingestion SET cancelled_at = :at WHERE sequence = :sequence;
@@ -54,51 +64,86 @@ UPDATE ingestion SET cancelled_at = :at WHERE sequence = :sequence;
 -- name: move
 UPDATE ingestion SET priority = :priority WHERE sequence = :sequence;
 
--- name: rounds
-SELECT batch, max(round) FROM ingestion JOIN start USING (sequence)
-WHERE ingestion_id = :ingestion_id GROUP BY batch;
-
 -- name: reopen
-UPDATE ingestion SET finished_at = NULL, item_states = NULL, status = NULL
+UPDATE ingestion SET finished_at = NULL, status = NULL, cancelled_at = NULL
 WHERE sequence = :sequence;
 
 -- name: add_decision
--- Not a start: the decision to send some places again, in the form of one that asks for it.
+-- Not a start: the decision to send some items again, in the form of one that asks for it.
 INSERT INTO start (sequence, batch, round, attempt, started_at, places, settled_at, item_states,
                    again_at, again_as)
-VALUES (:sequence, :batch, :round, 0, :at, :places, :at, :item_states, :at, :again_as);
+VALUES (:sequence, :batch, :start_no, 0, :at, :offsets, :at, :item_states, :at, :resend_as);
 
--- name: summaries
-SELECT sequence, ingestion_id, kind, priority, created_at, started_at, finished_at,
+-- name: start_counts
+SELECT batch, max(round) FROM ingestion JOIN start USING (sequence)
+WHERE ingestion_id = :ingestion_id GROUP BY batch;
+
+-- name: change_operator
+INSERT INTO operator (only, state) VALUES (1, :state)
+ON CONFLICT DO UPDATE SET state = excluded.state;
+
+-- name: add_mark
+INSERT INTO mark (at, kind, before, after) VALUES (:at, :kind, :before, :after);
+
+-- name: head
+SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, finished_at,
+       total, succeeded, failed, cancelled
+FROM ingestion WHERE ingestion_id = :ingestion_id;
+
+-- name: finished
+SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, finished_at,
        total, succeeded, failed, cancelled
 FROM ingestion
 WHERE sequence < :before
-  AND (finished_at IS NULL OR finished_at >= :finished_since)
+  AND finished_at >= :finished_since
   AND (:priority IS NULL OR priority = :priority)
-  AND (:status IS NULL OR :status = CASE
-      WHEN finished_at IS NOT NULL THEN status
-      WHEN started_at IS NULL THEN 'waiting'
-      ELSE 'started' END)
+  AND (:shown IS NULL OR (kind, status) IN (
+      SELECT value ->> 0, value ->> 1 FROM json_each(:shown)))
+  AND (:outcome IS NULL OR :outcome = CASE
+      WHEN cancelled > 0 THEN 'cancelled'
+      WHEN failed = 0 THEN 'succeeded'
+      WHEN failed = total THEN 'failed'
+      ELSE 'partially_failed' END)
 ORDER BY sequence DESC LIMIT :limit;
 
+-- name: content
+SELECT first_item, items, packing FROM content
+WHERE sequence = :sequence AND first_item < :end AND first_item >= (
+    SELECT max(first_item) FROM content WHERE sequence = :sequence AND first_item <= :start)
+ORDER BY first_item;
+
+-- name: final_states
+SELECT first_item, states, packing FROM final_state
+WHERE sequence = :sequence AND first_item < :end AND first_item >= (
+    SELECT max(first_item) FROM final_state WHERE sequence = :sequence AND first_item <= :start)
+ORDER BY first_item;
+
+-- name: results
+SELECT batch, final, settled_at, outcomes
+FROM ingestion JOIN start USING (sequence)
+WHERE ingestion_id = :ingestion_id AND batch BETWEEN :first AND :last AND outcomes IS NOT NULL
+ORDER BY batch, round;
+
 -- name: rate
-SELECT count(*), min(gap), count(*) FILTER (WHERE gap < required - :tolerance)
+SELECT count(*), min(coalesce(sent_gap, gap)),
+       count(*) FILTER (WHERE coalesce(sent_gap, gap) < required - :tolerance)
 FROM start WHERE started_at >= :since AND started_at < :until AND required IS NOT NULL;
 
 -- name: early_starts
-SELECT start.started_at, ingestion_id, batch, gap, required
+SELECT start.started_at, ingestion_id, batch, coalesce(sent_gap, gap), required
 FROM start JOIN ingestion USING (sequence)
-WHERE start.started_at >= :since AND start.started_at < :until AND gap < required - :tolerance
+WHERE start.started_at >= :since AND start.started_at < :until AND required IS NOT NULL
+  AND coalesce(sent_gap, gap) < required - :tolerance
 ORDER BY start.started_at LIMIT :limit;
 
 -- name: unfinished
-SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, items,
-       cancelled_at
+SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, cancelled_at,
+       first_item, items, packing
 FROM ingestion JOIN content USING (sequence)
-WHERE finished_at IS NULL ORDER BY sequence;
+WHERE finished_at IS NULL ORDER BY sequence, first_item;
 
 -- name: starts_of_unfinished
-SELECT sequence, batch, round, attempt, places, settled_at, start.item_states, again_at, again_as
+SELECT sequence, batch, round, attempt, places, settled_at, item_states, again_at, again_as
 FROM ingestion JOIN start USING (sequence)
 WHERE finished_at IS NULL ORDER BY sequence, batch, round;
 
@@ -108,19 +153,13 @@ SELECT max(sequence) FROM ingestion;
 -- name: last_slot
 SELECT taken_at, monotonic, era, slots FROM pace;
 
--- name: results
-SELECT batch, final, settled_at, outcomes
-FROM ingestion JOIN start USING (sequence)
-WHERE ingestion_id = :ingestion_id AND batch BETWEEN :first AND :last AND outcomes IS NOT NULL
-ORDER BY batch, round;
-
--- name: find_finished
-SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, items,
-       finished_at, cancelled_at, item_states
-FROM ingestion JOIN content USING (sequence)
-WHERE ingestion_id = :ingestion_id AND finished_at IS NOT NULL;
+-- name: operator
+SELECT state FROM operator;
 
 -- name: oldest_finished
+SELECT min(finished_at) FROM ingestion WHERE finished_at IS NOT NULL;
+
+-- name: expired
 SELECT sequence FROM ingestion
 WHERE finished_at < :before ORDER BY finished_at LIMIT 20;
 
@@ -128,6 +167,12 @@ WHERE finished_at < :before ORDER BY finished_at LIMIT 20;
 DELETE FROM start WHERE sequence = :sequence AND (batch, round) IN (
     SELECT batch, round FROM start WHERE sequence = :sequence LIMIT 2000
 );
+
+-- name: forget_states
+DELETE FROM final_state WHERE sequence = :sequence;
+
+-- name: forget_marks
+DELETE FROM mark WHERE at < :before;
 
 -- name: forget_content
 DELETE FROM content WHERE sequence = :sequence;
@@ -140,10 +185,3 @@ UPDATE probe SET counter = counter + 1;
 
 -- name: count
 SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL) FROM ingestion;
-
--- name: remember
-INSERT INTO remembered (name, value) VALUES (:name, :value)
-ON CONFLICT DO UPDATE SET value = excluded.value;
-
--- name: remembered
-SELECT name, value FROM remembered;

@@ -1,94 +1,149 @@
 """What a journal knows when the service starts: everything unfinished, brought to where it was."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from typing import cast
 
 import apsw
 
-from ingest_service.domain.model import Batch, Ingestion, ItemState, Resend
+from ingest_service.domain.ingestion import Ingestion
+from ingest_service.domain.items import Kind
+from ingest_service.domain.model import Batch, ItemState, Resend
+from ingest_service.engines import OperatorState
 from ingest_service.engines.embedded.journal import Instant, Recovered
-from ingest_service.engines.embedded.journals.database import SQL
-from ingest_service.engines.embedded.journals.rows import Row, to_datetime, to_ingestion, unpack
+from ingest_service.engines.embedded.journals.chunks import Chunk, join_items
+from ingest_service.engines.embedded.journals.rows import (
+    Row,
+    operator_from_json,
+    to_datetime,
+    to_optional_datetime,
+    to_submission,
+    unpack_offsets,
+)
+from ingest_service.engines.embedded.journals.statements import SQL
 
 #: A batch that was started so often and never ended is not started again.
 MAX_CRASHES = 3
 
 
 def recover(db: apsw.Connection) -> Recovered:
-    starts = groupby(db.execute(SQL["starts_of_unfinished"]), key=lambda row: row[0])
-    by_sequence = {sequence: list(rows) for sequence, rows in starts}
-    unfinished: list[Ingestion] = []
-    retries: list[tuple[datetime, str, Resend]] = []
-    hopeless: list[Batch] = []
-    for *head, cancelled_at in db.execute(SQL["unfinished"]):
-        ingestion = to_ingestion(head, bytearray())
-        rows = by_sequence.get(ingestion.sequence, [])
-        for index, starts_of_batch in groupby(rows, key=lambda row: int(row[1])):
-            _replay(ingestion, index, list(starts_of_batch), retries, hopeless)
-        if cancelled_at is not None:
-            _give_up(ingestion, retries, to_datetime(cast(int, cancelled_at)))
-        if rows or cancelled_at is not None:
-            ingestion.recount()
-        unfinished.append(ingestion)
-    (highest,) = db.execute(SQL["last_sequence"]).fetchall()
-    slots = [
-        (Instant(to_datetime(at), monotonic, boot_id), taken)
-        for at, monotonic, boot_id, taken in db.execute(SQL["last_slot"])
+    """Read everything unfinished."""
+    rows = groupby(db.execute(SQL["starts_of_unfinished"]), key=lambda row: cast(int, row[0]))
+    starts = {sequence: list(of_one) for sequence, of_one in rows}
+    progress = [
+        _replay(ingestion, starts.get(ingestion.sequence, ()), cancelled_at)
+        for ingestion, cancelled_at in _unfinished(db)
     ]
+    ((last_sequence,),) = db.execute(SQL["last_sequence"]).fetchall()
+    last_slot, slots = _last_slot(db)
     return Recovered(
-        unfinished=unfinished,
-        retries=retries,
-        hopeless=hopeless,
-        last_sequence=cast(int, highest[0] or 0),
-        last_slot=slots[0][0] if slots else None,
-        slots=slots[0][1] if slots else 0,
-        remembered=dict(cast(Iterable[tuple[str, str]], db.execute(SQL["remembered"]))),
+        unfinished=[one.ingestion for one in progress],
+        retries=[
+            (at, one.ingestion.ingestion_id, resend)
+            for one in progress
+            for at, resend in one.retries
+        ],
+        hopeless=[batch for one in progress for batch in one.hopeless],
+        last_sequence=cast(int, last_sequence or 0),
+        last_slot=last_slot,
+        unsettled=any(one.lost or one.hopeless for one in progress),
+        slots=slots,
+        operator=_operator(db),
     )
 
 
-def _replay(
-    ingestion: Ingestion,
-    index: int,
-    starts: list[Row],
-    retries: list[tuple[datetime, str, Resend]],
-    hopeless: list[Batch],
-) -> None:
+@dataclass(slots=True)
+class _Progress:
+    """How far an ingestion was, apart from the states of its items."""
+
+    ingestion: Ingestion
+    #: What was under way, and is sent again.
+    lost: list[Resend] = field(default_factory=list)
+    #: What waits for its next attempt, and when it is due.
+    retries: list[tuple[datetime, Resend]] = field(default_factory=list)
+    hopeless: list[Batch] = field(default_factory=list)
+    last_end: datetime | None = None
+
+
+def _unfinished(db: apsw.Connection) -> Iterator[tuple[Ingestion, int | None]]:
+    """Yield what is unfinished as it was accepted, and when it was cancelled."""
+    for _, group in groupby(db.execute(SQL["unfinished"]), key=lambda row: row[0]):
+        rows: list[Row] = list(group)
+        *head, cancelled_at = rows[0][:8]
+        chunks = (Chunk(first_item, content) for *_, first_item, content, _ in rows)
+        items = join_items(Kind(head[2]), chunks)
+        ingestion = Ingestion.of(to_submission(tuple(head), items))
+        ingestion.started_at = to_optional_datetime(head[6])
+        yield ingestion, cancelled_at
+
+
+def _replay(ingestion: Ingestion, starts: Sequence[Row], cancelled_at: int | None) -> _Progress:
+    """Bring an ingestion to where it was, by all its starts."""
+    progress = _Progress(ingestion)
+    for index, of_batch in groupby(starts, key=lambda row: int(row[1])):
+        _replay_batch(progress, index, list(of_batch))
+    if cancelled_at is not None:
+        progress.last_end = to_datetime(cancelled_at)
+        progress.retries.clear()
+        ingestion.cancel(progress.last_end)
+    _send_lost_again(progress)
+    if starts or cancelled_at is not None:
+        ingestion.recount()
+        # Otherwise its end was not recorded; whoever goes on with it does that first.
+        final = ingestion.counts.status.final
+        ingestion.finished_at = progress.last_end if final else None
+    return progress
+
+
+def _replay_batch(progress: _Progress, index: int, starts: Sequence[Row]) -> None:
     """Bring a batch to where it was, by all its starts; sort in what is left of it."""
-    span = ingestion.span(index)
+    ingestion = progress.ingestion
+    span = ingestion.submission.span(index)
     crashes = 0
     for *_, packed, settled_at, item_states, _, _ in starts:
-        offsets = unpack(packed, len(span))
+        offsets = unpack_offsets(packed, len(span))
         crashes = crashes + 1 if settled_at is None else 0
-        states = item_states or bytes([ItemState.RETRYING]) * len(offsets)
-        for place, state in zip(offsets, states, strict=True):
-            ingestion.item_states[span.start + place] = state
-    ingestion.next_batch = index + 1
-    _, _, last_round, attempt, *_, item_states, again_at, again_as = starts[-1]
+        states = item_states or bytes([ItemState.IN_FLIGHT]) * len(offsets)
+        for offset, state in zip(offsets, states, strict=True):
+            ingestion.item_states[span.start + offset] = state
+        if settled_at is not None:
+            ended_at = to_datetime(settled_at)
+            progress.last_end = max(progress.last_end or ended_at, ended_at)
+    ingestion.next_batch = max(ingestion.next_batch, index + 1)
+    _, _, start_no, attempt, *_, item_states, resend_at, resend_as = starts[-1]
     if crashes >= MAX_CRASHES:
-        hopeless.append(ingestion.batch(Resend(index, last_round, attempt, offsets)))
+        progress.hopeless.append(ingestion.batch(Resend(index, start_no, attempt, offsets)))
     elif crashes:
-        ingestion.again.append(Resend(index, last_round + 1, attempt, offsets))
-    elif again_at is not None:
-        left = [
-            place
-            for place, state in zip(offsets, item_states, strict=True)
-            if state == ItemState.RETRYING
-        ]
-        again = Resend(index, last_round + 1, again_as, left)
-        retries.append((to_datetime(again_at), ingestion.ingestion_id, again))
+        progress.lost.append(Resend(index, start_no + 1, attempt, offsets))
+    elif resend_at is not None:
+        pairs = zip(offsets, item_states, strict=True)
+        left = [offset for offset, state in pairs if state == ItemState.RETRYING]
+        resend = Resend(index, start_no + 1, resend_as, left)
+        progress.retries.append((to_datetime(resend_at), resend))
 
 
-def _give_up(
-    ingestion: Ingestion, retries: list[tuple[datetime, str, Resend]], at: datetime
-) -> None:
-    """Cancel what an ingestion was waiting with; what was under way is sent again."""
-    under_way = list(ingestion.again)
-    retries[:] = [each for each in retries if each[1] != ingestion.ingestion_id]
-    ingestion.cancel(at)
-    ingestion.again.extend(under_way)
-    for again in under_way:
-        start = ingestion.span(again.index).start
-        for place in again.offsets:
-            ingestion.item_states[start + place] = ItemState.RETRYING
+def _send_lost_again(progress: _Progress) -> None:
+    """Have everything sent again that was under way, of a cancelled ingestion as well."""
+    ingestion = progress.ingestion
+    ingestion.resends.extend(progress.lost)
+    unended: list[Resend | Batch] = [*progress.lost, *progress.hopeless]
+    for start_of in unended:
+        start = ingestion.submission.span(start_of.index).start
+        for offset in start_of.offsets:
+            ingestion.item_states[start + offset] = ItemState.RETRYING
+
+
+def _last_slot(db: apsw.Connection) -> tuple[Instant | None, int]:
+    """Return when the last slot was taken, and how many were."""
+    rows: list[Row] = db.execute(SQL["last_slot"]).fetchall()
+    for at, monotonic, boot_id, slots in rows:
+        return Instant(to_datetime(at), monotonic, boot_id), slots
+    return None, 0
+
+
+def _operator(db: apsw.Connection) -> OperatorState | None:
+    for (text,) in db.execute(SQL["operator"]).fetchall():
+        return operator_from_json(cast(str, text))
+    return None

@@ -1,13 +1,18 @@
 """Rows of the tables, from and to what the rest of the service knows."""
 
+import json
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from ingest_service.domain.items import ITEMS, Kind
-from ingest_service.domain.model import Counts, Ingestion, Priority
-from ingest_service.engines.embedded.journal import Summary
+from ingest_service.domain.ingestion import IngestionSnapshot, Submission
+from ingest_service.domain.items import Items, Kind
+from ingest_service.domain.model import Counts, Priority
+from ingest_service.engines import Hold, OperatorState
+from ingest_service.engines.embedded.journal import FINISHED_VERSION
 
 Row = tuple[Any, ...]
 
@@ -15,51 +20,46 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def to_summary(row: Row) -> Summary:
-    sequence, ingestion_id, kind, priority, *times, total, succeeded, failed, cancelled = row
-    created_at, started_at, finished_at = (
-        None if each is None else to_datetime(each) for each in times
-    )
-    return Summary(
-        sequence=sequence,
+def to_snapshot(head: Row) -> IngestionSnapshot:
+    """Return a finished ingestion without its items."""
+    sequence, ingestion_id, kind, priority, batch_size, *times, total, good, bad, given_up = head
+    created_at, started_at, finished_at = map(to_optional_datetime, times)
+    assert created_at is not None  # noqa: S101 - narrows the type
+    return IngestionSnapshot(
         ingestion_id=ingestion_id,
+        sequence=sequence,
         kind=Kind(kind),
         priority=Priority(priority),
-        created_at=cast(datetime, created_at),
+        batch_size=batch_size,
+        batches_total=-(-total // batch_size),
+        created_at=created_at,
         started_at=started_at,
         finished_at=finished_at,
-        counts=Counts(
-            total=total,
-            unsent=total - succeeded - failed - cancelled,
-            in_flight=0,
-            succeeded=succeeded,
-            failed=failed,
-            cancelled=cancelled,
-            retrying=0,
-        ),
+        counts=Counts(total, total - good - bad - given_up, 0, good, bad, given_up, 0),
+        version=FINISHED_VERSION,
     )
 
 
-def to_ingestion(head: Sequence[Any], item_states: bytearray) -> Ingestion:
-    sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, content = head
-    return Ingestion(
+def to_submission(head: Row, items: Items) -> Submission:
+    """Return what was asked for."""
+    sequence, ingestion_id, _, priority, batch_size, created_at, *_ = head
+    return Submission(
         ingestion_id=ingestion_id,
         sequence=sequence,
         priority=Priority(priority),
-        items=ITEMS[Kind(kind)].from_bytes(content),
+        items=items,
         batch_size=batch_size,
         created_at=to_datetime(created_at),
-        started_at=None if started_at is None else to_datetime(started_at),
-        item_states=item_states,
     )
 
 
-def pack(offsets: Sequence[int]) -> bytes | None:
-    """Return `places` as two bytes each; None for a range, which always means all."""
+def pack_offsets(offsets: Sequence[int]) -> bytes | None:
+    """Return `offsets` as two bytes each; None for a range, which always means all."""
     return None if isinstance(offsets, range) else array("H", offsets).tobytes()
 
 
-def unpack(packed: bytes | None, size: int) -> Sequence[int]:
+def unpack_offsets(packed: bytes | None, size: int) -> Sequence[int]:
+    """Return the offsets that `pack_offsets` made `packed` of, in a batch of `size` items."""
     if packed is None:
         return range(size)
     offsets = array("H")
@@ -68,19 +68,48 @@ def unpack(packed: bytes | None, size: int) -> Sequence[int]:
 
 
 def to_micros(at: datetime) -> int:
+    """Return a time as microseconds since 1970."""
     return (at - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(micros: int) -> datetime:
+    """Return the time that `to_micros` made `micros` of."""
     return _EPOCH + micros * _MICROSECOND
 
 
-def runs(indices: Iterable[int]) -> list[tuple[int, int]]:
-    """Return `indices` as (first, last) of those that follow one another."""
-    found: list[tuple[int, int]] = []
+def to_optional_datetime(micros: int | None) -> datetime | None:
+    """Return the same, None for None."""
+    return None if micros is None else to_datetime(micros)
+
+
+def operator_to_json(state: OperatorState) -> str:
+    """Return what the operator wants as text."""
+    return json.dumps(asdict(state), default=datetime.isoformat)
+
+
+def operator_from_json(text: str) -> OperatorState:
+    """Return what `operator_to_json` made `text` of; what a later version added is left out."""
+    fields = json.loads(text)
+    if fields.get("hold"):
+        hold = _known_fields(Hold, fields["hold"])
+        fields["hold"] = Hold(**hold | {"at": datetime.fromisoformat(hold["at"])})
+    return OperatorState(**_known_fields(OperatorState, fields))
+
+
+def _known_fields(kind: type[Hold] | type[OperatorState], fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        field.name: fields[field.name] for field in dataclass_fields(kind) if field.name in fields
+    }
+
+
+def runs(indices: Iterable[int]) -> list[range]:
+    """Return `indices` as ranges of those that follow one another."""
+    ranges: list[range] = []
     for index in sorted(indices):
-        if found and found[-1][1] == index - 1:
-            found[-1] = found[-1][0], index
+        if ranges and index < ranges[-1].stop:
+            continue
+        if ranges and ranges[-1].stop == index:
+            ranges[-1] = range(ranges[-1].start, index + 1)
         else:
-            found.append((index, index))
-    return found
+            ranges.append(range(index, index + 1))
+    return ranges

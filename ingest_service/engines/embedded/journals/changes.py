@@ -1,0 +1,167 @@
+"""Changes as statements: prepared by whoever makes them, run by the one thread that writes."""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ingest_service.domain.ingestion import Submission
+from ingest_service.domain.model import Batch, ItemState
+from ingest_service.engines import Mark
+from ingest_service.engines.embedded.journal import (
+    Cancelled,
+    Change,
+    Finished,
+    Moved,
+    OperatorChanged,
+    Reopened,
+    Sent,
+    Settled,
+    Started,
+)
+from ingest_service.engines.embedded.journals.chunks import Chunk, content_chunks, state_chunks
+from ingest_service.engines.embedded.journals.outcomes import dump_json, final_outcomes
+from ingest_service.engines.embedded.journals.rows import operator_to_json, pack_offsets, to_micros
+
+
+class Statement(NamedTuple):
+    """The name of a statement, and what it is run with."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+def statements_of(changes: Iterable[Change]) -> list[Statement]:
+    """Return what writes `changes`, in their order."""
+    return [statement for change in changes for statement in _STATEMENTS[type(change)](change)]
+
+
+def submitted(submission: Submission) -> list[Statement]:
+    """Return what records a submission: a row, and its items in compact pieces."""
+    head = {
+        "sequence": submission.sequence,
+        "ingestion_id": submission.ingestion_id,
+        "kind": submission.kind.value,
+        "priority": int(submission.priority),
+        "batch_size": submission.batch_size,
+        "created_at": to_micros(submission.created_at),
+        "total": len(submission.items),
+    }
+    chunks = content_chunks(submission.items)
+    return [
+        Statement("add_ingestion", head),
+        *(_chunk("add_content", submission.sequence, chunk) for chunk in chunks),
+    ]
+
+
+def _started(change: Started) -> Iterator[Statement]:
+    at = to_micros(change.instant.at)
+    yield Statement(
+        "add_start",
+        {
+            **_name(change.batch),
+            "attempt": change.batch.attempt,
+            "at": at,
+            "offsets": pack_offsets(change.batch.offsets),
+            "gap": change.gap,
+            "required": change.required,
+        },
+    )
+    yield Statement("note_started", {"at": at, "sequence": change.batch.sequence})
+    slot = change.instant._asdict() | {"at": at, "slots": change.slots}
+    yield Statement("note_slot", slot)
+
+
+def _sent(change: Sent) -> Iterator[Statement]:
+    at = to_micros(change.instant.at)
+    yield Statement("note_sent", {**_name(change.batch), "at": at, "gap": change.gap})
+    yield Statement("count_on_from", change.instant._asdict() | {"at": at})
+
+
+def _settled(change: Settled) -> Iterator[Statement]:
+    final, outcomes = final_outcomes(change.batch, change.outcomes)
+    resend, resend_at = change.resend, change.resend_at
+    yield Statement(
+        "settle_start",
+        {
+            **_name(change.batch),
+            "at": to_micros(change.at),
+            "item_states": bytes(outcome.state for outcome in change.outcomes),
+            "final": array("H", final).tobytes(),
+            "outcomes": outcomes,
+            "resend_at": None if resend_at is None else to_micros(resend_at),
+            "resend_as": None if resend is None else resend.attempt,
+        },
+    )
+
+
+def _finished(change: Finished) -> Iterator[Statement]:
+    yield Statement(
+        "finish",
+        {
+            "sequence": change.sequence,
+            "at": to_micros(change.at),
+            "status": change.counts.status.value,
+            "succeeded": change.counts.succeeded,
+            "failed": change.counts.failed,
+            "cancelled": change.counts.cancelled,
+        },
+    )
+    for chunk in state_chunks(change.item_states):
+        yield _chunk("add_states", change.sequence, chunk)
+
+
+def _cancelled(change: Cancelled) -> Iterator[Statement]:
+    # Which items that is, follows from the starts.
+    yield Statement("cancel", {"sequence": change.sequence, "at": to_micros(change.at)})
+
+
+def _moved(change: Moved) -> Iterator[Statement]:
+    yield Statement("move", {"sequence": change.sequence, "priority": int(change.priority)})
+
+
+def _reopened(change: Reopened) -> Iterator[Statement]:
+    yield Statement("reopen", {"sequence": change.sequence})
+    yield Statement("forget_states", {"sequence": change.sequence})
+    for resend in change.failed:
+        yield Statement(
+            "add_decision",
+            {
+                "sequence": change.sequence,
+                "batch": resend.index,
+                "start_no": resend.start_no - 1,
+                "at": to_micros(change.at),
+                "offsets": array("H", resend.offsets).tobytes(),
+                "item_states": bytes([ItemState.RETRYING]) * len(resend.offsets),
+                "resend_as": resend.attempt,
+            },
+        )
+
+
+def _operator_changed(change: OperatorChanged) -> Iterator[Statement]:
+    yield Statement("change_operator", {"state": operator_to_json(change.state)})
+
+
+def _marked(change: Mark) -> Iterator[Statement]:
+    values = {"before": dump_json(change.before), "after": dump_json(change.after)}
+    yield Statement("add_mark", {"at": to_micros(change.at), "kind": change.kind.value, **values})
+
+
+def _name(batch: Batch) -> dict[str, int]:
+    return {"sequence": batch.sequence, "batch": batch.index, "start_no": batch.start_no}
+
+
+def _chunk(name: str, sequence: int, chunk: Chunk) -> Statement:
+    return Statement(name, {"sequence": sequence, "packing": 0, **chunk._asdict()})
+
+
+_STATEMENTS: Mapping[type[Change], Callable[[Any], Iterable[Statement]]] = {
+    Started: _started,
+    Sent: _sent,
+    Settled: _settled,
+    Finished: _finished,
+    Cancelled: _cancelled,
+    Moved: _moved,
+    Reopened: _reopened,
+    OperatorChanged: _operator_changed,
+    Mark: _marked,
+}
