@@ -94,7 +94,8 @@ def mappings(*given: object) -> dict[str, Any]:
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested"),
         (VALID.decode().encode("utf-16"), "UTF-8"),
         (VALID.decode().encode("utf-16-le"), "line 1 column 2"),
-        (VALID.decode().encode("utf-8-sig"), "BOM"),
+        (VALID.decode().encode("utf-8-sig")[:-1], "line 1 column 28"),
+        (b"\xef\xbb\xbf" * 2 + VALID, "BOM"),
         (b"\xff", "UTF-8"),
         (b'{"ids":[1],"priority":"\xed\xa0\x80"}', "UTF-8"),
         (b'{"ids":[1],"priority":"\\ud800"}', "surrogate"),
@@ -120,10 +121,16 @@ def test_an_empty_object_is_told_all_that_is_missing(client: FlaskClient) -> Non
     assert {each["pointer"] for each in problem["errors"]} == {"/ids", "/priority"}
 
 
-@pytest.mark.parametrize("ids", [[1], None], ids=repr)
+@pytest.mark.parametrize("ids", [[1], [], 0, False], ids=repr)
 def test_ids_and_mappings_together_are_refused(client: FlaskClient, ids: object) -> None:
     problem = refused(post(client, mappings(MAPPING) | {"ids": ids}), 400, "validation-error")
     assert problem["detail"] == "Give either ids or mappings, not both."
+
+
+def test_a_null_beside_nothing_is_what_is_wrong(client: FlaskClient) -> None:
+    body = {"ids": None, "mappings": None, "priority": "LOW"}
+    problem = refused(post(client, body), 400, "validation-error")
+    assert [each["pointer"] for each in problem["errors"]] == ["/ids"]
 
 
 @pytest.mark.parametrize("ids", [[], "1,2,3", {"0": 1}, None, 1, True, ""], ids=repr)
@@ -299,7 +306,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "bad",
-    [None, [], "x", 1, nested(17), {"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}, {"n": 2**63}],
+    [[], "x", 1, nested(17), {"a": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}, {"n": 2**63}],
     ids=repr,
 )
 def test_a_transformation_that_cannot_be_kept_is_pointed_to(
@@ -315,11 +322,18 @@ def test_a_transformation_that_cannot_be_kept_is_pointed_to(
     [
         *("text/plain", "application/xml", "multipart/form-data; boundary=x", "text/html", "x"),
         *("application/x-www-form-urlencoded", "application/jsonx", "application/json,text/html"),
+        *(
+            f"application/json; charset={name}"
+            for name in ("latin-1", "utf-16", "UTF-7", "x", '""')
+        ),
     ],
 )
-def test_another_media_type_is_refused(client: FlaskClient, media_type: str) -> None:
+def test_another_media_type_is_refused_with_the_header_to_add(
+    client: FlaskClient, media_type: str
+) -> None:
     answer = client.post("/ingest", data=VALID, content_type=media_type)
-    refused(answer, 415, "unsupported-media-type")
+    detail = refused(answer, 415, "unsupported-media-type")["detail"]
+    assert "-H 'Content-Type: application/json'" in detail
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "gzip, identity", "x"])

@@ -79,11 +79,11 @@ class TestPlace:
 
         assert offsets == [(5, 7), (3, 3), (1, 0), (4, 6), (2, 1)]
         assert etas == [
-            (clock_time(35.4), clock_time(41.4)),
-            (clock_time(15.4), clock_time(26.4)),
-            (clock_time(0.4), clock_time(1.4)),
-            (clock_time(30.4), clock_time(31.4)),
-            (clock_time(5.4), clock_time(11.4)),
+            (clock_time(35.45), clock_time(41.45)),
+            (clock_time(15.45), clock_time(26.45)),
+            (clock_time(0.45), clock_time(1.45)),
+            (clock_time(30.45), clock_time(31.45)),
+            (clock_time(5.45), clock_time(11.45)),
         ]
         api.advance(60)
         found = [api.status(each) for each in ids]
@@ -93,15 +93,15 @@ class TestPlace:
         api.ingest(range(1, 7))
         last = api.ingest([7])
         seen = []
-        for seconds in (0, 0.4, 5, 5):
+        for seconds in (0, 0.45, 5, 5):
             api.advance(seconds)
             seen.append((place(api, last), eta(api, last)))
 
-        end = clock_time(11.4)
+        end = clock_time(11.45)
         assert seen == [
-            ((2, 2), (clock_time(10.4), end)),
-            ((2, 1), (clock_time(10.4), end)),
-            ((1, 0), (clock_time(10.4), end)),
+            ((2, 2), (clock_time(10.45), end)),
+            ((2, 1), (clock_time(10.45), end)),
+            ((1, 0), (clock_time(10.45), end)),
             (None, (None, end)),
         ]
 
@@ -113,9 +113,9 @@ class TestPlace:
         after = place(api, ingestion_id), eta(api, ingestion_id)
         api.advance(60)
 
-        assert before == ((1, 0), (clock_time(5.4), clock_time(6.4)))
-        assert after == ((2, 3), (clock_time(20.4), clock_time(21.4)))
-        assert api.status(ingestion_id)["finished_at"] == clock_time(21.4)
+        assert before == ((1, 0), (clock_time(5.45), clock_time(6.45)))
+        assert after == ((2, 3), (clock_time(20.45), clock_time(21.45)))
+        assert api.status(ingestion_id)["finished_at"] == clock_time(21.45)
 
     def test_while_its_last_batch_is_under_way_only_the_end_is_ahead(self, api: Api) -> None:
         ingestion_id = api.ingest([1])
@@ -125,7 +125,7 @@ class TestPlace:
         assert found["queue"] is None
         assert found["eta"] == {
             "next_start_at": None,
-            "finish_at": clock_time(1.4),
+            "finish_at": clock_time(1.45),
             "latest_finish_at": None,
         }
 
@@ -139,45 +139,45 @@ class TestPlace:
         """One batch at a time, so starts are as far apart as a batch takes."""
         api.upstream.latency = 7
         ingestion_id = api.ingest(range(1, 10))
-        assert eta(api, ingestion_id) == (clock_time(0.4), clock_time(21.4))
+        assert eta(api, ingestion_id) == (clock_time(0.45), clock_time(21.45))
         api.advance(1)
-        assert eta(api, ingestion_id) == (clock_time(7.4), clock_time(21.4))
+        assert eta(api, ingestion_id) == (clock_time(7.45), clock_time(21.45))
         api.advance(30)
-        assert api.status(ingestion_id)["finished_at"] == clock_time(21.4)
+        assert api.status(ingestion_id)["finished_at"] == clock_time(21.45)
 
     def test_a_retry_to_come_is_counted_in(self, api: Api) -> None:
         api.upstream.reply = once(LATER)
         ingestion_id = api.ingest([1])
         api.advance(1.5)
         assert place(api, ingestion_id) == (1, 0)
-        assert eta(api, ingestion_id) == (clock_time(5.4), clock_time(6.4))
+        assert eta(api, ingestion_id) == (clock_time(5.45), clock_time(6.45))
         api.advance(10)
-        assert api.status(ingestion_id)["finished_at"] == clock_time(6.4)
+        assert api.status(ingestion_id)["finished_at"] == clock_time(6.45)
 
 
 class TestWhy:
     """Each reason in its situation, with the instant at which it ends."""
 
     def test_settling(self, api: Api) -> None:
-        assert why(api, api.ingest([1])) == ("settling", clock_time(0.4))
+        assert why(api, api.ingest([1])) == ("settling", clock_time(0.45))
 
     def test_rate_limit(self, api: Api) -> None:
         """It is next, and would be sent now if there were no interval."""
         ingestion_id = api.ingest(range(1, 7))
         api.advance(2)
-        assert why(api, ingestion_id) == ("rate_limit", clock_time(5.4))
+        assert why(api, ingestion_id) == ("rate_limit", clock_time(5.45))
 
     def test_rate_limit_lasts_longer_than_settling(self, api: Api) -> None:
         api.ingest([1])
         api.advance(2)
-        assert why(api, api.ingest([2])) == ("rate_limit", clock_time(5.4))
+        assert why(api, api.ingest([2])) == ("rate_limit", clock_time(5.45))
 
     def test_in_line(self, api: Api) -> None:
         """Until its own turn, not only until the one before it."""
         api.ingest(range(1, 10))
         ingestion_id = api.ingest([10])
         api.advance(2)
-        assert why(api, ingestion_id) == ("in_line", clock_time(15.4))
+        assert why(api, ingestion_id) == ("in_line", clock_time(15.45))
 
     def test_higher_priority(self, api: Api) -> None:
         """Whatever else is before it."""
@@ -185,7 +185,7 @@ class TestWhy:
         ingestion_id = api.ingest([2], "MEDIUM")
         api.ingest([3], "HIGH")
         api.advance(0.2)
-        assert why(api, ingestion_id) == ("higher_priority", clock_time(10.4))
+        assert why(api, ingestion_id) == ("higher_priority", clock_time(10.45))
 
     def test_paused(self, api: Api) -> None:
         """Nobody knows until when; what is under way does not wait for that."""
@@ -194,8 +194,8 @@ class TestWhy:
         api.client.post("/queue/pause", json={"reason": "x"})
         assert why(api, waiting) == ("paused", None)
         assert api.status(waiting)["eta"] is None
-        assert why(api, running) == ("max_concurrent", clock_time(1.4))
-        assert eta(api, running) == (None, clock_time(1.4))
+        assert why(api, running) == ("max_concurrent", clock_time(1.45))
+        assert eta(api, running) == (None, clock_time(1.45))
 
     def test_upstream_hold(self, api: Api) -> None:
         """Everybody who waits, whatever their class."""
@@ -205,14 +205,14 @@ class TestWhy:
         api.ingest([1])
         api.advance(3)
         ids = [api.ingest([item], priority) for item, priority in ((2, "HIGH"), (3, "LOW"))]
-        assert [why(api, each) for each in ids] == [("upstream_hold", clock_time(21.4))] * 2
-        assert eta(api, ids[0]) == (clock_time(21.4), clock_time(22.4))
+        assert [why(api, each) for each in ids] == [("upstream_hold", clock_time(21.45))] * 2
+        assert eta(api, ids[0]) == (clock_time(21.45), clock_time(22.45))
         queue, health = (api.client.get(path).get_json() for path in ("/queue", "/health"))
-        assert (queue["state"], queue["until"]) == ("held", clock_time(21.4))
-        assert (health["queue"], health["until"]) == ("held", clock_time(21.4))
+        assert (queue["state"], queue["until"]) == ("held", clock_time(21.45))
+        assert (health["queue"], health["until"]) == ("held", clock_time(21.45))
         assert queue["reason"] == health["reason"] == "the upstream asked for it"
         api.advance(60)
-        assert api.status(ids[0])["started_at"] == clock_time(21.4)
+        assert api.status(ids[0])["started_at"] == clock_time(21.45)
 
     def test_upstream_hold_when_nobody_is_there(self, api: Api) -> None:
         """Until it is asked for again."""
@@ -225,29 +225,29 @@ class TestWhy:
         assert found["message"] == "The upstream is not there."
         queue = api.client.get("/queue").get_json()
         assert (queue["state"], queue["reason"]) == ("held", "the upstream cannot be reached")
-        assert queue["until"] == found["until"] == clock_time(11.4)
+        assert queue["until"] == found["until"] == clock_time(11.45)
 
     def test_retry_backoff(self, api: Api) -> None:
         """As long as all that is left of it waits for another attempt."""
         api.upstream.reply = lambda batch: [LATER]
         ingestion_id = api.ingest([1])
         api.advance(20)
-        assert [at for at, _ in api.sent()] == [0.4, 5.4, 10.4, 15.4]
-        assert why(api, ingestion_id) == ("retry_backoff", clock_time(24.4))
-        assert eta(api, ingestion_id) == (clock_time(24.4), clock_time(25.4))
+        assert [at for at, _ in api.sent()] == [0.45, 5.45, 10.45, 15.45]
+        assert why(api, ingestion_id) == ("retry_backoff", clock_time(24.45))
+        assert eta(api, ingestion_id) == (clock_time(24.45), clock_time(25.45))
 
     def test_max_concurrent(self, api: Api) -> None:
         """The interval is over and the batch before it is not."""
         api.upstream.latency = 12
         running, waiting = api.ingest([1]), api.ingest([2])
         api.advance(2)
-        assert why(api, running) == ("max_concurrent", clock_time(12.4))
-        assert why(api, waiting) == ("max_concurrent", clock_time(12.4))
+        assert why(api, running) == ("max_concurrent", clock_time(12.45))
+        assert why(api, waiting) == ("max_concurrent", clock_time(12.45))
         api.advance(8)
-        assert why(api, waiting) == ("max_concurrent", clock_time(12.4))
+        assert why(api, waiting) == ("max_concurrent", clock_time(12.45))
         api.advance(2.5)
-        assert why(api, waiting) == ("max_concurrent", clock_time(24.4))
-        assert api.status(waiting)["started_at"] == clock_time(12.4)
+        assert why(api, waiting) == ("max_concurrent", clock_time(24.45))
+        assert api.status(waiting)["started_at"] == clock_time(12.45)
 
 
 class Whims:
@@ -361,7 +361,7 @@ class TestEtag:
     def test_after_a_change_there_is_a_new_answer(self, api: Api) -> None:
         ingestion_id = api.ingest([1])
         etag = self.ask(api, ingestion_id).headers["ETag"]
-        api.advance(0.4)
+        api.advance(0.45)
         answer = self.ask(api, ingestion_id, etag)
         assert answer.status_code == 200
         assert answer.get_json()["status"] == "triggered"
@@ -388,7 +388,7 @@ class TestRetryAfter:
         """Rounded up; a finished one has none."""
         ingestion_id = api.ingest([1, 2, 3, 4])
         seen = []
-        for seconds in (0, 0.4, 1, 4, 1):
+        for seconds in (0, 0.45, 1, 4, 1):
             api.advance(seconds)
             seen.append(api.client.get(f"/status/{ingestion_id}").headers.get("Retry-After"))
         assert seen == ["1", "1", "4", "1", None]
@@ -587,7 +587,7 @@ class TestWaitingTogether:
             assert client.get(other).get_json()["status"] == "yet_to_start"
             assert not any(each.done() for each in asked)
             client.post(f"/ingestions/{where.rpartition('/')[2]}/cancel")
-            answers = [each.result(timeout=GUARD)["status"] for each in asked]
+            answers = [each.result(timeout=GUARD)["outcome"] for each in asked]
         assert answers == ["cancelled"] * 10
 
     def test_when_too_many_wait_the_next_is_answered_at_once(
@@ -616,4 +616,4 @@ class TestWaitingTogether:
             last = pool.submit(lambda: app.test_client().get(f"{second}?wait=60").get_json())
             assert clock.waiting.acquire(timeout=GUARD)
             client.post(f"/ingestions/{second.rpartition('/')[2]}/cancel")
-            assert last.result(timeout=GUARD)["status"] == "cancelled"
+            assert last.result(timeout=GUARD)["outcome"] == "cancelled"

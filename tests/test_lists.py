@@ -14,6 +14,7 @@ from tests.restarts import Lives, living
 from tests.support import Api, serving
 
 NO = Outcome(succeeded=False, error="no")
+BAD = {"id": "bad", "source": "s", "target": "t"}
 EMPTY = {"batches": 0, "items": 0, "ingestions": 0, "oldest_at": None}
 MAPPINGS = [{"id": f"m{n}", "source": "s", "target": "t"} for n in range(7)]
 
@@ -49,6 +50,12 @@ def get(client: FlaskClient, path: str, **query: Any) -> dict[str, Any]:
     answer = client.get(path, query_string=query)
     assert answer.status_code == 200, answer.text
     return cast(dict[str, Any], answer.get_json())
+
+
+def post(client: FlaskClient, mappings: list[dict[str, Any]]) -> str:
+    """Post urgent mappings; return the id of the ingestion."""
+    answer = client.post("/ingest", json={"mappings": mappings, "priority": "HIGH"})
+    return str(answer.get_json()["request_id"])
 
 
 def refused(client: FlaskClient, path: str, **query: Any) -> list[str]:
@@ -112,14 +119,14 @@ class TestQueue:
                     "attempt": 1,
                 }
             ],
-            "next_slot_at": clock_time(5.4),
+            "next_slot_at": clock_time(5.45),
             "next": [
-                coming(5.4, first, "MEDIUM"),
-                coming(10.4, first, "MEDIUM"),
-                coming(15.4, second, "LOW"),
-                coming(20.4, second, "LOW"),
-                coming(25.4, third, "LOW"),
-                coming(30.4, third, "LOW"),
+                coming(5.45, first, "MEDIUM"),
+                coming(10.45, first, "MEDIUM"),
+                coming(15.45, second, "LOW"),
+                coming(20.45, second, "LOW"),
+                coming(25.45, third, "LOW"),
+                coming(30.45, third, "LOW"),
             ],
         }
 
@@ -148,7 +155,7 @@ class TestQueue:
             [Outcome(succeeded=False, error="later", transient=True)] * len(batch.items)
         )
         api.ingest([1, 2], "HIGH")
-        api.advance(1.45)
+        api.advance(1.5)
         depth = get(api.client, "/queue")["depth"]["HIGH"]
         assert (depth["items"], depth["ingestions"]) == (2, 1)
 
@@ -174,7 +181,7 @@ class TestIngestions:
                     "status": "in_progress",
                     "priority": "LOW",
                     "created_at": clock_time(5),
-                    "started_at": clock_time(5.4),
+                    "started_at": clock_time(5.45),
                     "finished_at": None,
                     "outcome": None,
                     "counts": {
@@ -193,8 +200,8 @@ class TestIngestions:
                     "status": "completed",
                     "priority": "HIGH",
                     "created_at": clock_time(0),
-                    "started_at": clock_time(0.4),
-                    "finished_at": clock_time(1.4),
+                    "started_at": clock_time(0.45),
+                    "finished_at": clock_time(1.45),
                     "outcome": "succeeded",
                     "counts": {
                         "total": 2,
@@ -210,38 +217,57 @@ class TestIngestions:
             "next_cursor": None,
         }
 
-    def test_they_can_be_told_apart_by_status_and_priority(self, lives: Lives) -> None:
-        """Either family's word finds both; the journal and the memory agree."""
+    def test_they_can_be_told_apart_by_status_outcome_and_priority(self, lives: Lives) -> None:
+        """A word finds what shows it; the journal and the memory agree."""
         api = lives.api
         api.upstream.reply = lambda batch: [
-            NO if item == 9 else Outcome(succeeded=True) for item in batch.items
+            NO if item == 9 or item == BAD else Outcome(succeeded=True) for item in batch.items
         ]
         done = api.ingest([1], "HIGH")
         failed = api.ingest([9], "MEDIUM")
         gone = api.ingest([2], "LOW")
         api.advance(7)
         api.client.post(f"/ingestions/{gone}/cancel")
+        half = api.ingest([1, 9], "HIGH")
+        none = post(api.client, [BAD])
+        api.advance(10)
         running = api.ingest(range(1, 9), "HIGH")
         api.advance(5)
         waiting = api.ingest_mappings(1, "LOW")
 
         for _ in range(2):
             client = lives.api.client
-            assert self.ids(client) == [waiting, running, gone, failed, done]
+            assert self.ids(client) == [waiting, running, none, half, gone, failed, done]
             for word, found in (
-                ("yet_to_start", [waiting]),
+                ("yet_to_start", []),
                 ("pending", [waiting]),
                 ("triggered", [running]),
-                ("in_progress", [running]),
-                ("completed", [done]),
-                ("failed", [failed]),
-                ("cancelled", [gone]),
+                ("in_progress", []),
+                ("completed", [half, gone, failed, done]),
+                ("failed", [none]),
             ):
                 assert self.ids(client, status=word) == found, word
-            assert self.ids(client, priority="HIGH") == [running, done]
-            assert self.ids(client, priority="LOW", status="cancelled") == [gone]
+            for outcome, found in (
+                ("succeeded", [done]),
+                ("partially_failed", [half]),
+                ("failed", [none, failed]),
+                ("cancelled", [gone]),
+            ):
+                assert self.ids(client, outcome=outcome) == found, outcome
+            assert self.ids(client, priority="HIGH") == [running, none, half, done]
+            assert self.ids(client, priority="LOW", outcome="cancelled") == [gone]
+            assert self.ids(client, status="completed", outcome="failed") == [failed]
             assert self.ids(client, priority="MEDIUM", status="pending") == []
             lives.crash()
+
+    @pytest.mark.parametrize("word", ["cancelled", "succeeded", "partially_failed"])
+    def test_an_outcome_is_no_status_and_the_answer_says_how_to_ask(
+        self, client: FlaskClient, word: str
+    ) -> None:
+        answer = client.get(f"/ingestions?status={word}")
+        (error,) = answer.get_json()["errors"]
+        assert (answer.status_code, error["pointer"]) == (400, "/status")
+        assert error["detail"] == f"This is an outcome: ask for it with outcome={word}."
 
     def test_a_list_that_grows_is_paged_without_gaps_and_repetitions(self, api: Api) -> None:
         posted = [api.ingest([1], ("HIGH", "LOW")[n % 2]) for n in range(25)]
@@ -344,8 +370,8 @@ class TestDryRun:
             "batch_size": 3,
             "queue": {"position": 1, "batches_ahead": 0},
             "eta": {
-                "next_start_at": clock_time(0.4),
-                "finish_at": clock_time(6.4),
+                "next_start_at": clock_time(0.45),
+                "finish_at": clock_time(6.45),
                 "latest_finish_at": None,
             },
         }
@@ -379,7 +405,7 @@ class TestDryRun:
         api.ingest([1])
         api.advance(60)
         plan = self.plan(api, {"ids": [2], "priority": "LOW"})
-        assert plan["eta"]["next_start_at"] == clock_time(60.4)
+        assert plan["eta"]["next_start_at"] == clock_time(60.45)
 
     def test_mappings_have_batches_of_their_own_size(self, api: Api) -> None:
         plan = self.plan(api, {"mappings": MAPPINGS, "priority": "LOW"})
@@ -389,7 +415,7 @@ class TestDryRun:
             2,
             5,
         )
-        assert plan["eta"]["finish_at"] == clock_time(6.4)
+        assert plan["eta"]["finish_at"] == clock_time(6.45)
 
     def test_while_the_queue_is_paused_nobody_knows(self, api: Api) -> None:
         api.client.post("/queue/pause")
@@ -468,14 +494,14 @@ class TestRateProof:
         def starts(**period: str) -> int:
             return int(get(api.client, "/rate-proof", **period)["starts"])
 
-        second = {"from": clock_time(5.4), "to": clock_time(10.4)}
+        second = {"from": clock_time(5.45), "to": clock_time(10.45)}
         assert starts(**second) == 1
-        assert starts(**{"from": clock_time(5.4)}) == 2
-        assert starts(to=clock_time(5.4)) == 1
+        assert starts(**{"from": clock_time(5.45)}) == 2
+        assert starts(to=clock_time(5.45)) == 1
         assert starts(**{"from": clock_time(10.5)}) == 0
-        assert starts(**{"from": "2026-01-01T14:00:05.4+02:00", "to": clock_time(99)}) == 2
+        assert starts(**{"from": "2026-01-01T14:00:05.45+02:00", "to": clock_time(99)}) == 2
         assert starts(**{"from": clock_time(99), "to": clock_time(1)}) == 0
-        assert get(api.client, "/rate-proof", **second)["from"] == clock_time(5.4)
+        assert get(api.client, "/rate-proof", **second)["from"] == clock_time(5.45)
 
     def test_another_interval_is_judged_by_itself(self, api: Api) -> None:
         """A faster pace is no violation of the slower one before."""
@@ -512,7 +538,7 @@ class TestRateProof:
         proof = get(lives.api.client, "/rate-proof")
 
         assert (proof["starts"], proof["smallest_gap_seconds"], proof["violations"]) == (4, 5.0, 0)
-        assert [at for at, _ in lives.api.sent()] == [0.4, 5.4, 10.4, 15.4]
+        assert [at for at, _ in lives.api.sent()] == [0.45, 5.45, 10.45, 15.45]
 
     @pytest.mark.parametrize("name", ["from", "to"])
     @pytest.mark.parametrize(
