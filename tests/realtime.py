@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 
 from ingest_service.app import Parts, build
+from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.items import Ids, Kind, Mappings
 from ingest_service.domain.model import ItemState, Outcome, Priority
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
-from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.settings import Settings
 from ingest_service.upstreams.protocol import Upstream
 
@@ -56,7 +56,9 @@ class Service:
     def send_mappings(self, *names: str) -> str:
         """Accept mappings called `names`; return the id of the ingestion."""
         mappings = [{"id": name, "source": "s", "target": "t"} for name in names]
-        return self.parts.service.submissions.accept(Mappings(mappings), Priority.MEDIUM).ingestion_id
+        return self.parts.service.submissions.accept(
+            Mappings(mappings), Priority.MEDIUM
+        ).ingestion_id
 
     def snapshot(self, ingestion_id: str) -> IngestionSnapshot:
         """Return how an ingestion is now."""

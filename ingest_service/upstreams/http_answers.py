@@ -15,8 +15,8 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams import json_text
 from ingest_service.upstreams.shortage import shortage, unsent
 
 #: Statuses after which another attempt may succeed; so may any from 500 on.

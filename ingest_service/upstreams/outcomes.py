@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams import json_text
 
 #: Characters of an error that are kept.
 LONGEST_ERROR = 2_000

@@ -6,25 +6,39 @@ from contextlib import suppress
 
 import flask
 from flask import Flask, Response, g
+from marshmallow import EXCLUDE, RAISE
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import UnicodeConverter
 
-from ingest_service.service.service import IngestService
+from ingest_service.service import Service
 from ingest_service.settings import Settings
-from ingest_service.web import control, docs, ingest, ops, problems, status
+from ingest_service.web import control, docs, door, ingest, ops, problems, status
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
+class IngestionId(UnicodeConverter):
+    """An id in a path; it may be written in upper case (RFC 9562, section 4)."""
+
+    def to_python(self, value: str) -> str:
+        """Return it as it is known here."""
+        return value.lower()
+
+
+def init_app(app: Flask, settings: Settings, service: Service) -> None:
     """Give `app` the routes of this service."""
     app.extensions["ingest_service"] = service
     app.config["BODY_LIMIT"] = settings.max_body
     # One more: Werkzeug cuts a chunked body there without a word, so one that long is too long.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.config["ITEM_LIMIT"] = settings.item_limit
+    app.config["VALIDATION_STATUS"] = settings.validation_status
+    app.config["UNKNOWN_KEYS"] = RAISE if settings.unknown_keys == "refuse" else EXCLUDE
+    app.url_map.converters["ingestion"] = IngestionId
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(_name_request)
+    door.init_app(app, settings.allowed_hosts)
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)

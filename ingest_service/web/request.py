@@ -1,14 +1,31 @@
-"""What every view needs of a request."""
+"""What views need of a request: the service, the body, the query."""
+
+from typing import Any
 
 from flask import current_app, request
+from marshmallow import ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
-from ingest_service.service.service import IngestService
+from ingest_service.domain.items import Items
+from ingest_service.domain.model import Priority
+from ingest_service.service import Service
+from ingest_service.web import request_schemas
+from ingest_service.web.strict_json import read_json
+from ingest_service.web.strict_schema import StrictSchema
+
+_NOT_JSON = (
+    "The body must be JSON in UTF-8: add the header `Content-Type: application/json` "
+    "(for curl: `-H 'Content-Type: application/json'`)."
+)
 
 
-def the_service() -> IngestService:
+class InvalidBody(ValidationError):
+    """A body is JSON and does not keep the contract."""
+
+
+def the_service() -> Service:
     """Return the service behind this application."""
-    service: IngestService = current_app.extensions["ingest_service"]
+    service: Service = current_app.extensions["ingest_service"]
     return service
 
 
@@ -16,8 +33,8 @@ def read_body() -> bytes:
     """Return the body of the request, refusing early what would not be read anyway."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("The body has a Content-Encoding; send it without.")
-    if request.headers.get("Content-Type", "").strip() and request.mimetype != "application/json":
-        raise UnsupportedMediaType("The body must be sent as application/json.")
+    if request.headers.get("Content-Type", "").strip() and not _is_json():
+        raise UnsupportedMediaType(_NOT_JSON)
     limit = current_app.config["BODY_LIMIT"]
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")
     try:
@@ -29,3 +46,30 @@ def read_body() -> bytes:
     if len(body) > limit:
         raise too_large
     return body
+
+
+def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[str, Any]:
+    """Return the values of the body; one that is `optional` may be empty."""
+    body = read_body()
+    payload = {} if optional and not body else read_json(body)
+    try:
+        return request_schemas.load(schema, payload, current_app.config["UNKNOWN_KEYS"])
+    except ValidationError as error:
+        raise InvalidBody(error.messages) from None
+
+
+def parse_submission() -> tuple[Items, Priority]:
+    """Return what the body asks to be done."""
+    payload = read_json(read_body())
+    config = current_app.config
+    try:
+        return request_schemas.load_submission(
+            payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"]
+        )
+    except ValidationError as error:
+        raise InvalidBody(error.messages) from None
+
+
+def _is_json() -> bool:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    return request.mimetype == "application/json" and charset in ("utf-8", "utf8")

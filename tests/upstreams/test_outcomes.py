@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams import json_text
 from ingest_service.upstreams.outcomes import bounded, encoded_size
 
 MOST = 1_000

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ingest_service import json_text
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.model import Batch, ItemState
 from ingest_service.engines import Mark
@@ -19,7 +20,7 @@ from ingest_service.engines.embedded.journal import (
     Started,
 )
 from ingest_service.engines.embedded.journals.chunks import Chunk, content_chunks, state_chunks
-from ingest_service.engines.embedded.journals.outcomes import dump_json, final_outcomes
+from ingest_service.engines.embedded.journals.outcomes import final_outcomes
 from ingest_service.engines.embedded.journals.rows import operator_to_json, pack_offsets, to_micros
 
 
@@ -142,7 +143,7 @@ def _operator_changed(change: OperatorChanged) -> Iterator[Statement]:
 
 
 def _marked(change: Mark) -> Iterator[Statement]:
-    values = {"before": dump_json(change.before), "after": dump_json(change.after)}
+    values = {"before": json_text.dumps(change.before), "after": json_text.dumps(change.after)}
     yield Statement("add_mark", {"at": to_micros(change.at), "kind": change.kind.value, **values})
 
 

@@ -1,17 +1,10 @@
 """Outcomes as text: a hundred bytes an item instead of a thousand."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import orjson
-
+from ingest_service import json_text
 from ingest_service.domain.model import Batch, Outcome
-
-#: Begins a text with integers of more than 64 bits, which orjson would read as floats.
-_WIDE = b" "
-#: How deep values may be nested, the same as for orjson.
-_DEEPEST = 250
 
 
 def final_outcomes(batch: Batch, outcomes: Sequence[Outcome]) -> tuple[Sequence[int], bytes]:
@@ -26,27 +19,13 @@ def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
 
     Raise `TypeError` if there is something in them that JSON cannot say.
     """
-    return dump_json([_row(outcome) for outcome in outcomes])
+    # A copy: orjson leaves up to 4 KiB allocated behind the text it returns.
+    return bytes(memoryview(json_text.dumps([_row(outcome) for outcome in outcomes])))
 
 
 def decode_outcomes(text: bytes) -> list[Outcome]:
     """Return the outcomes that `encode_outcomes` made `text` of."""
-    return [Outcome(*row) for row in load_json(text)]
-
-
-def dump_json(value: Any) -> bytes:
-    """Return `value` as JSON, integers of any size included; raise `TypeError` if it cannot be."""
-    try:
-        text = orjson.dumps(value)
-    except TypeError:
-        text = _WIDE + orjson.dumps(_widened(value, _DEEPEST))
-    # A copy: orjson leaves up to 4 KiB allocated behind the text it returns.
-    return bytes(memoryview(text))
-
-
-def load_json(text: bytes) -> Any:
-    """Return the value that `dump_json` made `text` of."""
-    return json.loads(text) if text.startswith(_WIDE) else orjson.loads(text)
+    return [Outcome(*row) for row in json_text.loads(text)]
 
 
 def _row(outcome: Outcome) -> tuple[Any, ...]:
@@ -59,19 +38,3 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
     if outcome.error is not None:
         return row[:3]
     return row[: 1 if outcome.processed_data is None else 2]
-
-
-def _widened(value: Any, depth: int) -> Any:
-    """Return `value` with its large integers as text that is copied as it is."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        try:
-            return orjson.Fragment(str(int(value)))
-        except ValueError as error:
-            raise TypeError("An integer has too many digits.") from error
-    if not depth:
-        raise TypeError("Values are nested too deeply.")
-    if isinstance(value, dict):
-        return {key: _widened(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_widened(item, depth - 1) for item in value]
-    return value

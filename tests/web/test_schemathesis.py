@@ -22,6 +22,7 @@ schema = schemathesis.openapi.from_wsgi("/openapi.json", create_app(_SETTINGS, _
 _RULES = (
     "/problems/idempotency-mismatch",
     "Another mapping of this request has the same id.",
+    "/ingestion_id: This key is missing.",
     "This must be at most 16 deep, with integers of at most 64 bits.",
     "This must be a time with an offset, as in 2026-01-01T12:00:00Z.",
 )
@@ -39,8 +40,8 @@ def worker() -> Iterator[None]:
 def as_it_was() -> Iterator[None]:
     """Undo what the tool has told the queue as a whole."""
     yield
-    _PARTS.service.control.set_interval(0)
-    _PARTS.service.control.resume()
+    _PARTS.service.operator.set_interval(0)
+    _PARTS.service.operator.resume()
 
 
 @schema.parametrize()
