@@ -1,5 +1,6 @@
 """The OpenAPI document is true: about routes, problems, examples and real answers."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -88,6 +89,21 @@ def test_every_operation_has_a_name_a_tag_and_an_explanation(document: dict[str,
         assert operation["tags"][0] in [tag["name"] for tag in document["tags"]]
         assert all(parameter["description"] for parameter in operation["parameters"])
     assert len(set(names)) == len(names)
+
+
+def test_what_is_documented_is_what_the_views_read(client: FlaskClient) -> None:
+    """The problems of queries and bodies in the document follow from these."""
+    for view in client.application.view_functions.values():
+        documented = getattr(view, "__operation__", None)
+        if documented is None:
+            continue
+        source = inspect.getsource(view).partition('"""')[2]
+        queries = re.findall(r"parse_query\((\w+)", source)
+        bodies = re.findall(r"parse_body\((\w+)", source)
+        if "parse_submission(" in source:
+            bodies = ["IdsRequest", "MappingsRequest"]
+        assert queries == ([documented.query.__name__] if documented.query else [])
+        assert [schema.__name__ for schema in documented.bodies] == bodies
 
 
 @pytest.mark.parametrize("slug", PROBLEMS)
