@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,7 +35,7 @@ from ingest_service.engines.embedded.journal import (
     Settled,
 )
 from ingest_service.engines.embedded.state import QueueState
-from ingest_service.errors import IngestionNotFound, Stopping
+from ingest_service.errors import IngestionNotFound, Stopping, StorageUnavailable
 
 #: How long the worker can take from the record of a start to the call, in seconds.
 STARTS_WITHIN = 5.0
@@ -62,7 +63,7 @@ class Core:
         journal: Journal,
         options: EngineOptions,
         pace: Pace,
-        latency: float | None,
+        latency: Callable[[], float | None],
     ) -> None:
         self.clock = clock
         self.journal = journal
@@ -160,6 +161,9 @@ class Core:
                 longest = self.options.retry_policy.backoff_max
                 state.schedule(waiting, resend, now + min(wait, longest))
         self._note_overdue(recovered)
+        # What the disk does not take now, the worker records later.
+        with suppress(StorageUnavailable):
+            self.record_overdue()
 
     def record_overdue(self) -> None:
         """Record what was found at the start; raise `StorageUnavailable` to be called again."""

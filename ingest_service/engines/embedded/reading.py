@@ -29,8 +29,8 @@ class EmbeddedReading:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        #: The forecasts of everything under the aged policy, and the version they are of.
-        self._walked: tuple[int, dict[int, Forecast]] = (-1, {})
+        #: The forecasts of everything under the aged policy, and what they are of.
+        self._walked: tuple[tuple[int, SlotModel] | None, dict[int, Forecast]] = (None, {})
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Look in memory, then in the journal, where the finished ones stay longer."""
@@ -57,14 +57,16 @@ class EmbeddedReading:
             if snapshot.rule.policy is not Policy.AGED:
                 ahead = forecast(moment, core.state, snapshot.retries, entry, joining)
                 return replace(snapshot, place=replace(place, forecast=ahead))
-            version, forecasts = self._walked
-            stale = bool(joining) or version != core.state.version
-            version, lines = core.state.version, core.state.lines() if stale else ()
+            of_what, forecasts = self._walked
+            # Besides what waits, a hold, a pause or another interval make it stale.
+            current = core.state.version, moment.model
+            stale = bool(joining) or of_what != current
+            lines = core.state.lines() if stale else ()
         if stale:
             # A walk through everything, so not under the lock; once a version is enough.
             forecasts = walked(moment, _joined_by(entry, lines, joining), snapshot.retries)
             if not joining:
-                self._walked = version, forecasts
+                self._walked = current, forecasts
         ahead = forecasts.get(entry.sequence)
         return replace(snapshot, place=replace(place, forecast=ahead))
 

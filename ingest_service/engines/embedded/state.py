@@ -51,7 +51,7 @@ class _Retry:
 class QueueState:
     """All ingestions that are in memory, and the places of those that wait."""
 
-    def __init__(self, pace: Pace, latency: float | None) -> None:
+    def __init__(self, pace: Pace, latency: Callable[[], float | None]) -> None:
         self.pace = pace
         self.operator = OperatorState()
         self.in_flight = InFlightBatches(latency)
