@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import apsw
 
@@ -159,7 +159,6 @@ class Database:
                 self._fail(error)
                 results = [StorageUnavailable("The journal cannot be written.")] * len(records)
             else:
-                self._trouble.over()
                 results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):
             if isinstance(result, Exception):
@@ -173,11 +172,26 @@ class Database:
         self._take_back(self._writer)
         if not records:
             return []
-        with _transaction(self._writer, "BEGIN IMMEDIATE"):
-            results = [_attempt(record, self._writer) for record in records]
-            self._doubtful = True
+        self._writer.execute("BEGIN IMMEDIATE")
+        number = _number_commit(self._writer)
+        results = [_attempt(record, self._writer) for record in records]
+        self._doubtful = True
+        try:
+            self._writer.execute("COMMIT")
+        except apsw.Error as error:
+            if self._last_commit() != number:
+                raise
+            # It was only what follows a commit: moving the WAL into the file.
+            self._fail(error)
+        else:
+            self._trouble.over()
         self._doubtful = False
         return results
+
+    def _last_commit(self) -> int:
+        """Return the number of the last commit that counts, whatever was said about it."""
+        assert self._guard is not None  # noqa: S101 - it is there while anything is written
+        return cast(int, self._guard.execute(SQL["last_commit"]).fetchall()[0][0])
 
     def _fail(self, error: Exception) -> None:
         self._trouble.occurred(str(error), None if isinstance(error, apsw.Error) else error)
@@ -195,7 +209,7 @@ class Database:
         """
         if self._doubtful:
             with _transaction(db, "BEGIN IMMEDIATE"):
-                db.execute(SQL["probe"])
+                _number_commit(db)
             self._doubtful = False
 
     def _connection_for_reading(self) -> apsw.Connection:
@@ -235,6 +249,11 @@ def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:
         # The cursor must not leave this thread: one that is dropped while the
         # connection is in use stays in a list of the connection for ever.
         db.execute(SQL[statement.name], statement.values)
+
+
+def _number_commit(db: apsw.Connection) -> int:
+    """Let the transaction that has begun bear the next number; return it."""
+    return cast(int, db.execute(SQL["number_commit"]).fetchall()[0][0])
 
 
 @contextmanager

@@ -180,8 +180,11 @@ DELETE FROM content WHERE sequence = :sequence;
 -- name: forget_ingestion
 DELETE FROM ingestion WHERE sequence = :sequence;
 
--- name: probe
-UPDATE probe SET counter = counter + 1;
+-- name: number_commit
+UPDATE probe SET counter = counter + 1 RETURNING counter;
+
+-- name: last_commit
+SELECT counter FROM probe;
 
 -- name: count
 SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL) FROM ingestion;
