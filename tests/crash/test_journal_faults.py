@@ -1,17 +1,22 @@
 """What a journal does on a disk that breaks down: stored or refused, never half, never both."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
 
+from ingest_service.domain.ingestion import Ingestion
+from ingest_service.domain.model import Priority
+from ingest_service.engines import Mark, MarkKind, OperatorState
+from ingest_service.engines.embedded.journal import Cancelled, Moved, OperatorChanged
 from ingest_service.engines.embedded.journals import database
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
 from tests.crash.faults import FaultyDisk, Operation
-from tests.crash.load import Ledger, half_stored
+from tests.crash.load import NOW, Ledger, half_stored
 
 #: Faults in a row that one journal goes through.
 FAULTS = 200
@@ -98,3 +103,62 @@ def test_a_bug_in_a_record_does_not_stop_the_writer(tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable):
             ledger.accept(journal, 4)
         ledger.accept(journal, 4)
+
+
+def snapshot_of_a_kill(path: Path, folder: Path) -> Path:
+    """Copy what a process that is killed now leaves behind; the WAL's index does not survive."""
+    folder.mkdir()
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copyfile(path.with_name(name), folder / name)
+    return folder / path.name
+
+
+@pytest.mark.usefixtures("checkpoints")
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+def test_what_was_refused_does_not_come_back_after_a_kill_either(
+    tmp_path: Path, disk: FaultyDisk, lasting: bool
+) -> None:
+    """A sync that fails says nothing about what was written before; so it is written over."""
+    path, ledger = tmp_path / "journal", Ledger()
+    with closing(SqliteJournal(path, vfs=disk.name)) as journal:
+        for nth in range(1, 30):
+            before = ledger.accept(journal, 4)
+            refused = refuse_everything(journal, ledger, disk, before, lasting=lasting)
+            killed = snapshot_of_a_kill(path, tmp_path / f"{nth}")
+            assert ledger.ghosts(killed) == set()
+            assert ledger.lost(killed) == 0
+            with closing(SqliteJournal(killed)) as after:
+                recovered = after.recover()
+            assert recovered.operator is None
+            (same,) = [one for one in recovered.unfinished if one.sequence == before.sequence]
+            assert (same.cancelled, same.priority) == (False, Priority.MEDIUM)
+            assert refused == 5
+
+
+def refuse_everything(
+    journal: SqliteJournal,
+    ledger: Ledger,
+    disk: FaultyDisk,
+    ingestion: Ingestion,
+    *,
+    lasting: bool,
+) -> int:
+    """Let the sync of each kind of change fail; return how many were refused."""
+    name = ingestion.sequence, ingestion.ingestion_id
+    calls: list[Callable[[], object]] = [
+        lambda: ledger.accept(journal, 4),
+        lambda: ledger.accept(journal, 5_000),
+        lambda: journal.record(Cancelled(*name, NOW)),
+        lambda: journal.record(Moved(*name, Priority.HIGH), Mark(NOW, MarkKind.MOVE, 2, 1)),
+        lambda: journal.record(OperatorChanged(OperatorState(paused="no power", interval=1.0))),
+    ]
+    refused = 0
+    for call in calls:
+        disk.break_down(Operation.SYNC, 1, apsw.IOError, lasting=lasting, writes_too=False)
+        with pytest.raises(StorageUnavailable):
+            call()
+        refused += 1
+        if not lasting:
+            disk.repair()
+    disk.repair()
+    return refused

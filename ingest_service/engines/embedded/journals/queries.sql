@@ -181,7 +181,7 @@ DELETE FROM content WHERE sequence = :sequence;
 DELETE FROM ingestion WHERE sequence = :sequence;
 
 -- name: number_commit
-UPDATE probe SET counter = counter + 1 RETURNING counter;
+UPDATE probe SET counter = :number;
 
 -- name: last_commit
 SELECT counter FROM probe;
