@@ -51,29 +51,20 @@ class Ledger:
 
     def accept(self, journal: SqliteJournal, size: int) -> Ingestion:
         """Have an ingestion of `size` ids accepted; note the answer."""
-        ingestion_id = str(uuid.uuid4())
-        sequence = next(self.sequences)
-        submission = Submission(
-            ingestion_id=ingestion_id,
-            sequence=sequence,
-            priority=Priority.MEDIUM,
-            items=Ids(range(sequence % 1_000, sequence % 1_000 + size)),
-            batch_size=3,
-            created_at=NOW,
-        )
-        content = submission.items.to_bytes()
+        asked = submission(next(self.sequences), size)
+        ingestion_id, content = asked.ingestion_id, asked.items.to_bytes()
         self.attempted[ingestion_id] = content
         key = IdempotencyKey(ingestion_id, content[:32])
         seen: list[str] = []
         try:
-            kept = journal.accept(submission, key, lambda: seen.append(ingestion_id)).result(60)
+            kept = journal.accept(asked, key, lambda: seen.append(ingestion_id)).result(60)
         except StorageUnavailable:
             assert seen == []
             self.refused.add(ingestion_id)
             raise
         assert [kept] == seen == [ingestion_id]
         self.acknowledged.add(ingestion_id)
-        return Ingestion.of(submission)
+        return Ingestion.of(asked)
 
     def work(self, journal: SqliteJournal, ingestion: Ingestion) -> None:
         """Start, settle and finish `ingestion`, as the worker does, batch by batch."""
@@ -97,8 +88,8 @@ class Ledger:
         contents = _contents(db)
         keys = dict(db.execute("SELECT key, ingestion_id FROM idempotency_key"))
         starts = {
-            _Start(*name): outcomes
-            for *name, outcomes in db.execute("SELECT sequence, batch, round, outcomes FROM start")
+            _Start(*name): result
+            for *name, result in db.execute("SELECT sequence, batch, round, result FROM start")
         }
         finished = {each for (each,) in db.execute(_FINISHED)}
         slots = [float(each) for (each,) in db.execute("SELECT monotonic FROM pace")]
@@ -120,6 +111,18 @@ class Ledger:
         keys = {each for (each,) in db.execute("SELECT key FROM idempotency_key")}
         db.close()
         return self.refused & (stored | keys)
+
+
+def submission(sequence: int, size: int = 4) -> Submission:
+    """Return a request for `size` ids."""
+    return Submission(
+        ingestion_id=str(uuid.uuid4()),
+        sequence=sequence,
+        priority=Priority.MEDIUM,
+        items=Ids(range(sequence % 1_000, sequence % 1_000 + size)),
+        batch_size=3,
+        created_at=NOW,
+    )
 
 
 _CONTENTS = (
@@ -170,7 +173,9 @@ _INCOMPLETE = (
     "SELECT sequence FROM start LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
     "SELECT sequence FROM ingestion LEFT JOIN final_state USING (sequence)"
     " WHERE (finished_at IS NULL) != (states IS NULL)",
-    "SELECT sequence FROM start WHERE (settled_at IS NULL) != (outcomes IS NULL)",
+    "SELECT sequence FROM start LEFT JOIN result USING (result)"
+    " WHERE (settled_at IS NULL) != (outcomes IS NULL)",
+    "SELECT result FROM result LEFT JOIN start USING (result) WHERE start.sequence IS NULL",
     "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
 )
 

@@ -10,13 +10,14 @@ import pytest
 
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
-from ingest_service.engines import Mark, MarkKind, OperatorState
+from ingest_service.engines import IdempotencyKey, Mark, MarkKind, OperatorState
 from ingest_service.engines.embedded.journal import Cancelled, Moved, OperatorChanged
 from ingest_service.engines.embedded.journals import database
+from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
 from tests.crash.faults import FaultyDisk, Operation
-from tests.crash.load import NOW, Ledger, half_stored
+from tests.crash.load import NOW, Ledger, half_stored, submission
 
 #: Faults in a row that one journal goes through.
 FAULTS = 200
@@ -113,18 +114,34 @@ def snapshot_of_a_kill(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
+Change = Callable[[SqliteJournal, Ledger, Ingestion], object]
+CHANGES: dict[str, Change] = {
+    "accept": lambda journal, ledger, _: ledger.accept(journal, 4),
+    "accept much": lambda journal, ledger, _: ledger.accept(journal, 5_000),
+    "cancel": lambda journal, _, of: journal.record(Cancelled(of.sequence, of.ingestion_id, NOW)),
+    "move": lambda journal, _, of: journal.record(
+        Moved(of.sequence, of.ingestion_id, Priority.HIGH), Mark(NOW, MarkKind.MOVE, 2, 1)
+    ),
+    "pause": lambda journal, _, of: journal.record(OperatorChanged(OperatorState("no power"))),
+}
+
+
 @pytest.mark.usefixtures("checkpoints")
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_was_refused_does_not_come_back_after_a_kill_either(
-    tmp_path: Path, disk: FaultyDisk, lasting: bool
+    tmp_path: Path, disk: FaultyDisk, change: Change, lasting: bool
 ) -> None:
     """A sync that fails says nothing about what was written before; so it is written over."""
     path, ledger = tmp_path / "journal", Ledger()
     with closing(SqliteJournal(path, vfs=disk.name)) as journal:
-        for nth in range(1, 30):
+        for nth in range(30):
             before = ledger.accept(journal, 4)
-            refused = refuse_everything(journal, ledger, disk, before, lasting=lasting)
+            disk.break_down(Operation.SYNC, 1, apsw.IOError, lasting=lasting, writes_too=False)
+            with pytest.raises(StorageUnavailable):
+                change(journal, ledger, before)
             killed = snapshot_of_a_kill(path, tmp_path / f"{nth}")
+            disk.repair()
             assert ledger.ghosts(killed) == set()
             assert ledger.lost(killed) == 0
             with closing(SqliteJournal(killed)) as after:
@@ -132,33 +149,24 @@ def test_what_was_refused_does_not_come_back_after_a_kill_either(
             assert recovered.operator is None
             (same,) = [one for one in recovered.unfinished if one.sequence == before.sequence]
             assert (same.cancelled, same.priority) == (False, Priority.MEDIUM)
-            assert refused == 5
 
 
-def refuse_everything(
-    journal: SqliteJournal,
-    ledger: Ledger,
-    disk: FaultyDisk,
-    ingestion: Ingestion,
-    *,
-    lasting: bool,
-) -> int:
-    """Let the sync of each kind of change fail; return how many were refused."""
-    name = ingestion.sequence, ingestion.ingestion_id
-    calls: list[Callable[[], object]] = [
-        lambda: ledger.accept(journal, 4),
-        lambda: ledger.accept(journal, 5_000),
-        lambda: journal.record(Cancelled(*name, NOW)),
-        lambda: journal.record(Moved(*name, Priority.HIGH), Mark(NOW, MarkKind.MOVE, 2, 1)),
-        lambda: journal.record(OperatorChanged(OperatorState(paused="no power", interval=1.0))),
-    ]
-    refused = 0
-    for call in calls:
-        disk.break_down(Operation.SYNC, 1, apsw.IOError, lasting=lasting, writes_too=False)
+@pytest.mark.parametrize("writes_too", [False, True], ids=["syncs fail", "everything fails"])
+def test_whoever_repeats_with_a_key_is_never_served_twice(
+    tmp_path: Path, disk: FaultyDisk, writes_too: bool
+) -> None:
+    """Not even if what was refused could not be written over, and the process was killed then."""
+    path, key = tmp_path / "journal", IdempotencyKey("k", b"content")
+    first, again = submission(1), submission(2)
+    with closing(SqliteJournal(path, vfs=disk.name)) as journal:
+        disk.break_down(Operation.SYNC, 1, apsw.IOError, lasting=True, writes_too=writes_too)
         with pytest.raises(StorageUnavailable):
-            call()
-        refused += 1
-        if not lasting:
-            disk.repair()
-    disk.repair()
-    return refused
+            journal.accept(first, key, lambda: None).result(10)
+        killed = snapshot_of_a_kill(path, tmp_path / "killed")
+        disk.repair()
+    with closing(SqliteJournal(killed)) as after:
+        came_back = [one.ingestion_id for one in after.recover().unfinished]
+        stands_for = after.accept(again, key, lambda: None).result(10)
+    assert came_back == ([first.ingestion_id] if writes_too else [])
+    assert stands_for == (first if writes_too else again).ingestion_id
+    assert verify(str(killed)) == (1, 1)

@@ -131,6 +131,7 @@ def _forget(db: apsw.Connection, before: int) -> int:
     db.execute(SQL["forget_marks"], {"before": before})
     for (sequence,) in db.execute(SQL["expired"], {"before": before}).fetchall():
         gone += 1
+        db.execute(SQL["forget_results"], {"sequence": sequence})
         db.execute(SQL["forget_starts"], {"sequence": sequence})
         if db.changes() == _STARTS_PER_STEP:
             break
