@@ -57,7 +57,7 @@ def look_back(path: Path, ledger: Ledger) -> int:
         journal.check()
         assert half_stored(path) == []
         assert unfinished <= ledger.attempted.keys()
-        known = (each for each in ledger.acknowledged - unfinished if journal.find(each))
+        known = (each for each in ledger.acknowledged - unfinished if journal.load(each))
         return max(ledger.lost(path), len(ledger.acknowledged - unfinished) - len(list(known)))
 
 

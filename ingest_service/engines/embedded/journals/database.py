@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import apsw
 
@@ -65,6 +65,8 @@ class Database:
         self._guard: apsw.Connection | None = None
         #: Whether what was refused may be in the WAL all the same.
         self._doubtful = False
+        #: Number of the last commit.
+        self._number = 0
         self._closing = threading.Lock()
         self._closed = False
         self._reading = threading.Lock()
@@ -87,7 +89,7 @@ class Database:
         migrate(self._writer, self.path)
         check_content(self._writer, self.path)
         self._guard = self._connect()
-        self._guard.execute("PRAGMA user_version").fetchall()
+        self._number = self._last_commit()
 
     def once(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads while the service starts; raise `JournalUnusable`."""
@@ -159,7 +161,6 @@ class Database:
                 self._fail(error)
                 results = [StorageUnavailable("The journal cannot be written.")] * len(records)
             else:
-                self._trouble.over()
                 results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):
             if isinstance(result, Exception):
@@ -168,21 +169,41 @@ class Database:
                 record.done.set_result(result)
 
     def _write_group(self, records: Sequence[_Record]) -> list[Any]:
-        if self._writer is None:
-            self._writer = self._connect()
-        self._take_back(self._writer)
+        db = self._connection_for_writing()
+        self._take_back(db)
         if not records:
             return []
-        with _transaction(self._writer, "BEGIN IMMEDIATE"):
-            results = [_attempt(record, self._writer) for record in records]
-            self._doubtful = True
+        db.execute("BEGIN IMMEDIATE")
+        number = self._number_commit(db)
+        results = [_attempt(record, db) for record in records]
+        self._doubtful = True
+        try:
+            db.execute("COMMIT")
+        except apsw.Error as error:
+            if self._last_commit() != number:
+                raise
+            # It was only what follows a commit: moving the WAL into the file.
+            self._disconnect(error)
+        else:
+            self._trouble.over()
         self._doubtful = False
         return results
 
     def _fail(self, error: Exception) -> None:
-        self._trouble.occurred(str(error), None if isinstance(error, apsw.Error) else error)
+        """Let go of the connection, and of what was to be written.
+
+        At once, not only before the next commit: nobody knows how long the process lives.
+        """
+        self._disconnect(error)
+        try:
+            self._take_back(self._connection_for_writing())
+        except apsw.Error as also:
+            self._disconnect(also)
+
+    def _disconnect(self, error: Exception) -> None:
         # After an error nothing is known about what the connection believes to
         # have written; a new one reads the file.
+        self._trouble.occurred(str(error), None if isinstance(error, apsw.Error) else error)
         _close(self._writer)
         self._writer = None
 
@@ -195,8 +216,25 @@ class Database:
         """
         if self._doubtful:
             with _transaction(db, "BEGIN IMMEDIATE"):
-                db.execute(SQL["probe"])
+                self._number_commit(db)
             self._doubtful = False
+
+    def _number_commit(self, db: apsw.Connection) -> int:
+        """Let the transaction that has begun bear the next number; return it."""
+        self._number += 1
+        db.execute(SQL["number_commit"], {"number": self._number})
+        return self._number
+
+    def _last_commit(self) -> int:
+        """Return the number of the last commit that counts, whatever was said about it."""
+        assert self._guard is not None  # noqa: S101 - it is there while anything is written
+        return cast(int, self._guard.execute(SQL["last_commit"]).fetchall()[0][0])
+
+    def _connection_for_writing(self) -> apsw.Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+            self._number = self._last_commit()
+        return self._writer
 
     def _connection_for_reading(self) -> apsw.Connection:
         if self._reader is None:

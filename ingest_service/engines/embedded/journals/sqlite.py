@@ -18,7 +18,7 @@ from ingest_service.engines.embedded.journal import (
     Wanted,
 )
 from ingest_service.engines.embedded.journals import reads
-from ingest_service.engines.embedded.journals.changes import Statement, statements_of, submitted
+from ingest_service.engines.embedded.journals.changes import statements_of, submitted
 from ingest_service.engines.embedded.journals.database import Database, execute
 from ingest_service.engines.embedded.journals.recovery import recover
 from ingest_service.engines.embedded.journals.rows import Row, to_micros
@@ -117,8 +117,8 @@ class SqliteJournal:
         return self._db.write(lambda db: _forget(db, before)).result()
 
     def check(self) -> None:
-        """Write something."""
-        self._db.run([Statement("probe", {})])
+        """Commit nothing, which is something to be written all the same."""
+        self._db.run([])
 
     def close(self) -> None:
         """Write what is left; the last connection moves the WAL into the file."""
@@ -131,6 +131,7 @@ def _forget(db: apsw.Connection, before: int) -> int:
     db.execute(SQL["forget_marks"], {"before": before})
     for (sequence,) in db.execute(SQL["expired"], {"before": before}).fetchall():
         gone += 1
+        db.execute(SQL["forget_results"], {"sequence": sequence})
         db.execute(SQL["forget_starts"], {"sequence": sequence})
         if db.changes() == _STARTS_PER_STEP:
             break
