@@ -91,7 +91,7 @@ def serving(path: Path, disk: FaultyDisk) -> Iterator[Service]:
     parts.worker.start()
     yield Service(create_app(settings, parts).test_client(), upstream)
     parts.close(timeout=5)
-    assert not parts.worker.alive
+    assert not parts.worker.state.alive
 
 
 def assert_refuses(service: Service) -> None:

@@ -257,7 +257,7 @@ def test_under_the_weighted_policy_low_is_served_once_in_twelve_slots() -> None:
     """Over ten thousand slots in which all classes always wait; HIGH gets eight, MEDIUM three."""
     heads = [entry(each, each, 1) for each in Priority]
     rule = Rule(Policy.WEIGHTED)
-    served = [heads[choose(heads, rule, slot, 0.0)].priority for slot in range(10_008)]
+    served = [int(heads[choose(heads, rule, slot, 0.0)].priority) for slot in range(10_008)]
 
     windows = [served[start : start + 12] for start in range(10_000)]
     assert {(w.count(1), w.count(2), w.count(3)) for w in windows if len(w) == 12} == {(8, 3, 1)}
