@@ -9,17 +9,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest_service.domain.forecast import (
-    Lines,
-    Moment,
-    Run,
-    forecast,
-    last_starts,
-    runs,
-    walked,
-)
+from ingest_service.domain.forecast import forecast
 from ingest_service.domain.model import Priority
 from ingest_service.domain.policy import CYCLE, Policy, QueueEntry, Rule, choose
+from ingest_service.domain.runs import Lines, Moment, Run, last_starts, runs, walked
 from ingest_service.domain.slot_times import SlotModel, SlotTimes
 from ingest_service.domain.snapshot import Forecast, PendingRetry
 from ingest_service.engines.embedded.order_index import OrderIndex

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ingest_service import logs
-from ingest_service.domain.forecast import Moment, last_starts
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
+from ingest_service.domain.runs import Moment, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Mark, MarkKind, Move, OperatorState
 from ingest_service.engines.embedded.core import Core, finished, log_finished

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ingest_service.domain.forecast import Lines
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, Outcome, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
+from ingest_service.domain.runs import Lines
 from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
 from ingest_service.engines import OperatorState, Slot
 from ingest_service.engines.embedded.in_flight import InFlightBatches
