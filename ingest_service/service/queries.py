@@ -193,7 +193,7 @@ class Queries:
         return Health(
             at=snapshot.at,
             worker_alive=snapshot.worker.alive,
-            trouble=snapshot.worker.trouble,
+            trouble=snapshot.worker.trouble or snapshot.worker.upstream_trouble,
             unfinished=snapshot.unfinished,
             queued_items=snapshot.queued_items,
             state=still.state,
