@@ -27,9 +27,13 @@ PRAGMAS = (
 def connect(path: Path, vfs: str | None) -> apsw.Connection:
     """Open the file at `path`, which must be there: a lost one is not to be begun anew."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    db.set_busy_timeout(BUSY_TIMEOUT)
-    for pragma in PRAGMAS:
-        db.execute(f"PRAGMA {pragma}").fetchall()
+    try:
+        db.set_busy_timeout(BUSY_TIMEOUT)
+        for pragma in PRAGMAS:
+            db.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        close_quietly(db)
+        raise
     return db
 
 

@@ -116,7 +116,9 @@ def _fold(journal: Path) -> None:
         finally:
             # The last connection takes the log along.
             db.close(True)
-        left = [path for path in _beside(journal) if path.stat().st_size]
+        # Without a file the log is nobody's; SQLite takes it away only when it reads.
+        is_empty = journal.stat().st_size == 0
+        left = [path for path in _beside(journal) if path.stat().st_size and not is_empty]
     except (apsw.NotADBError, apsw.CorruptError):
         # Which may be why somebody restores; nothing is lost with its log.
         left = []
