@@ -67,6 +67,16 @@ class Committer:
         refusal = StorageUnavailable("The journal cannot be written.")
         return [refusal] * len(writes)
 
+    def checkpoint(self) -> None:
+        """Move the WAL into the file, as far as nobody reads in it."""
+        try:
+            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._file.note()
+        except JournalLost:
+            pass  # whoever commits next hears of it
+        except apsw.Error as error:
+            self._disconnect(error)
+
     def settle_doubts(self) -> None:
         """Take back what was refused, if that was not possible before."""
         if self._doubtful:

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -33,6 +34,10 @@ T = TypeVar("T")
 
 #: Most records that share one commit, so that the first does not wait for all.
 _GROUP = 128
+#: Pages that are given back in one step: a few milliseconds.
+_PAGES_PER_STEP = 128
+#: Free pages that are kept, because they will be needed again: 1 MiB.
+_KEPT_FREE = 256
 
 
 class _Record(NamedTuple):
@@ -60,6 +65,8 @@ class Database:
                 raise JournalUnusable(unusable(self._file.path, error)) from error
             raise
         self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
+        #: Whether pages were given back that the file still has.
+        self._shrinking = False
         self._closing = threading.Lock()
         self._closed = False
         self._reading = threading.Lock()
@@ -68,6 +75,11 @@ class Database:
         self._publishing = threading.Lock()
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is."""
+        return self._file.path.parent
 
     def once(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads while the service starts; raise `JournalUnusable`."""
@@ -118,6 +130,21 @@ class Database:
                 self._records.put(_Record(write, done, then))
         return done
 
+    def shrink(self) -> int:
+        """Give back some space that is free, if nobody has anything to write; return how much.
+
+        In pages; 0 if that is all, or if the file was begun by a version that could not.
+        """
+        ((free, can_shrink),) = self.read(lambda db: list(db.execute(SQL["free_space"])))
+        if not can_shrink or free <= _KEPT_FREE or not self._records.empty():
+            return 0
+        self.write(self._give_back).result()
+        return _PAGES_PER_STEP
+
+    def _give_back(self, db: apsw.Connection) -> None:
+        db.execute(f"PRAGMA incremental_vacuum({_PAGES_PER_STEP})").fetchall()
+        self._shrinking = True
+
     def _write_all(self) -> None:
         """Commit whatever has gathered, again and again, until told to end."""
         ended = False
@@ -128,6 +155,10 @@ class Database:
             ended = None in group
             if records := [record for record in group if record is not None]:
                 self._commit(records)
+            if self._shrinking:
+                # The file itself gets smaller when the WAL is moved into it.
+                self._committer.checkpoint()
+                self._shrinking = False
         self._committer.settle_doubts()
 
     def _commit(self, records: Sequence[_Record]) -> None:
