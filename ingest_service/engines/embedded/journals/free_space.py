@@ -36,7 +36,10 @@ class FreeSpace:
             return self._is_short
 
     def _ask(self) -> None:
-        disk = os.statvfs(self._folder)
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError:
+            return  # whoever writes hears what is wrong
         free = disk.f_bavail * disk.f_frsize
         is_short = free < self._least
         if is_short != self._is_short:

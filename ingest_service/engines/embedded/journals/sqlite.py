@@ -77,11 +77,13 @@ class SqliteJournal:
         done: Future[str] = Future()
         try:
             stands_for = self.find_key(key, submission.created_at) if key else None
-            if stands_for is None:
-                raise StorageUnavailable("The disk is nearly full.")
-            done.set_result(stands_for)
         except (IdempotencyMismatch, StorageUnavailable) as refusal:
             done.set_exception(refusal)
+            return done
+        if stands_for is None:
+            done.set_exception(StorageUnavailable("The disk is nearly full."))
+        else:
+            done.set_result(stands_for)
         return done
 
     def find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
