@@ -137,8 +137,8 @@ _FINISHED = (
 def _contents(db: apsw.Connection) -> dict[str, bytes]:
     """Return the items that are stored, by ingestion id."""
     pieces: dict[str, list[Chunk]] = {}
-    for ingestion_id, first_item, content, _ in db.execute(_CONTENTS):
-        pieces.setdefault(str(ingestion_id), []).append(Chunk(first_item, content))
+    for ingestion_id, *chunk in db.execute(_CONTENTS):
+        pieces.setdefault(str(ingestion_id), []).append(Chunk(*chunk))
     return {name: join_items(Kind.IDS, chunks).to_bytes() for name, chunks in pieces.items()}
 
 
