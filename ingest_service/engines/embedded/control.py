@@ -74,7 +74,7 @@ class EmbeddedControl:
                 return 0
             with core.lock:
                 check_room(core, items)
-                core.state.reserved += items
+                core.state.reserve(items)
             try:
                 at = core.clock.now()
                 core.journal.record(Reopened(ingestion.sequence, ingestion_id, at, failed))
@@ -83,7 +83,7 @@ class EmbeddedControl:
                     core.state.reopen(ingestion, failed, since=since, filled_at=now)
             finally:
                 with core.lock:
-                    core.state.reserved -= items
+                    core.state.release(items)
         core.wake()
         logs.event("retried", ingestion_id=ingestion_id, items=items)
         return items

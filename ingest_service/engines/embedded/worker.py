@@ -15,11 +15,13 @@ from ingest_service.domain.snapshot import WorkerState
 from ingest_service.engines import Dispatch, Slot
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.errors import StorageUnavailable
-from ingest_service.upstreams.outcomes import bounded
+from ingest_service.upstreams.outcomes import bounded, bounded_together
 from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
 
 #: Longest sleep at a stretch, so that a stop or a clock that jumps is noticed.
 SLICE = 0.25
+#: Most bytes that are kept of a batch: SQLite takes twice as much in one piece.
+MOST_OF_BATCH = 256 * 2**20
 #: Longest pause between two tries of what keeps failing, in seconds.
 LONGEST_PAUSE = 30.0
 
@@ -265,7 +267,9 @@ class Worker:
             return crashed(batch, error)
         if len(outcomes) != len(batch.offsets):
             return crashed(batch, ValueError(f"{len(outcomes)} outcomes"))
-        return outcomes
+        if len(outcomes) * self._max_response <= MOST_OF_BATCH:
+            return outcomes
+        return bounded_together(outcomes, MOST_OF_BATCH)
 
     def _note_breaker(self, breaker: CircuitBreaker) -> None:
         if breaker.is_open != self._breaker.is_open:
