@@ -15,9 +15,12 @@ from typing import NamedTuple
 
 import apsw
 
-from ingest_service.domain.items import Ids
-from ingest_service.domain.model import Batch, Ingestion, Outcome, Priority
-from ingest_service.engines.embedded.journal import IdempotencyKey, Instant, Settled
+from ingest_service.domain.ingestion import Ingestion, Submission
+from ingest_service.domain.items import Ids, Kind
+from ingest_service.domain.model import Batch, Outcome, Priority
+from ingest_service.engines import IdempotencyKey
+from ingest_service.engines.embedded.journal import Finished, Instant, Settled, Started
+from ingest_service.engines.embedded.journals.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
 
@@ -37,7 +40,7 @@ class Ledger:
     #: By ingestion id, with the content.
     attempted: dict[str, bytes] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
-    #: Those for which `accepted` raised.
+    #: Those for which `accept` raised.
     refused: set[str] = field(default_factory=set)
     started: set[_Start] = field(default_factory=set)
     settled: set[_Start] = field(default_factory=set)
@@ -48,46 +51,41 @@ class Ledger:
 
     def accept(self, journal: SqliteJournal, size: int) -> Ingestion:
         """Have an ingestion of `size` ids accepted; note the answer."""
-        ingestion_id = str(uuid.uuid4())
-        sequence = next(self.sequences)
-        ingestion = Ingestion(
-            ingestion_id=ingestion_id,
-            sequence=sequence,
-            priority=Priority.MEDIUM,
-            items=Ids(range(sequence % 1_000, sequence % 1_000 + size)),
-            batch_size=3,
-            created_at=NOW,
-        )
-        content = ingestion.items.to_bytes()
+        asked = submission(next(self.sequences), size)
+        ingestion_id, content = asked.ingestion_id, asked.items.to_bytes()
         self.attempted[ingestion_id] = content
+        key = IdempotencyKey(ingestion_id, content[:32])
+        seen: list[str] = []
         try:
-            kept = journal.accepted(ingestion, IdempotencyKey(ingestion_id, content[:32]))
+            kept = journal.accept(asked, key, lambda: seen.append(ingestion_id)).result(60)
         except StorageUnavailable:
+            assert seen == []
             self.refused.add(ingestion_id)
             raise
-        assert kept == ingestion_id
+        assert [kept] == seen == [ingestion_id]
         self.acknowledged.add(ingestion_id)
-        return ingestion
+        return Ingestion.of(asked)
 
     def work(self, journal: SqliteJournal, ingestion: Ingestion) -> None:
         """Start, settle and finish `ingestion`, as the worker does, batch by batch."""
-        while ingestion.left:
-            batch = ingestion.cut()
+        slots = itertools.count(1)
+        while ingestion.batches_left:
+            batch = ingestion.take_next_batch()
             slot = self.slot + 1
-            journal.slot_taken(batch, Instant(NOW, slot, "era"))
+            journal.record(Started(batch, Instant(NOW, slot, "boot"), next(slots), None, 0.0))
             self.slot = slot
             self.started.add(_name(batch))
             outcomes = [Outcome(succeeded=True, processed_data=item) for item in batch.items]
-            journal.settled(batch, Settled(NOW, outcomes))
+            ingestion.settle(batch, outcomes, NOW)
+            settled = Settled(batch, NOW, outcomes)
+            journal.record(settled, *([_end(ingestion)] if ingestion.finished_at else []))
             self.settled.add(_name(batch))
-            ingestion.mark(batch, [each.state for each in outcomes], NOW)
-        journal.finished(ingestion)
         self.finished.add(ingestion.ingestion_id)
 
     def lost(self, path: Path) -> int:
         """Return how many promises the journal at `path` has broken."""
         db = apsw.Connection(str(path))
-        contents: dict[str, bytes] = dict(db.execute(_CONTENTS))
+        contents = _contents(db)
         keys = dict(db.execute("SELECT key, ingestion_id FROM idempotency_key"))
         starts = {
             _Start(*name): outcomes
@@ -115,8 +113,43 @@ class Ledger:
         return self.refused & (stored | keys)
 
 
-_CONTENTS = "SELECT ingestion_id, items FROM ingestion JOIN content USING (sequence)"
-_FINISHED = "SELECT ingestion_id FROM ingestion WHERE finished_at > 0 AND item_states IS NOT NULL"
+def submission(sequence: int, size: int = 4) -> Submission:
+    """Return a request for `size` ids."""
+    return Submission(
+        ingestion_id=str(uuid.uuid4()),
+        sequence=sequence,
+        priority=Priority.MEDIUM,
+        items=Ids(range(sequence % 1_000, sequence % 1_000 + size)),
+        batch_size=3,
+        created_at=NOW,
+    )
+
+
+_CONTENTS = (
+    "SELECT ingestion_id, first_item, items, packing FROM ingestion JOIN content USING (sequence)"
+    " ORDER BY sequence, first_item"
+)
+_FINISHED = (
+    "SELECT ingestion_id FROM ingestion JOIN final_state USING (sequence) WHERE finished_at > 0"
+)
+
+
+def _contents(db: apsw.Connection) -> dict[str, bytes]:
+    """Return the items that are stored, by ingestion id."""
+    pieces: dict[str, list[Chunk]] = {}
+    for ingestion_id, first_item, content, _ in db.execute(_CONTENTS):
+        pieces.setdefault(str(ingestion_id), []).append(Chunk(first_item, content))
+    return {name: join_items(Kind.IDS, chunks).to_bytes() for name, chunks in pieces.items()}
+
+
+def _end(ingestion: Ingestion) -> Finished:
+    return Finished(
+        ingestion.sequence,
+        ingestion.ingestion_id,
+        NOW,
+        bytes(ingestion.item_states),
+        ingestion.counts,
+    )
 
 
 def _name(batch: Batch) -> _Start:
@@ -138,9 +171,16 @@ _INCOMPLETE = (
     "SELECT sequence FROM content LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
     "SELECT key FROM idempotency_key LEFT JOIN ingestion USING (ingestion_id) WHERE kind IS NULL",
     "SELECT sequence FROM start LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
-    "SELECT sequence FROM ingestion WHERE finished_at IS NOT NULL AND item_states IS NULL",
+    "SELECT sequence FROM ingestion LEFT JOIN final_state USING (sequence)"
+    " WHERE (finished_at IS NULL) != (states IS NULL)",
     "SELECT sequence FROM start WHERE (settled_at IS NULL) != (outcomes IS NULL)",
     "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
+    "SELECT sequence FROM final_state LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
+    # Every piece of what is kept in pieces.
+    "SELECT sequence FROM ingestion JOIN content USING (sequence)"
+    " WHERE kind = 'ids' GROUP BY sequence HAVING sum(length(items)) != 4 * total",
+    "SELECT sequence FROM ingestion JOIN final_state USING (sequence)"
+    " GROUP BY sequence HAVING sum(length(states)) != total",
 )
 
 

@@ -72,7 +72,7 @@ def test_a_fault_refuses_without_a_trace_and_heals_by_itself(
     assert len(ledger.refused) >= FAULTS / 10
     with closing(SqliteJournal(path)) as journal:
         recovered = {each.ingestion_id for each in journal.recover().unfinished}
-        assert all(journal.find(each) for each in ledger.acknowledged - recovered)
+        assert all(journal.load(each) for each in ledger.acknowledged - recovered)
     assert not recovered & ledger.refused
     assert ledger.lost(path) == 0
 
@@ -171,7 +171,7 @@ def serving(path: Path, disk: FaultyDisk) -> Iterator[Service]:
     parts.worker.start()
     yield Service(create_app(settings, parts).test_client(), upstream)
     parts.close(timeout=5)
-    assert not parts.worker.alive
+    assert not parts.worker.state.alive
 
 
 def assert_refuses(service: Service) -> None:
