@@ -9,6 +9,7 @@ from time import perf_counter
 from flask.testing import FlaskClient
 
 from ingest_service.app import build, create_app
+from ingest_service.domain.policy import Policy
 from ingest_service.settings import Settings
 
 _DAY = 86_400.0
@@ -79,9 +80,9 @@ def take_turns(*calls: Callable[[], object], rounds: int) -> list[float]:
     return [statistics.median(durations) for durations in taken]
 
 
-def idle_service() -> AbstractContextManager[FlaskClient]:
+def idle_service(policy: Policy = Policy.STRICT) -> AbstractContextManager[FlaskClient]:
     """Give a client of a service, in this process, that accepts and sends nothing meanwhile."""
-    return _service(Settings(interval=_DAY, settle=_DAY))
+    return _service(Settings(interval=_DAY, settle=_DAY, policy=policy.value))
 
 
 def busy_service() -> AbstractContextManager[FlaskClient]:

@@ -177,6 +177,13 @@ _INCOMPLETE = (
     " WHERE (settled_at IS NULL) != (outcomes IS NULL)",
     "SELECT result FROM result LEFT JOIN start USING (result) WHERE start.sequence IS NULL",
     "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
+    "SELECT sequence FROM final_state LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
+    # Every piece of what is kept in pieces.
+    "SELECT sequence FROM ingestion JOIN content USING (sequence)"
+    " WHERE kind = 'ids' GROUP BY sequence"
+    " HAVING max(packing) = 0 AND sum(length(items)) != 4 * total",
+    "SELECT sequence FROM ingestion JOIN final_state USING (sequence)"
+    " GROUP BY sequence HAVING max(packing) = 0 AND sum(length(states)) != total",
 )
 
 

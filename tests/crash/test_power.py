@@ -53,7 +53,10 @@ def live(path: Path, disk: PowerDisk, ledger: Ledger, seed: int) -> None:
 def look_back(path: Path, ledger: Ledger) -> int:
     """Return how many promises the journal has broken; nothing in it may be damaged."""
     with closing(SqliteJournal(path)) as journal:
-        unfinished = {each.ingestion_id for each in journal.recover().unfinished}
+        recovered = journal.recover().unfinished
+        # The end is recorded together with the last batch, or not at all.
+        assert not any(each.counts.status.final for each in recovered)
+        unfinished = {each.ingestion_id for each in recovered}
         journal.check()
         assert half_stored(path) == []
         assert unfinished <= ledger.attempted.keys()
