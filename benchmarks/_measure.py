@@ -24,6 +24,8 @@ class Row:
     reference: float
     #: The ratio aimed at, at most; None where the row only informs.
     limit: float | None = None
+    #: The ratio aimed at, at least; for figures of which more is better.
+    at_least: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -54,6 +56,8 @@ class Table:
 
     def _cells(self, row: Row) -> tuple[str, ...]:
         aim = "" if row.limit is None else f"at most {row.limit:g}"
+        if row.at_least is not None:
+            aim = f"at least {row.at_least:g}"
         figures = self.unit(row.figure), self.unit(row.reference)
         return row.what, figures[0], row.compared_with, figures[1], f"{row.ratio:.2f}", aim
 
