@@ -46,9 +46,7 @@ def load(port: int, make: Callable[[], bytes], clients: int, requests: int) -> L
 async def _load(port: int, make: Callable[[], bytes], clients: int, requests: int) -> Load:
     latencies: list[float] = []
     left = [requests]
-    connected = [
-        await asyncio.open_connection("127.0.0.1", port) for _ in range(clients)
-    ]
+    connected = [await asyncio.open_connection("127.0.0.1", port) for _ in range(clients)]
     began = time.perf_counter()
     await asyncio.gather(*(_client(*each, make, left, latencies) for each in connected))
     seconds = time.perf_counter() - began

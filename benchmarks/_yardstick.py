@@ -8,7 +8,7 @@ import itertools
 import logging
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
@@ -20,8 +20,8 @@ app = FastAPI()
 log = logging.getLogger("yardstick")
 log.addHandler(logging.StreamHandler())
 log.setLevel(logging.INFO)
-ingestions = {}
-queue = asyncio.PriorityQueue()
+ingestions: dict[str, dict[str, Any]] = {}
+queue: asyncio.PriorityQueue[tuple[int, int, str]] = asyncio.PriorityQueue()
 sequence = itertools.count()
 
 
@@ -33,7 +33,7 @@ class Submission(BaseModel):
 
 
 @app.post("/ingest")
-async def submit(submission: Submission):
+async def submit(submission: Submission) -> dict[str, str]:
     """Accept ids."""
     ingestion_id = str(uuid.uuid4())
     batches = [
@@ -57,7 +57,7 @@ async def submit(submission: Submission):
 
 
 @app.get("/status/{ingestion_id}")
-async def status(ingestion_id: str):
+async def status(ingestion_id: str) -> dict[str, Any]:
     """Tell where an ingestion is."""
     if ingestion_id not in ingestions:
         raise HTTPException(404, "Ingestion ID not found")
@@ -65,6 +65,6 @@ async def status(ingestion_id: str):
 
 
 @app.get("/health")
-async def health():
+async def health() -> dict[str, str]:
     """Say that it is there."""
     return {"status": "healthy"}

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
@@ -44,7 +45,7 @@ class Subject:
 
     def _ask(self) -> Callable[[], bytes]:
         ids = []
-        connection = _connect(self.port)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         for _ in range(50):
             _, text = request(connection, "POST", "/ingest", BODY)
             ids.append(json.loads(text)["ingestion_id"])
@@ -55,11 +56,11 @@ class Subject:
 
 def tables() -> Iterator[Table]:
     """Measure in turns, so that whatever slows the machine slows all of them."""
-    settings = {"interval": 86_400, "settle": 86_400}
+    settings: dict[str, object] = {"interval": 86_400, "settle": 86_400}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        journal = {"journal": folder / "journal.sqlite3"}
-        server = stack.enter_context(serving(folder, settings | journal))
+        settings["journal"] = folder / "journal.sqlite3"
+        server = stack.enter_context(serving(folder, settings))
         ours = Subject(server.port, server.pid)
         plain = stack.enter_context(_yardstick(folder, *_PLAIN))
         fast = stack.enter_context(_yardstick(folder, *_FAST))
@@ -68,23 +69,59 @@ def tables() -> Iterator[Table]:
         for _ in range(ROUNDS):
             for subject in (ours, plain, fast):
                 subject.measure()
-    yield Table("Requests a second, 16 clients", _rate, [
-        Row("durable POST of 5 ids", _median(ours.posts, "rate"), "FastAPI + uvicorn in memory",
-            _median(plain.posts, "rate"), at_least=1.1),
-        Row("the same", _median(ours.posts, "rate"), "with uvloop and httptools",
-            _median(fast.posts, "rate")),
-        Row("GET /status of it", _median(ours.gets, "rate"), "FastAPI + uvicorn in memory",
-            _median(plain.gets, "rate"), at_least=1.0),
-        Row("the same", _median(ours.gets, "rate"), "with uvloop and httptools",
-            _median(fast.gets, "rate")),
-    ])
-    yield Table("Time of a durable POST of 5 ids", seconds, [
-        Row("99 of 100 within", _median(ours.posts, "p99"), "FastAPI + uvicorn in memory",
-            _median(plain.posts, "p99"), limit=1.0),
-        Row("processor", median(ours.cpu), "FastAPI + uvicorn in memory", median(plain.cpu),
-            limit=1.0),
-        Row("processor", median(ours.cpu), "with uvloop and httptools", median(fast.cpu)),
-    ])
+    yield Table(
+        "Requests a second, 16 clients",
+        _rate,
+        [
+            Row(
+                "durable POST of 5 ids",
+                _median(ours.posts, "rate"),
+                "FastAPI + uvicorn in memory",
+                _median(plain.posts, "rate"),
+                at_least=1.1,
+            ),
+            Row(
+                "the same",
+                _median(ours.posts, "rate"),
+                "with uvloop and httptools",
+                _median(fast.posts, "rate"),
+            ),
+            Row(
+                "GET /status of it",
+                _median(ours.gets, "rate"),
+                "FastAPI + uvicorn in memory",
+                _median(plain.gets, "rate"),
+                at_least=1.0,
+            ),
+            Row(
+                "the same",
+                _median(ours.gets, "rate"),
+                "with uvloop and httptools",
+                _median(fast.gets, "rate"),
+            ),
+        ],
+    )
+    yield Table(
+        "Time of a durable POST of 5 ids",
+        seconds,
+        [
+            Row(
+                "99 of 100 within",
+                _median(ours.posts, "p99"),
+                "FastAPI + uvicorn in memory",
+                _median(plain.posts, "p99"),
+                limit=1.0,
+            ),
+            Row(
+                "processor",
+                median(ours.cpu),
+                "FastAPI + uvicorn in memory",
+                median(plain.cpu),
+                limit=1.0,
+            ),
+            Row("processor", median(ours.cpu), "with uvloop and httptools", median(fast.cpu)),
+        ],
+    )
 
 
 def _post() -> bytes:
@@ -99,19 +136,13 @@ def _rate(value: float) -> str:
 
 
 def _median(loads: list[Load], what: str) -> float:
-    return median(getattr(each, what) for each in loads)
+    return float(median(getattr(each, what) for each in loads))
 
 
 def _cpu(pid: int) -> float:
     """Return the seconds of processor time a process has had; asks Linux."""
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _connect(port: int):  # type: ignore[no-untyped-def]
-    from http.client import HTTPConnection
-
-    return HTTPConnection("127.0.0.1", port, timeout=60)
 
 
 @contextmanager

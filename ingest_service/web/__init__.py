@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from ingest_service.service.service import IngestService
 from ingest_service.settings import Settings
-from ingest_service.web import control, docs, ingest, ops, problems, status
+from ingest_service.web import admission, control, docs, ingest, ops, problems, status
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -25,6 +25,7 @@ def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(_name_request)
+    admission.init_app(app)
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)

@@ -73,6 +73,12 @@ PROBLEMS = {
             "Each entry of `errors` points (RFC 6901) to a value and says what is expected there.",
         ),
         Problem(
+            "forbidden",
+            403,
+            "This is not allowed",
+            "The detail says why. A page of another site may read, but change nothing.",
+        ),
+        Problem(
             "not-found",
             404,
             "There is nothing here",
@@ -145,6 +151,7 @@ PROBLEMS = {
 
 _BY_STATUS = {
     400: "malformed-request",
+    403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",

@@ -1,0 +1,123 @@
+"""What an application never sees of a connection: deadlines, room, stuck readers, bad HTTP."""
+
+import asyncio
+from typing import Any
+
+from gunicorn.asgi.protocol import ASGIProtocol
+
+from ingest_service.front import limits
+from ingest_service.front.refusals import Refused
+
+# On the base class, or the subclass would silently get the slow parser.
+ASGIProtocol._check_h1c_protocol_available()  # noqa: SLF001 - see `names`
+
+
+class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
+    """A connection; its worker sees to it that it does not stay for nothing."""
+
+    _closed: bool
+    #: How much of an unfinished head has arrived.
+    _head_bytes = 0
+    _half_closed = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Find room for it, and give it time for its first head."""
+        super().connection_made(transport)
+        self.worker.await_head(self)
+        self.worker.admit(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived; after the last answer that is nothing."""
+        if not self._closed:
+            super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """Answer what was asked completely: a client may close its half and read on."""
+        receiver = self._body_receiver
+        if self._closed or receiver is None or not receiver._complete:  # noqa: SLF001 - see `names`
+            return False
+        self._half_closed = True
+        # A client that waits for a change is answered now: perhaps nobody is there any more.
+        receiver.signal_disconnect()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it, and let nobody wait for it."""
+        super().connection_lost(exc)
+        self.worker.forget(self)
+        self.resume_writing()
+        self._request_ready.set()
+
+    def pause_writing(self) -> None:
+        """Watch how fast a client takes its answer once more of it waits than there is room."""
+        super().pause_writing()
+        self.worker.watch_reader(self)
+
+    def resume_writing(self) -> None:
+        """Watch no longer."""
+        super().resume_writing()
+        self.worker.stuck.pop(self, None)
+
+    def is_gone(self) -> bool:
+        """Tell whether nobody takes an answer any more."""
+        return self._closed
+
+    def give_up(self) -> None:
+        """End the wait for a head: in words if it has begun."""
+        if self.transport.get_write_buffer_size():
+            self.worker.watch_reader(self)
+        elif self._head_bytes:
+            self.refuse(Refused("request-timeout", "The request took too long to arrive."))
+        else:
+            self.transport.abort()
+
+    def refuse(self, refusal: Refused) -> None:
+        """Answer with a problem and close the connection."""
+        self._safe_write(refusal.to_bytes())
+        self._close_transport()
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        goes_on: bool = super()._feed_callback_parser(data)
+        if goes_on and not self._request_ready.is_set():
+            if not self._head_bytes:
+                self.worker.await_head(self)
+            self._head_bytes += len(data)
+            if self._head_bytes > limits.MAX_HEAD:
+                detail = f"The head is larger than {limits.MAX_HEAD} bytes."
+                self.refuse(Refused("malformed-request", detail))
+                return False
+        return goes_on
+
+    def _send_error_response(self, status: int, message: str, _: Any = ()) -> None:
+        if status == 500:
+            refusal = Refused("internal-error", "Something went wrong here.")
+        else:
+            self.log.debug("Not an HTTP request: %r", message)
+            refusal = Refused("malformed-request", "The request is not valid HTTP.")
+        self._safe_write(refusal.to_bytes())
+
+    def _close_transport(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._body_receiver is not None:
+                self._body_receiver.signal_disconnect()
+            self._request_ready.set()
+            self.worker.linger(self)
+
+    def _arm_keepalive_timer(self) -> None:
+        if self._half_closed:
+            self._close_transport()
+        else:
+            self.worker.await_head(self)
+
+    def _cancel_keepalive_timer(self) -> None:
+        self._head_bytes = 0
+        self.worker.late.pop(self, None)
+
+    def _is_websocket_upgrade(self, _: Any) -> bool:
+        return False  # RFC 9110, section 7.8: an upgrade may be ignored
+
+    def _build_http_scope(self, *request: Any) -> dict[str, Any]:
+        scope: dict[str, Any] = super()._build_http_scope(*request)
+        scope["connection"] = self
+        return scope
