@@ -1,6 +1,7 @@
 """How gunicorn runs the service; read from the working directory by itself."""
 
 import os
+import socket
 import sys
 
 from ingest_service.errors import SettingsError
@@ -13,7 +14,20 @@ try:
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
-bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+PORT = os.environ.get("PORT", "8000")
+
+
+def addresses():
+    """Return where to listen: some clients try `localhost` as ::1 first, and give up there."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return [f"127.0.0.1:{PORT}"]
+    return [f"127.0.0.1:{PORT}", f"[::1]:{PORT}"]
+
+
+bind = addresses()
 worker_class = "ingest_service.front.worker.FrontWorker"
 graceful_timeout = 30
 control_socket_disable = True

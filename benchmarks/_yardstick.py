@@ -14,7 +14,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
 BATCH_SIZE = 3
-RANKS = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
+RANKS: dict[str, int] = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
 
 app = FastAPI()
 log = logging.getLogger("yardstick")

@@ -2,84 +2,178 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 from ingest_service.errors import SettingsError
 
 PREFIX = "INGEST_"
 
-Parse = Callable[[str], Any]
+
+class Kind(Protocol):
+    """What a knob accepts; its bounds are here and nowhere else."""
+
+    @property
+    def allowed(self) -> str:
+        """What is accepted, in words."""
+        ...
+
+    def read(self, text: str) -> Any:
+        """Return the value that `text` says; raise ValueError."""
+        ...
+
+    def check(self, value: Any) -> Any:
+        """Return `value` in its normal form; raise ValueError if it is not accepted."""
+        ...
 
 
-def _knob(default: Any, parse: Parse, allowed: str, about: str) -> Any:
-    """Declare a setting: `parse` raises ValueError for anything that is not `allowed`."""
-    return field(default=default, metadata={"parse": parse, "allowed": allowed, "about": about})
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number between two bounds."""
+
+    low: float
+    high: float
+    what: str = "a number of seconds"
+
+    @property
+    def allowed(self) -> str:
+        """Name the bounds."""
+        return f"{self.what} from {self.low:.15g} to {self.high:.15g}"
+
+    def read(self, text: str) -> float:
+        """Take what Python takes, but for underscores and the digits of other scripts."""
+        return float(_plain(text))
+
+    def check(self, value: Any) -> float:
+        """Make a minus zero a zero."""
+        if type(value) not in (int, float) or not self.low <= value <= self.high:
+            raise ValueError
+        return float(value) + 0.0
 
 
-def _number(low: float, high: float) -> Parse:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not text.isascii() or "_" in text or not low <= value <= high:
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number between two bounds."""
+
+    low: int
+    high: int
+    what: str = "a whole number"
+
+    @property
+    def allowed(self) -> str:
+        """Name the bounds."""
+        return f"{self.what} from {self.low} to {self.high}"
+
+    def read(self, text: str) -> int:
+        """Take what Python takes, but for underscores and the digits of other scripts."""
+        return int(_plain(text))
+
+    def check(self, value: Any) -> int:
+        """Refuse booleans, which count as integers."""
+        if type(value) is not int or not self.low <= value <= self.high:
             raise ValueError
         return value
 
-    return parse
 
+class Choice:
+    """One of some words; a word that is a number is kept as one."""
 
-def _integer(low: int, high: int) -> Parse:
-    def parse(text: str) -> int:
-        value = int(text)
-        if not text.isascii() or "_" in text or not low <= value <= high:
+    def __init__(self, *choices: str | int) -> None:
+        self._choices = {str(choice): choice for choice in choices}
+        self.allowed = f"one of {', '.join(self._choices)}"
+
+    def read(self, text: str) -> str | int:
+        """Look the word up."""
+        if text not in self._choices:
             raise ValueError
-        return value
+        return self._choices[text]
 
-    return parse
-
-
-def _one_of(*values: str) -> Parse:
-    def parse(text: str) -> str:
-        if text not in values:
+    def check(self, value: Any) -> str | int:
+        """Refuse what is not among them, and true for 1."""
+        if type(value) not in (int, str) or value not in self._choices.values():
             raise ValueError
+        return cast(str | int, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text on one line that `fits`, a check that raises ValueError."""
+
+    allowed: str
+    fits: Callable[[str], None] = lambda text: None
+
+    def read(self, text: str) -> str:
+        """Take it as it is."""
         return text
 
-    return parse
+    def check(self, value: Any) -> str:
+        """Refuse what would not be seen, or not be one line."""
+        if type(value) is not str or not value.strip() or not value.isprintable():
+            raise ValueError
+        self.fits(value)
+        return value
 
 
-def _duration(text: str) -> float:
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isascii() or not number.isdecimal():
-        raise ValueError
-    seconds = int(number) * int(_UNITS[unit])
-    if seconds > _LONGEST:
-        raise ValueError
-    return float(seconds)
+class Duration:
+    """Seconds, written as a whole number with a unit."""
+
+    allowed = "a whole number followed by s, m, h or d, as in `7d`, at most 36500d"
+
+    def read(self, text: str) -> float:
+        """Multiply the number by its unit."""
+        number, unit = text[:-1], text[-1:]
+        if unit not in _UNITS or not number.isascii() or not number.isdecimal():
+            raise ValueError
+        # An integer that is no float any more is too long in any case.
+        return float(min(int(number) * _UNITS[unit], _LONGEST + 1))
+
+    def check(self, value: Any) -> float:
+        """Refuse what lies beyond all calendars."""
+        return Number(0, _LONGEST).check(value)
 
 
-def _one_line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
+class Hosts:
+    """Names or addresses of machines, separated by commas."""
+
+    allowed = "names or addresses without ports, separated by commas"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """Take them apart."""
+        return tuple(each.strip() for each in text.split(","))
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        """Compare as names are compared: without regard to case."""
+        if type(value) is not tuple or not all(
+            type(each) is str and _HOST.fullmatch(each) for each in value
+        ):
+            raise ValueError
+        return tuple(each.lower() for each in value)
+
+
+def _knob(default: Any, kind: Kind, about: str) -> Any:
+    """Declare a setting; one whose default is None may stay away."""
+    return field(default=default, metadata={"kind": kind, "about": about})
+
+
+def _plain(text: str) -> str:
+    if not text.isascii() or "_" in text:
         raise ValueError
     return text
 
 
-def _upstream(text: str) -> str:
+def _is_upstream(text: str) -> None:
     if text == SIMULATED or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text, re.ASCII):
-        return text
+        return
     by_batch = text.startswith(BATCH)
-    _check_url(text.removeprefix(BATCH))
+    _is_url(text.removeprefix(BATCH))
     if ("{id}" in text) == by_batch:
         raise ValueError
-    return text
 
 
-def _proxy(text: str) -> str:
-    _check_url(text)
-    return text
-
-
-def _check_url(text: str) -> None:
+def _is_url(text: str) -> None:
     url = urlsplit(text)
     # Secrets are read from files: a setting shows up in logs and process lists.
     if url.scheme not in ("http", "https") or not url.hostname or set("@{}") & set(url.netloc):
@@ -87,6 +181,12 @@ def _check_url(text: str) -> None:
     # Raises for what is not a port.
     _ = url.port
     if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+
+
+def _is_journal(text: str) -> None:
+    # An address of something that is not supported would become a file of that name.
+    if "://" in text:
         raise ValueError
 
 
@@ -99,129 +199,109 @@ BATCH = "batch+"
 IN_MEMORY = "memory"
 SERVER_JOURNAL = "ingest.sqlite3"
 
-_DAY = 86_400.0
+_DAY = 86_400
 _LONGEST = 36_500 * _DAY
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": _DAY}
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_seconds = _number(0, _DAY)
-_rate = _number(0, 1)
-_seconds_allowed = "a number of seconds from 0 to 86400"
-_rate_allowed = "a number from 0 to 1"
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": _DAY}
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
+_SECONDS = Number(0, _DAY)
+_RATE = Number(0, 1, "a number")
+_BATCH_SIZE = Whole(1, 10_000)
+_FILE = Text("the path of a file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The configuration; in the environment a name is upper-case and begins with `INGEST_`."""
+    """The configuration; in the environment a name is upper-case and begins with `INGEST_`.
 
-    batch_size_ids: int = _knob(
-        3, _integer(1, 10_000), "a whole number from 1 to 10000", "ids sent together"
-    )
-    batch_size_mappings: int = _knob(
-        5, _integer(1, 10_000), "a whole number from 1 to 10000", "mappings sent together"
-    )
-    interval: float = _knob(
-        5.0, _seconds, _seconds_allowed, "seconds from one batch start to the next; 0 = no limit"
-    )
-    settle: float = _knob(
-        0.4, _seconds, _seconds_allowed, "seconds an empty queue waits for more before it starts"
-    )
-    max_concurrent_batches: int = _knob(
-        1, _integer(1, 1_000), "a whole number from 1 to 1000", "batches under way at the same time"
-    )
+    Whoever makes one with a value that is not allowed gets a `SettingsError`.
+    """
+
+    batch_size_ids: int = _knob(3, _BATCH_SIZE, "ids sent together")
+    batch_size_mappings: int = _knob(5, _BATCH_SIZE, "mappings sent together")
+    interval: float = _knob(5.0, _SECONDS, "seconds from one batch start to the next; 0 = no limit")
+    settle: float = _knob(0.45, _SECONDS, "seconds an empty queue waits for more before it starts")
+    max_concurrent_batches: int = _knob(1, Whole(1, 1_000), "batches under way at the same time")
     policy: str = _knob(
         "strict",
-        _one_of("strict", "aged", "weighted"),
-        "one of strict, aged, weighted",
+        Choice("strict", "aged", "weighted"),
         "who is served first: by class; by class, which waiting raises; or 8:3:1",
     )
     aged_after: float = _knob(
         600.0,
-        _number(1, 30 * _DAY),
-        "a number of seconds from 1 to 2592000",
+        Number(1, 30 * _DAY),
         "seconds of waiting that raise the class by one, with policy aged",
     )
     upstream: str = _knob(
         SIMULATED,
-        _upstream,
-        "`simulated`, http(s)://host/path/{id}, batch+http(s)://host/path "
-        "(without user or password), or package.module:callable",
+        Text(
+            "`simulated`, http(s)://host/path/{id}, batch+http(s)://host/path "
+            "(without user or password), or package.module:callable",
+            _is_upstream,
+        ),
         "the external API",
     )
-    upstream_timeout: float = _knob(
-        30.0, _number(0.01, 3_600), "a number of seconds from 0.01 to 3600", "for a whole request"
-    )
+    upstream_timeout: float = _knob(30.0, Number(0.01, 3_600), "for a whole request")
     upstream_max_response: int = _knob(
-        2**20,
-        _integer(1, 2**30),
-        "a whole number of bytes from 1 to 1073741824",
-        "size of an answer in bytes, an item",
+        2**20, Whole(1, 2**30, "a whole number of bytes"), "size of an answer in bytes, an item"
     )
     upstream_headers_file: str | None = _knob(
-        None, _one_line, "the path of a file", "a file of `Name: value` lines sent along; secrets"
+        None, _FILE, "a file of `Name: value` lines sent along; secrets"
     )
     upstream_ca: str | None = _knob(
-        None, _one_line, "the path of a file", "the certificates (PEM) that vouch for the upstream"
+        None, _FILE, "the certificates (PEM) that vouch for the upstream"
     )
     upstream_proxy: str | None = _knob(
-        None, _proxy, "http(s)://host:port", "a proxy; those of the environment are ignored"
+        None,
+        Text("http(s)://host:port", _is_url),
+        "a proxy; those of the environment are ignored",
     )
     upstream_max_hold: float = _knob(
-        3_600.0, _seconds, _seconds_allowed, "longest `Retry-After` that is obeyed, in seconds"
+        3_600.0, _SECONDS, "longest `Retry-After` that is obeyed, in seconds"
     )
-    max_attempts: int = _knob(
-        5, _integer(1, 100), "a whole number from 1 to 100", "how often an item is sent at most"
-    )
-    backoff: float = _knob(
-        1.0, _seconds, _seconds_allowed, "longest wait before the second attempt; then it doubles"
-    )
-    backoff_max: float = _knob(
-        300.0, _seconds, _seconds_allowed, "longest wait before any attempt, in seconds"
-    )
-    simulated_latency: float = _knob(
-        1.0, _seconds, _seconds_allowed, "seconds a simulated batch takes"
-    )
-    simulated_success_rate_ids: float = _knob(
-        1.0, _rate, _rate_allowed, "share of the ids that succeed"
-    )
-    simulated_success_rate_mappings: float = _knob(
-        0.9, _rate, _rate_allowed, "share of the mappings that succeed"
-    )
+    max_attempts: int = _knob(5, Whole(1, 100), "how often an item is sent at most")
+    backoff: float = _knob(1.0, _SECONDS, "longest wait before the second attempt; then it doubles")
+    backoff_max: float = _knob(300.0, _SECONDS, "longest wait before any attempt, in seconds")
+    simulated_latency: float = _knob(1.0, _SECONDS, "seconds a simulated batch takes")
+    simulated_success_rate_ids: float = _knob(1.0, _RATE, "share of the ids that succeed")
+    simulated_success_rate_mappings: float = _knob(0.9, _RATE, "share of the mappings that succeed")
     simulated_seed: int | None = _knob(
-        None, _integer(0, 2**63 - 1), "a whole number", "makes the simulated failures repeatable"
+        None, Whole(0, 2**63 - 1), "makes the simulated failures repeatable"
     )
-    max_items: int = _knob(
-        1_000_000,
-        _integer(1, 10_000_000),
-        "a whole number from 1 to 10000000",
-        "items one request may have",
-    )
+    max_items: int = _knob(1_000_000, Whole(1, 10_000_000), "items one request may have")
     max_body: int = _knob(
-        64 * 2**20,
-        _integer(1, 2**32),
-        "a whole number of bytes from 1 to 4294967296",
-        "size of a request body in bytes",
+        64 * 2**20, Whole(1, 2**32, "a whole number of bytes"), "size of a request body in bytes"
     )
-    max_queued_items: int = _knob(
-        10_000_000,
-        _integer(1, 2**40),
-        "a whole number from 1 to 1099511627776",
-        "items that may wait at a time",
-    )
+    max_queued_items: int = _knob(10_000_000, Whole(1, 2**40), "items that may wait at a time")
     journal: str = _knob(
         IN_MEMORY,
-        _one_line,
-        "the path of a file, or `memory`",
-        "the file that keeps accepted work; the server's default is ingest.sqlite3",
+        Text("the path of a file, or `memory`", _is_journal),
+        f"the file that keeps accepted work; the server's default is {SERVER_JOURNAL}",
     )
     retention: float = _knob(
-        7 * _DAY,
-        _duration,
-        "a whole number followed by s, m, h or d, as in `7d`, at most 36500d",
-        "how long finished ingestions can be asked for",
+        7.0 * _DAY, Duration(), "how long finished ingestions can be asked for"
     )
-    log_level: str = _knob(
-        "INFO", _one_of(*_LEVELS), "one of " + ", ".join(_LEVELS), "what is logged"
+    validation_status: int = _knob(
+        400, Choice(400, 422), "the status of a body that is JSON and not valid"
     )
+    unknown_keys: str = _knob(
+        "refuse", Choice("refuse", "ignore"), "what becomes of keys that nobody knows"
+    )
+    allowed_hosts: tuple[str, ...] = _knob(
+        (), Hosts(), "names in `Host` besides those of this machine; others get a 403"
+    )
+    log_level: str = _knob("INFO", Choice("DEBUG", "INFO", "WARNING", "ERROR"), "what is logged")
+
+    def __post_init__(self) -> None:
+        for knob in fields(self):
+            value = getattr(self, knob.name)
+            if value is None and knob.default is None:
+                continue
+            try:
+                checked = knob.metadata["kind"].check(value)
+            except ValueError:
+                raise _refusal(knob, value) from None
+            # The way around `frozen` that dataclasses themselves take.
+            object.__setattr__(self, knob.name, checked)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> Self:
@@ -229,7 +309,7 @@ class Settings:
 
         `defaults` stand in for what the environment does not say.
         """
-        knobs = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        knobs = {PREFIX + knob.name.upper(): knob for knob in fields(cls)}
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
         values = dict(defaults)
         for name, text in sorted(given.items()):
@@ -237,13 +317,12 @@ class Settings:
                 _refuse_if_misspelt(name, knobs)
                 continue
             knob = knobs[name]
+            kind = knob.metadata["kind"]
             try:
-                values[knob.name] = knob.metadata["parse"](text)
+                # Checked here too, because only here it is known how it was written.
+                values[knob.name] = kind.check(kind.read(text))
             except ValueError:
-                allowed = knob.metadata["allowed"]
-                raise SettingsError(
-                    f"{name}={text[:80]!r} is not allowed: it must be {allowed}."
-                ) from None
+                raise _refusal(knob, text) from None
         return cls(**values)
 
     @property
@@ -256,6 +335,12 @@ class Settings:
 _UNSUPPORTED = ("API_KEYS_FILE",)
 
 
+def _refusal(knob: Field[Any], value: object) -> SettingsError:
+    name, allowed = PREFIX + knob.name.upper(), knob.metadata["kind"].allowed
+    shown = repr(value[:80] if isinstance(value, str) else value)[:90]
+    return SettingsError(f"{name}={shown} is not allowed: it must be {allowed}.")
+
+
 def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
     if name.removeprefix(PREFIX) in _UNSUPPORTED:
         raise SettingsError(f"{name} is not supported yet; it would protect nothing.")
@@ -263,3 +348,25 @@ def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
     near = difflib.get_close_matches(name.upper(), knobs, n=1, cutoff=0.85)
     if near:
         raise SettingsError(f"{name} is not a setting; did you mean {near[0]}?")
+
+
+def table(**defaults: Any) -> str:
+    """Return the settings as the README shows them; `defaults` as for `from_env`."""
+    rows = ["| name | default | allowed | meaning |", "|---|---|---|---|"]
+    for knob in fields(Settings):
+        default, kind = defaults.get(knob.name, knob.default), knob.metadata["kind"]
+        cells = _as_written(default, kind), kind.allowed, knob.metadata["about"]
+        rows.append(f"| `{PREFIX}{knob.name.upper()}` | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _as_written(value: Any, kind: Kind) -> str:
+    if value in (None, ()):
+        return "none"
+    if isinstance(kind, Duration):
+        return f"{value / _DAY:g}d"
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table(journal=SERVER_JOURNAL))

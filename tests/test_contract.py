@@ -225,14 +225,14 @@ def test_nothing_has_started_right_after_the_post(api: Api) -> None:
         },
         "queue": {"position": 1, "batches_ahead": 0},
         "eta": {
-            "next_start_at": "2026-01-01T12:00:00.400Z",
-            "finish_at": "2026-01-01T12:00:06.400Z",
+            "next_start_at": "2026-01-01T12:00:00.450Z",
+            "finish_at": "2026-01-01T12:00:06.450Z",
             "latest_finish_at": None,
         },
         "why_waiting": {
             "code": "settling",
             "message": "Requests posted together are put in order.",
-            "until": "2026-01-01T12:00:00.400Z",
+            "until": "2026-01-01T12:00:00.450Z",
         },
     }
 
@@ -254,8 +254,8 @@ def test_ids_go_from_yet_to_start_over_triggered_to_completed(api: Api) -> None:
         ("triggered", "completed", "triggered", 75),
         ("completed", "completed", "completed", 100),
     ]
-    assert found["started_at"] == "2026-01-01T12:00:00.400Z"
-    assert found["finished_at"] == "2026-01-01T12:00:06.400Z"
+    assert found["started_at"] == "2026-01-01T12:00:00.450Z"
+    assert found["finished_at"] == "2026-01-01T12:00:06.450Z"
     assert found["outcome"] == "succeeded"
 
 
@@ -375,7 +375,7 @@ def test_the_results_of_ids_are_listed_item_by_item(api: Api) -> None:
     ingestion_id = api.ingest([7, 8])
     api.advance(5)
 
-    both = {"timestamp": "2026-01-01T12:00:01.400Z", "attempts": 1}
+    both = {"timestamp": "2026-01-01T12:00:01.450Z", "attempts": 1}
     assert api.results(ingestion_id) == {
         "ingestion_id": ingestion_id,
         "status": "completed",
@@ -412,7 +412,7 @@ def test_the_results_of_mappings_use_the_words_of_their_clients(api: Api) -> Non
                 "mapping_id": "m0",
                 "status": "success",
                 "processed_data": {"got": {"id": "m0", "source": "s", "target": "t"}},
-                "timestamp": "2026-01-01T12:00:01.400Z",
+                "timestamp": "2026-01-01T12:00:01.450Z",
                 "attempts": 1,
                 "status_code": None,
             }

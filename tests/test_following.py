@@ -15,12 +15,11 @@ from werkzeug.test import TestResponse
 
 from ingest_service.app import Parts, build, create_app
 from ingest_service.clock import SystemClock
-from ingest_service.domain.model import Batch, Outcome
+from ingest_service.domain.model import Batch, Outcome, WaitCode
 from ingest_service.domain.retry_policy import RetryPolicy
 from ingest_service.service import service as service_module
 from ingest_service.settings import Settings
 from ingest_service.upstreams.protocol import Call, FinishedCall
-from ingest_service.web.response_schemas import WAITING_CODES
 from tests.support import GUARD, Api, FrozenClock, serving
 
 LATER = Outcome(succeeded=False, error="later", transient=True)
@@ -59,7 +58,7 @@ def place(api: Api, ingestion_id: str) -> tuple[int, int] | None:
 def why(api: Api, ingestion_id: str) -> tuple[str, str | None]:
     """Return why it waits, and until when."""
     found = api.status(ingestion_id)["why_waiting"]
-    assert found["code"] in WAITING_CODES
+    assert found["code"] in list(WaitCode)
     assert found["message"].endswith(".")
     return found["code"], found["until"]
 
@@ -307,7 +306,7 @@ def test_every_unfinished_ingestion_has_exactly_one_reason_at_every_moment(
                 if found["finished_at"]:
                     assert (reason, expected, found["queue"]) == (None, None, None)
                     continue
-                assert reason["code"] in WAITING_CODES
+                assert reason["code"] in list(WaitCode)
                 assert reason["until"] is None or reason["until"] >= now
                 assert (reason["until"] is None) == (reason["code"] == "paused")
                 assert expected is None or expected["finish_at"] >= now

@@ -327,7 +327,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
     db.close()
 
     journal = SqliteJournal(path)
-    newest, oldest = journal.summaries(Wanted(9, 9, None, None, NOW - timedelta(days=99_999)))
+    newest, oldest = journal.summaries(Wanted(9, 9, None, None, None, NOW - timedelta(days=99_999)))
 
     assert [list(each.items) for each in journal.recover().unfinished] == [[1, 2, 3, 4]]
     assert (oldest.counts.total, newest.counts.total) == (4, 2)

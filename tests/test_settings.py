@@ -1,5 +1,6 @@
 """Every knob: its default, what it takes, and the one line that says what it does not."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest_service.app import create_app
 from ingest_service.errors import SettingsError
-from ingest_service.settings import Settings
+from ingest_service.settings import SERVER_JOURNAL, Settings, table
 
 UNTIMELY = ("1", "d", "1w", "1.5h", "36501d", "8" * 400 + "d")
 #: Name, default, a good text and what it means, the ends of what is allowed, texts beyond them.
@@ -32,11 +34,14 @@ NO_UPSTREAMS = (
     "module",
     "module:a-b",
 )
+NO_JOURNALS = ("a\x00b", "\t", "postgresql://user@host/db", "redis://x", "sqlite:///x")
+HOSTS = ("a.example", "A_b-c.example,10.0.0.1, [::1]")
+NO_HOSTS = ("a b", "a,,b", "a:80", "http://a", "*", "::1", "a/b")
 KNOBS: list[tuple[str, object, str, object, tuple[str, ...], tuple[str, ...]]] = [
     ("BATCH_SIZE_IDS", 3, "7", 7, ("1", "10000"), ("0", "10001", "1.5")),
     ("BATCH_SIZE_MAPPINGS", 5, "7", 7, ("1", "10000"), ("0", "10001", "1.5")),
     ("INTERVAL", 5.0, "0.5", 0.5, ("0", "86400"), ("86400.1",)),
-    ("SETTLE", 0.4, "1e-3", 0.001, ("0", "86400"), ("86401",)),
+    ("SETTLE", 0.45, "1e-3", 0.001, ("0", "86400"), ("86401",)),
     ("MAX_CONCURRENT_BATCHES", 1, "4", 4, ("1", "1000"), ("0", "1001")),
     ("POLICY", "strict", "aged", "aged", ("strict", "weighted"), ("Strict", "fifo")),
     ("AGED_AFTER", 600.0, "60", 60.0, ("1", "2592000"), ("0.9", "2592001")),
@@ -57,11 +62,15 @@ KNOBS: list[tuple[str, object, str, object, tuple[str, ...], tuple[str, ...]]] =
     ("MAX_ITEMS", 1_000_000, "10", 10, ("1", "10000000"), ("0", "10000001", "1e6")),
     ("MAX_BODY", 64 * 2**20, "1024", 1024, ("1", str(2**32)), ("0", "64MB")),
     ("MAX_QUEUED_ITEMS", 10_000_000, "10", 10, ("1", str(2**40)), ("0", "1,000")),
-    ("JOURNAL", "memory", "a b.sqlite3", "a b.sqlite3", ("x",), ("a\x00b", "\t")),
+    ("JOURNAL", "memory", "a b.sqlite3", "a b.sqlite3", ("x", "a:b"), NO_JOURNALS),
     ("RETENTION", 604_800.0, "36h", 129_600.0, ("0s", "36500d"), UNTIMELY),
+    ("VALIDATION_STATUS", 400, "422", 422, ("400",), ("200", "4e2", "400.0")),
+    ("UNKNOWN_KEYS", "refuse", "ignore", "ignore", ("refuse",), ("Ignore", "422")),
+    ("ALLOWED_HOSTS", (), "B.example", ("b.example",), HOSTS, NO_HOSTS),
     ("LOG_LEVEL", "INFO", "DEBUG", "DEBUG", ("ERROR",), ("debug", "TRACE")),
 ]
-PATHS = ("JOURNAL", "UPSTREAM_HEADERS_FILE", "UPSTREAM_CA")
+#: What these take is neither a number nor one of some words.
+PATHS = ("ALLOWED_HOSTS", "JOURNAL", "UPSTREAM_HEADERS_FILE", "UPSTREAM_CA")
 NOT_EVEN_A_PATH = ("", " ", "1\n2")
 NEVER = (*NOT_EVEN_A_PATH, "-1", "abc", "nan", "inf", "-inf", "1_0", "\u0663", "9" * 5_000)
 WRONG = [
@@ -70,6 +79,18 @@ WRONG = [
     for text in (*beyond, *(NOT_EVEN_A_PATH if name in PATHS else NEVER))
 ]
 ROOT = Path(__file__).parents[1]
+#: What no type checker can stop: a value of a wrong type, or beyond the bounds.
+WRONG_VALUES: list[tuple[str, object]] = [
+    *(("interval", value) for value in (-5, math.nan, math.inf, True, "5", None, 10**400)),
+    *(("batch_size_ids", value) for value in (0, 1.0, True, "3", None)),
+    *(("policy", value) for value in ("fifo", None, 1, ["strict"])),
+    *(("upstream", value) for value in ("nonsense", None, 7)),
+    *(("journal", value) for value in ("postgresql://host/db", "", None, Path("x"))),
+    *(("retention", value) for value in (-1, "7d", math.nan, 36_500 * 86_400 + 1)),
+    *(("simulated_seed", value) for value in (-1, 2**63, 1.0, False)),
+    *(("validation_status", value) for value in (200, "400", True)),
+    *(("allowed_hosts", value) for value in ("a", ["a"], ("a b",), (1,))),
+]
 
 
 def refused(environ: dict[str, str]) -> str:
@@ -115,6 +136,27 @@ def test_a_wrong_value_is_refused_in_one_line(name: str, text: str) -> None:
     assert len(line) < 250
 
 
+@pytest.mark.parametrize(("name", "value"), WRONG_VALUES, ids=lambda value: ascii(value)[:30])
+def test_a_wrong_value_is_refused_in_one_line_whoever_gives_it(name: str, value: object) -> None:
+    """Not only in the environment: a library that is given nonsense must not start either."""
+    with pytest.raises(SettingsError) as error:
+        create_app(Settings(**{name: value}))  # type: ignore[arg-type]
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"INGEST_{name.upper()}=")
+    assert " is not allowed: it must be " in line
+    assert len(line) < 250
+
+
+def test_every_default_is_allowed_and_a_minus_zero_is_a_zero() -> None:
+    assert math.copysign(1, Settings(interval=-0.0).interval) == 1
+    assert math.copysign(1, Settings.from_env({"INGEST_INTERVAL": "-0.0"}).interval) == 1
+
+
+def test_the_readme_shows_the_settings_as_they_are() -> None:
+    """Write its table anew with `python -m ingest_service.settings`."""
+    assert table(journal=SERVER_JOURNAL) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -146,12 +188,20 @@ def test_a_request_never_may_have_more_items_than_the_queue_can_hold() -> None:
     ("environ", "arguments", "says"),
     [
         ({"INGEST_INTERVAL": "abc"}, [], "INGEST_INTERVAL='abc' is not allowed: it must be a"),
+        ({"INGEST_JOURNAL": "postgresql://host/db"}, [], "INGEST_JOURNAL='postgresql://host/db'"),
         ({"INGEST_INTERVALL": "1"}, [], "did you mean INGEST_INTERVAL?"),
         ({}, ["-w", "2"], "2 workers"),
         ({"WEB_CONCURRENCY": "2"}, [], "2 workers"),
         ({}, ["--preload"], "--preload"),
     ],
-    ids=["wrong value", "misspelt name", "-w 2", "WEB_CONCURRENCY=2", "--preload"],
+    ids=[
+        "wrong value",
+        "unknown journal",
+        "misspelt name",
+        "-w 2",
+        "WEB_CONCURRENCY=2",
+        "--preload",
+    ],
 )
 def test_the_server_does_not_start_wrongly(
     environ: dict[str, str], arguments: list[str], says: str

@@ -14,7 +14,7 @@ from ingest_service.domain.model import Batch, Outcome
 from ingest_service.settings import Settings
 from tests.support import Api, serving
 
-AT = "2026-01-01T12:00:01.400Z"
+AT = "2026-01-01T12:00:01.450Z"
 COLUMNS = ["status", "processed_data", "error", "timestamp", "attempts", "status_code"]
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|'/c calc'!A0")
 STRANGE = (

@@ -11,7 +11,13 @@ from typing import cast
 from ingest_service import logs
 from ingest_service.clock import Clock
 from ingest_service.domain.items import Items, Kind
-from ingest_service.domain.model import Ingestion, ItemState, Priority, Status, new_ingestion_id
+from ingest_service.domain.model import (
+    Ingestion,
+    ItemState,
+    OutcomeWord,
+    Priority,
+    new_ingestion_id,
+)
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.schedule import (
     Entry,
@@ -238,11 +244,16 @@ class IngestService:
         )
 
     def ingestions(
-        self, before: int, limit: int, status: Status | None, priority: Priority | None
+        self,
+        before: int,
+        limit: int,
+        word: str | None,
+        outcome: OutcomeWord | None,
+        priority: Priority | None,
     ) -> list[Summary]:
         """Return the newest ingestions with a sequence below `before`, newest first."""
         since = self._clock.now() - self._retention
-        found = self._journal.summaries(Wanted(before, limit, status, priority, since))
+        found = self._journal.summaries(Wanted(before, limit, word, outcome, priority, since))
         return [self._up_to_date(each) for each in found]
 
     def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:

@@ -1,18 +1,28 @@
 """HTTP: the only part that knows Flask and marshmallow."""
 
 import re
-import uuid
 from contextlib import suppress
 
 import flask
 from flask import Flask, Response, g
+from marshmallow import EXCLUDE, RAISE
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import UnicodeConverter
 
 from ingest_service.service.service import IngestService
 from ingest_service.settings import Settings
 from ingest_service.web import admission, control, docs, ingest, ops, problems, status
+from ingest_service.web.request_ids import fresh_id
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class IngestionId(UnicodeConverter):
+    """An id in a path; it may be written in upper case (RFC 9562, section 4)."""
+
+    def to_python(self, value: str) -> str:
+        """Return it as it is known here."""
+        return value.lower()
 
 
 def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
@@ -22,10 +32,13 @@ def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
     # One more: Werkzeug cuts a chunked body there without a word, so one that long is too long.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.config["ITEM_LIMIT"] = settings.item_limit
+    app.config["VALIDATION_STATUS"] = settings.validation_status
+    app.config["UNKNOWN_KEYS"] = RAISE if settings.unknown_keys == "refuse" else EXCLUDE
+    app.url_map.converters["ingestion"] = IngestionId
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(_name_request)
-    admission.init_app(app)
+    admission.init_app(app, settings.allowed_hosts)
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)
@@ -37,8 +50,8 @@ def init_app(app: Flask, settings: Settings, service: IngestService) -> None:
 
 def _name_request() -> None:
     """Take the caller's request id if it is harmless, otherwise make one."""
-    given = flask.request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    given = flask.request.environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else fresh_id()
 
 
 def _discard_body() -> None:
@@ -49,10 +62,12 @@ def _discard_body() -> None:
 
 
 def _finish(response: Response) -> Response:
-    _discard_body()
-    response.headers["X-Request-ID"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
+    if admission.ADMITTED not in flask.request.environ:
+        _discard_body()
+    response.headers.add("X-Request-ID", g.request_id)
+    response.headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in response.headers:
+        response.headers.add("Cache-Control", "no-store")
     if flask.request.method == "OPTIONS":
         # Flask calls its empty body HTML.
         response.headers.pop("Content-Type", None)

@@ -11,13 +11,14 @@ from flask import Blueprint, Flask, Response, current_app, render_template, send
 from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
-from ingest_service.web import answers
-from ingest_service.web.openapi import build_document, operation
+from ingest_service.web.openapi import Contract, build_document, operation
+from ingest_service.web.ops_schemas import Document, ProblemPage
 from ingest_service.web.problems import PROBLEMS
 from ingest_service.web.responses import answer
 
 bp = Blueprint("docs", __name__, template_folder="templates")
 
+_PROBLEM_PAGE = ProblemPage()
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).with_name("dist")
 _CSP = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'"
 
@@ -27,20 +28,21 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
     for template_filter in (_marked, _json, _constraints):
         app.add_template_filter(template_filter)
-    app.extensions["openapi"] = cache(
-        lambda: build_document(app, PROBLEMS, app.config["ITEM_LIMIT"])
+    contract = Contract(
+        item_limit=app.config["ITEM_LIMIT"],
+        validation_status=app.config["VALIDATION_STATUS"],
+        unknown=app.config["UNKNOWN_KEYS"],
     )
+    app.extensions["openapi"] = cache(lambda: build_document(app, contract))
 
 
 @bp.get("/openapi.json")
-@operation(
-    "Return this document",
-    "The OpenAPI document; `/docs` and `/redoc` show it to people.",
-    tag="Documentation",
-    answers={200: answers.DOCUMENT},
-)
+@operation(tag="Documentation", returns=(Document,))
 def openapi() -> Response:
-    """Return the OpenAPI document."""
+    """Return this document.
+
+    The OpenAPI document; `/docs` and `/redoc` show it to people.
+    """
     return answer(_document())
 
 
@@ -78,26 +80,16 @@ def reference() -> Response:
 
 
 @bp.get("/problems/<slug>")
-@operation(
-    "Explain a kind of problem",
-    "The `type` of every error is the address of its explanation.",
-    tag="Documentation",
-    answers={200: answers.PROBLEM_PAGE},
-    problems=("not-found",),
-)
+@operation(tag="Documentation", returns=(ProblemPage,), raises=(NotFound,))
 def explain(slug: str) -> Response:
-    """Explain a kind of problem."""
+    """Explain a kind of problem.
+
+    The `type` of every error is the address of its explanation.
+    """
     if slug not in PROBLEMS:
         raise NotFound(f"There is no such problem; known are {', '.join(PROBLEMS)}.")
     kind = PROBLEMS[slug]
-    return answer(
-        {
-            "type": kind.type,
-            "title": kind.title,
-            "status": kind.status,
-            "explanation": kind.explanation,
-        }
-    )
+    return answer(_PROBLEM_PAGE.dump(kind))
 
 
 def _document() -> dict[str, Any]:

@@ -2,21 +2,17 @@
 
 import re
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from marshmallow import ValidationError
 
-from ingest_service.web import answers, render
+from ingest_service.errors import IdempotencyMismatch, QueueFull, Stopping, StorageUnavailable
+from ingest_service.web import render
 from ingest_service.web.openapi import operation
-from ingest_service.web.request import read_body, the_service
-from ingest_service.web.request_schemas import (
-    IdsRequest,
-    MappingsRequest,
-    SubmitQuery,
-    parse_query,
-    parse_submission,
-)
+from ingest_service.web.query_schemas import SubmitQuery, parse_query
+from ingest_service.web.request import parse_submission, the_service
+from ingest_service.web.request_schemas import IdsRequest, MappingsRequest
+from ingest_service.web.response_schemas import AcceptedIds, AcceptedMappings, DryRun
 from ingest_service.web.responses import answer
-from ingest_service.web.strict_json import read_json
 
 bp = Blueprint("ingest", __name__)
 
@@ -25,9 +21,6 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
 
 @bp.post("/ingest")
 @operation(
-    "Submit items",
-    "Takes ids or mappings, stores them and answers at once; they are sent in batches, in order of "
-    "priority, at the pace of the external API. A float without fraction counts as an integer.",
     tag="Ingestions",
     bodies=(IdsRequest, MappingsRequest),
     headers={
@@ -37,24 +30,18 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
         )
     },
     query=SubmitQuery,
-    answers={200: answers.ACCEPTED},
-    problems=(
-        "malformed-request",
-        "invalid-json",
-        "validation-error",
-        "request-timeout",
-        "payload-too-large",
-        "unsupported-media-type",
-        "idempotency-mismatch",
-        "queue-full",
-        "storage-unavailable",
-        "not-ready",
-    ),
+    returns=(AcceptedIds, AcceptedMappings, DryRun),
+    sends=("Location", "Idempotency-Replayed"),
+    raises=(IdempotencyMismatch, QueueFull, StorageUnavailable, Stopping),
 )
 def submit() -> Response:
-    """Accept an ingestion."""
-    payload = read_json(read_body())
-    items, priority = parse_submission(payload, current_app.config["ITEM_LIMIT"])
+    """Submit items.
+
+    Takes ids or mappings, stores them and answers at once; they are sent in batches, in order
+    of priority, at the pace of the external API. A float without fraction counts as an integer;
+    null counts as absent.
+    """
+    items, priority = parse_submission()
     key = _idempotency_key()
     if parse_query(SubmitQuery, request.args)["dry_run"]:
         return answer(render.plan(the_service().plan(items, priority), items, priority))

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, generated from the routes and the schemas that serve them."""
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,30 +10,20 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
-from marshmallow import Schema
+from marshmallow import EXCLUDE, Schema
 from werkzeug.routing import Rule
 
 from ingest_service.version import VERSION
-from ingest_service.web.answers import Answer
-from ingest_service.web.request_schemas import MAX_ID, IdList, ItemList, MappingList, MappingSchema
-from ingest_service.web.response_schemas import ProblemDetails
+from ingest_service.web.item_lists import MAX_ID, IdList, ItemList, MappingList, MappingSchema
+from ingest_service.web.ops_schemas import ProblemDetails
+from ingest_service.web.problems import BODY_PROBLEMS, PROBLEMS, Problem, slug_of
+from ingest_service.web.request_schemas import Absent
+from ingest_service.web.response_fields import Answer
+from ingest_service.web.strict_schema import StrictSchema, Unknown
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
-_MAPPING_EXAMPLE = {
-    "id": "map_001",
-    "source": "crm.customer",
-    "target": "erp.partner",
-    "transformation": {"upper": ["name"]},
-}
-_BODY_EXAMPLES = {
-    "IdsRequest": {"ids": [1, 2, 3, 4, 5], "priority": "MEDIUM"},
-    "MappingsRequest": {"mappings": [_MAPPING_EXAMPLE], "priority": "HIGH"},
-    "MoveRequest": {"priority": "HIGH"},
-    "PauseRequest": {"reason": "the upstream is being maintained"},
-    "IntervalRequest": {"interval_seconds": 2.5},
-}
 #: What there is to read about, in the order in which it is shown.
 _TAGS = {
     "Ingestions": "Submit items, follow them, fetch the results.",
@@ -46,42 +37,62 @@ _HEADERS = {
     "ETag": "Names this answer, for `If-None-Match`.",
     "Retry-After": "Seconds until something will have changed, while it is unfinished.",
 }
+_IF_NONE_MATCH = "The `ETag` of an earlier answer; if it still holds there is no new one (304)."
+_NOT_MODIFIED = "The answer that the client has still holds."
 _PATHS = {
     "ingestion_id": "what the submission was answered",
     "slug": "the last part of the `type` of a problem",
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What the document says about a view."""
+    """What a view takes, answers and raises; the rest of the document follows from that."""
 
-    summary: str
-    description: str
     tag: str
-    answers: dict[int, Answer]
-    problems: tuple[str, ...] = ()
+    #: The shapes of its successful answers.
+    returns: tuple[type[Answer], ...]
+    #: What it raises beside what reading the request does.
+    raises: tuple[type[Exception], ...] = ()
     query: type[Schema] | None = None
-    bodies: tuple[type[Schema], ...] = ()
+    bodies: tuple[type[StrictSchema], ...] = ()
     body_required: bool = True
+    #: Headers it reads: what they mean, and what is allowed.
     headers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    #: Headers that it sends.
+    sends: tuple[str, ...] = ()
+    #: Other media types in which the same can be had as text, with an example of each.
+    streams: dict[str, str] = field(default_factory=dict)
+    #: Whether the answer has an `ETag` that a client can send back.
+    conditional: bool = False
 
 
-def operation(summary: str, description: str, **rest: Any) -> Callable[[View], View]:
-    """Say what the document tells about a view; takes the fields of `Operation`."""
+def operation(**fields: Any) -> Callable[[View], View]:
+    """Document a view; takes the fields of `Operation`.
+
+    The docstring of the view is for clients: its first line is the summary, the rest the
+    description.
+    """
 
     def attach(view: View) -> View:
-        view.__operation__ = Operation(summary, description, **rest)  # type: ignore[attr-defined]
+        view.__operation__ = Operation(**fields)  # type: ignore[attr-defined]
         return view
 
     return attach
 
 
-def build_document(app: Flask, problems: dict[str, Any], item_limit: int) -> dict[str, Any]:
-    """Return the document for all documented routes of `app`.
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What of the document depends on the settings."""
 
-    `problems` are the kinds of problems by slug.
-    """
+    item_limit: int
+    #: The status of a body that is JSON and not valid.
+    validation_status: int
+    unknown: Unknown
+
+
+def build_document(app: Flask, contract: Contract) -> dict[str, Any]:
+    """Return the document for all documented routes of `app`."""
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="ingest_service",
@@ -96,33 +107,38 @@ def build_document(app: Flask, problems: dict[str, Any], item_limit: int) -> dic
     )
     converter = cast(OpenAPIConverter, plugin.converter)
 
-    def describe_items(
+    def describe_fields(
         _: Any, described: Any, **__: Any
     ) -> dict[str, Any]:  # the signature apispec expects
-        return _item_list(converter, described, item_limit)
+        return _own_field(converter, described, contract.item_limit)
 
-    converter.add_attribute_function(describe_items)  # type: ignore[no-untyped-call]
+    converter.add_attribute_function(describe_fields)  # type: ignore[no-untyped-call]
     spec.components.schema("Problem", schema=ProblemDetails)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        documented = getattr(app.view_functions[rule.endpoint], "__operation__", None)
-        if documented is not None:
-            _add(spec, rule, documented, problems)
+        view = app.view_functions[rule.endpoint]
+        if hasattr(view, "__operation__"):
+            _add(spec, rule, view, contract)
     document = spec.to_dict()
-    types = [kind.type for kind in problems.values()]
+    types = [kind.type for kind in PROBLEMS.values()]
     document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"] = types
+    if contract.unknown == EXCLUDE:
+        for schema in document["components"]["schemas"].values():
+            schema.pop("additionalProperties", None)
     return document
 
 
-def _add(spec: APISpec, rule: Rule, documented: Operation, problems: dict[str, Any]) -> None:
+def _add(spec: APISpec, rule: Rule, view: Any, contract: Contract) -> None:
+    documented: Operation = view.__operation__
     path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
     methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
     body: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
-        "summary": documented.summary,
-        "description": documented.description,
+        "summary": summary.removesuffix("."),
+        "description": " ".join(description.split()) or summary,
         "tags": [documented.tag],
         "parameters": _parameters(rule, documented),
-        "responses": _responses(documented, problems),
+        "responses": _responses(rule, methods, documented, contract),
     }
     if documented.bodies:
         body["requestBody"] = {
@@ -130,10 +146,7 @@ def _add(spec: APISpec, rule: Rule, documented: Operation, problems: dict[str, A
             "content": {
                 "application/json": {
                     "schema": _any_of(documented.bodies),
-                    "examples": {
-                        schema.__name__: {"value": _BODY_EXAMPLES[schema.__name__]}
-                        for schema in documented.bodies
-                    },
+                    "examples": _examples(documented.bodies),
                 }
             },
         }
@@ -153,35 +166,37 @@ def _parameters(rule: Rule, documented: Operation) -> list[Any]:
     ]
     if documented.query:
         parameters.append({"in": "query", "schema": documented.query})
-    for name, (about, schema) in documented.headers.items():
+    headers = dict(documented.headers)
+    if documented.conditional:
+        headers["If-None-Match"] = (_IF_NONE_MATCH, {"type": "string"})
+    for name, (about, schema) in headers.items():
         parameters.append({"in": "header", "name": name, "description": about, "schema": schema})
     return parameters
 
 
-def _responses(documented: Operation, problems: dict[str, Any]) -> dict[str, Any]:
-    responses: dict[str, Any] = {}
-    for status, answer in documented.answers.items():
-        responses[str(status)] = {
-            "description": answer.description,
-            "content": _content(answer),
-            "headers": {
-                name: {"description": _HEADERS[name], "schema": {"type": "string"}}
-                for name in answer.headers
-            },
+def _responses(
+    rule: Rule, methods: list[str], documented: Operation, contract: Contract
+) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": _success(documented)}
+    if documented.conditional:
+        responses["304"] = {
+            "description": _NOT_MODIFIED,
+            "content": {},
+            "headers": responses["200"]["headers"],
         }
-    for slug in (*documented.problems, "internal-error"):
-        kind = problems[slug]
-        content = responses.setdefault(
-            str(kind.status),
+    for kind, status in _problems(rule, methods, documented, contract):
+        response = responses.setdefault(
+            str(status),
             {
                 "description": "",
                 "content": {_PROBLEM_MEDIA_TYPE: {"schema": "Problem", "examples": {}}},
             },
         )
-        content["description"] = f"{content['description']} {kind.title}.".strip()
-        content["content"][_PROBLEM_MEDIA_TYPE]["examples"][slug] = {"value": _example(kind)}
-        if kind.status == 503:
-            content["headers"] = {
+        response["description"] = f"{response['description']} {kind.title}.".strip()
+        example = {"value": _problem_example(kind, status)}
+        response["content"][_PROBLEM_MEDIA_TYPE]["examples"][kind.slug] = example
+        if status == 503:
+            response["headers"] = {
                 "Retry-After": {
                     "description": "Seconds after which to try again.",
                     "schema": {"type": "integer"},
@@ -190,29 +205,59 @@ def _responses(documented: Operation, problems: dict[str, Any]) -> dict[str, Any
     return responses
 
 
-def _content(answer: Answer) -> dict[str, Any]:
-    if not answer.schemas:
-        return {}
-    examples = {name: {"value": value} for name, value in answer.examples.items()}
+def _success(documented: Operation) -> dict[str, Any]:
+    sends = (*documented.sends, *(("ETag",) if documented.conditional else ()))
     content: dict[str, Any] = {
-        "application/json": {"schema": _any_of(answer.schemas), "examples": examples}
+        "application/json": {
+            "schema": _any_of(documented.returns),
+            "examples": _examples(documented.returns),
+        }
     }
-    return content | {
-        media_type: {"schema": {"type": "string"}, "examples": {"stream": {"value": text}}}
-        for media_type, text in answer.streams.items()
+    return {
+        "description": " ".join(inspect.getdoc(schema) or "" for schema in documented.returns),
+        "content": content
+        | {
+            media_type: {"schema": {"type": "string"}, "examples": {"stream": {"value": text}}}
+            for media_type, text in documented.streams.items()
+        },
+        "headers": {
+            name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in sends
+        },
     }
 
 
-def _example(kind: Any) -> dict[str, Any]:
-    example = {
+def _problems(
+    rule: Rule, methods: list[str], documented: Operation, contract: Contract
+) -> list[tuple[Problem, int]]:
+    """Return what can go wrong, each with its status: it follows from what the view uses."""
+    slugs = [slug_of(error) for error in documented.raises]
+    if documented.bodies:
+        slugs += BODY_PROBLEMS
+    if not rule.rule.startswith("/health"):
+        slugs.append("forbidden")
+    found = [(PROBLEMS[slug], PROBLEMS[slug].status) for slug in dict.fromkeys(slugs)]
+    invalid = PROBLEMS["validation-error"]
+    if documented.query or documented.headers:
+        found.append((invalid, invalid.status))
+    if documented.bodies:
+        found.append((invalid, contract.validation_status))
+    return [*dict.fromkeys(found), (PROBLEMS["internal-error"], 500)]
+
+
+def _examples(schemas: tuple[Any, ...]) -> dict[str, Any]:
+    return {schema.__name__: {"value": schema.example} for schema in schemas}
+
+
+def _problem_example(kind: Problem, status: int) -> dict[str, Any]:
+    example: dict[str, Any] = {
         "type": kind.type,
         "title": kind.title,
-        "status": kind.status,
+        "status": status,
         "detail": kind.explanation,
         "error": kind.explanation,
     }
     if kind.slug == "validation-error":
-        text = "An id must be a whole number from 1 to 1000000007."
+        text = f"An id must be a whole number from 1 to {MAX_ID}."
         example |= {
             "detail": f"/ids/3: {text}",
             "error": f"/ids/3: {text}",
@@ -225,7 +270,10 @@ def _any_of(schemas: tuple[type[Schema], ...]) -> Any:
     return schemas[0] if len(schemas) == 1 else {"oneOf": list(schemas)}
 
 
-def _item_list(converter: Any, described: Any, item_limit: int) -> dict[str, Any]:
+def _own_field(converter: Any, described: Any, item_limit: int) -> dict[str, Any]:
+    """Describe what apispec does not know."""
+    if isinstance(described, Absent):
+        return {"type": "null"}
     if not isinstance(described, ItemList):
         return {}
     items: dict[str, Any] = {}

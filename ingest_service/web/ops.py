@@ -1,74 +1,67 @@
 """The routes around it: is it there, is it well."""
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
-from ingest_service.service.service import IngestService
+from ingest_service.errors import Stopping, StorageUnavailable
 from ingest_service.version import VERSION
-from ingest_service.web import answers
 from ingest_service.web.openapi import operation
-from ingest_service.web.responses import answer, timestamp
+from ingest_service.web.ops_schemas import GREETING, HealthReport, Live, Liveness, Readiness
+from ingest_service.web.request import the_service
+from ingest_service.web.responses import answer
 
 bp = Blueprint("ops", __name__)
 
+_HEALTH_REPORT = HealthReport()
+
 
 @bp.get("/")
-@operation("Greet", "Says that the service is there.", tag="Operation", answers={200: answers.LIVE})
+@operation(tag="Operation", returns=(Live,))
 def index() -> Response:
-    """Say that the service is there."""
-    return answer({"message": "Ingestion API is live!"})
+    """Greet.
+
+    Says that the service is there.
+    """
+    return answer({"message": GREETING})
 
 
 @bp.get("/health")
-@operation(
-    "Tell how the service is",
-    "`active_requests` counts the ingestions that are not finished.",
-    tag="Operation",
-    answers={200: answers.HEALTH},
-)
+@operation(tag="Operation", returns=(HealthReport,))
 def health() -> Response:
-    """Tell how the service is."""
-    found = _service().health()
-    return answer(
-        {
-            "status": "healthy",
-            "timestamp": timestamp(found.at),
-            "active_requests": found.unfinished,
-            "worker": "running" if found.worker_alive else "stopped",
-            "queued_items": found.queued_items,
-            "queue": found.state,
-            "reason": found.reason,
-            "until": timestamp(found.until),
-            "version": VERSION,
-        }
-    )
+    """Tell how the service is.
+
+    `active_requests` counts the ingestions that are not finished.
+    """
+    health = the_service().health()
+    report = {
+        "status": "healthy",
+        "timestamp": health.at,
+        "active_requests": health.unfinished,
+        "worker": "running" if health.worker_alive else "stopped",
+        "queued_items": health.queued_items,
+        "queue": health.state,
+        "reason": health.reason,
+        "until": health.until,
+        "version": VERSION,
+    }
+    return answer(_HEALTH_REPORT.dump(report))
 
 
 @bp.get("/health/live")
-@operation(
-    "Tell whether the process answers",
-    "For a supervisor that restarts what does not.",
-    tag="Operation",
-    answers={200: answers.LIVENESS},
-)
+@operation(tag="Operation", returns=(Liveness,))
 def live() -> Response:
-    """Say that the process answers."""
+    """Tell whether the process answers.
+
+    For a supervisor that restarts what does not.
+    """
     return answer({"status": "live"})
 
 
 @bp.get("/health/ready")
-@operation(
-    "Tell whether work is taken",
-    "For a load balancer: 503, with the reason, while new work would not be done.",
-    tag="Operation",
-    answers={200: answers.READINESS},
-    problems=("storage-unavailable", "not-ready"),
-)
+@operation(tag="Operation", returns=(Readiness,), raises=(StorageUnavailable, Stopping))
 def ready() -> Response:
-    """Say whether work is taken and done."""
-    _service().check_ready()
+    """Tell whether work is taken.
+
+    For a load balancer: 503, with the reason, while new work would not be done.
+    """
+    the_service().check_ready()
     return answer({"status": "ready"})
-
-
-def _service() -> IngestService:
-    service: IngestService = current_app.extensions["ingest_service"]
-    return service

@@ -4,11 +4,12 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 from marshmallow import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 
 from ingest_service import logs
 from ingest_service.errors import (
@@ -19,9 +20,10 @@ from ingest_service.errors import (
     Stopping,
     StorageUnavailable,
 )
-from ingest_service.web.request_schemas import OMITTED
+from ingest_service.web.request import InvalidBody
 from ingest_service.web.responses import to_json
 from ingest_service.web.strict_json import InvalidJson
+from ingest_service.web.strict_schema import OMITTED
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -43,6 +45,8 @@ class Problem:
     status: int
     title: str
     explanation: str
+    #: The errors that are answered like this.
+    errors: tuple[type[Exception], ...] = ()
 
     @property
     def type(self) -> str:
@@ -59,6 +63,7 @@ PROBLEMS = {
             "The body is not valid JSON",
             "Send UTF-8 encoded JSON (RFC 8259) without duplicate keys, NaN or infinities. "
             "The detail says where reading stopped.",
+            (InvalidJson,),
         ),
         Problem(
             "malformed-request",
@@ -71,12 +76,7 @@ PROBLEMS = {
             400,
             "The request does not keep the contract",
             "Each entry of `errors` points (RFC 6901) to a value and says what is expected there.",
-        ),
-        Problem(
-            "forbidden",
-            403,
-            "This is not allowed",
-            "The detail says why. A page of another site may read, but change nothing.",
+            (ValidationError,),
         ),
         Problem(
             "not-found",
@@ -84,6 +84,18 @@ PROBLEMS = {
             "There is nothing here",
             "The path is wrong, or no ingestion has this id, or it was removed after its "
             "retention time.",
+            (
+                IngestionNotFound,
+                NotFound,
+            ),
+        ),
+        Problem(
+            "forbidden",
+            403,
+            "This is not allowed",
+            "Without keys `Host` must name this machine, or be one of `INGEST_ALLOWED_HOSTS`; and "
+            "pages of other origins may not change anything.",
+            (Forbidden,),
         ),
         Problem(
             "method-not-allowed",
@@ -96,6 +108,7 @@ PROBLEMS = {
             409,
             "The request conflicts with the present state",
             "Ask for the state and decide anew.",
+            (Conflict,),
         ),
         Problem(
             "request-timeout",
@@ -121,6 +134,7 @@ PROBLEMS = {
             "The idempotency key was used for another request",
             "Use a new `Idempotency-Key` for a new request; repeat the same body to get the "
             "first answer again.",
+            (IdempotencyMismatch,),
         ),
         Problem(
             "internal-error",
@@ -133,22 +147,33 @@ PROBLEMS = {
             503,
             "The queue is full",
             "Nothing was stored. Repeat the request after the seconds in `Retry-After`.",
+            (QueueFull,),
         ),
         Problem(
             "storage-unavailable",
             503,
             "The journal cannot be written",
             "Nothing was stored. The service heals by itself when its disk does; try again then.",
+            (StorageUnavailable,),
         ),
         Problem(
             "not-ready",
             503,
             "The service does not take work now",
             "The detail gives the reason.",
+            (Stopping,),
         ),
     )
 }
 
+#: What can be wrong with any body, beside what it says.
+BODY_PROBLEMS = (
+    "malformed-request",
+    "invalid-json",
+    "payload-too-large",
+    "request-timeout",
+    "unsupported-media-type",
+)
 _BY_STATUS = {
     400: "malformed-request",
     403: "forbidden",
@@ -174,18 +199,28 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _crash)
 
 
-def problem(slug: str, detail: str, **extensions: Any) -> Response:
-    """Return the answer for a problem of the kind `slug`."""
+def slug_of(error: type[Exception]) -> str:
+    """Return the kind of problem that `error` is answered as."""
+    return next(slug for slug, kind in PROBLEMS.items() if error in kind.errors)
+
+
+def problem(
+    slug: str,
+    detail: str,
+    status: int | None = None,
+    extensions: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
+    """Return the answer for a problem of the kind `slug`, `status` instead of its own if given."""
     kind = PROBLEMS[slug]
     body = {
         "type": kind.type,
         "title": kind.title,
-        "status": kind.status,
+        "status": status or kind.status,
         "detail": detail,
         "error": detail,
         **extensions,
     }
-    return Response(to_json(body), kind.status, mimetype=MEDIA_TYPE)
+    return Response(to_json(body), status or kind.status, mimetype=MEDIA_TYPE)
 
 
 def _http_exception(error: HTTPException) -> Response:
@@ -216,7 +251,9 @@ def _invalid(error: ValidationError) -> Response:
     extensions: dict[str, Any] = {"errors": listed[:LISTED_ERRORS]}
     if omitted:
         extensions["errors_omitted"] = omitted
-    return problem("validation-error", f"{where}{first['detail']}", **extensions)
+    # What is wrong with a query keeps its own status, whatever bodies get.
+    status = current_app.config["VALIDATION_STATUS"] if isinstance(error, InvalidBody) else None
+    return problem("validation-error", f"{where}{first['detail']}", status, extensions)
 
 
 def _ingestion_not_found(_: IngestionNotFound) -> Response:

@@ -1,50 +1,78 @@
-"""Snapshots in the words of the two families of clients."""
+"""Snapshots in the words of the two families of clients.
+
+What is small goes through its schema. What can be large (batches, results, lists) is written
+by hand, because a schema takes many times as long; a test holds both against each other.
+"""
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
+
+from marshmallow import Schema
 
 from ingest_service.domain.items import Items, Kind
-from ingest_service.domain.model import Counts, Priority, Status, batch_ids
+from ingest_service.domain.model import (
+    FAMILIES,
+    Counts,
+    OutcomeWord,
+    Priority,
+    Status,
+    batch_ids,
+)
 from ingest_service.engines.embedded.journal import RateProof, Summary
 from ingest_service.engines.embedded.store import Snapshot
 from ingest_service.service.operator import Moved
 from ingest_service.service.reports import Plan, Prospects, QueueReport, Result
-from ingest_service.web.request_schemas import cursor
+from ingest_service.web.control_schemas import (
+    CancelledIds,
+    CancelledMappings,
+    MovedIds,
+    MovedMappings,
+    Queue,
+    RateProofReport,
+    RetriedIds,
+    RetriedMappings,
+)
+from ingest_service.web.query_schemas import cursor
+from ingest_service.web.response_schemas import AcceptedIds, AcceptedMappings, DryRun
 from ingest_service.web.responses import timestamp
 
-_WORDS = {
-    Kind.IDS: {Status.WAITING: "yet_to_start", Status.STARTED: "triggered"},
-    Kind.MAPPINGS: {Status.WAITING: "pending", Status.STARTED: "in_progress"},
-}
+# Made once: making a schema takes longer than writing a small answer with it.
+_ACCEPTED: dict[Kind, Schema] = {Kind.IDS: AcceptedIds(), Kind.MAPPINGS: AcceptedMappings()}
+_CANCELLED: dict[Kind, Schema] = {Kind.IDS: CancelledIds(), Kind.MAPPINGS: CancelledMappings()}
+_RETRIED: dict[Kind, Schema] = {Kind.IDS: RetriedIds(), Kind.MAPPINGS: RetriedMappings()}
+_MOVED: dict[Kind, Schema] = {Kind.IDS: MovedIds(), Kind.MAPPINGS: MovedMappings()}
+_DRY_RUN, _QUEUE, _RATE_PROOF = DryRun(), Queue(), RateProofReport()
 
 
 def accepted(ingestion_id: str, kind: Kind, items: int) -> dict[str, Any]:
     """Return the answer to a submission."""
-    if kind is Kind.IDS:
-        return {"ingestion_id": ingestion_id}
-    return {
-        "request_id": ingestion_id,
-        "status": "pending",
-        "message": "Ingestion request created successfully. "
-        f"{items} mappings queued for processing.",
-    }
+    family = FAMILIES[kind]
+    return _dump(
+        _ACCEPTED[kind],
+        {
+            family.id_key: ingestion_id,
+            "status": family.words[Status.WAITING],
+            "message": "Ingestion request created successfully. "
+            f"{items} mappings queued for processing.",
+        },
+    )
 
 
 def status(snapshot: Snapshot, prospects: Prospects | None) -> dict[str, Any]:
     """Return where an ingestion is, in the words of its family."""
-    counts, kind = snapshot.counts, snapshot.items.kind
+    counts = snapshot.counts
     body = _head(snapshot)
-    if kind is Kind.IDS:
-        body |= {"batches": _batches(snapshot), "batches_total": snapshot.batches_total}
-    else:
+    if snapshot.items.kind is Kind.MAPPINGS:
         body |= {
             "total_mappings": counts.total,
             "processed_mappings": counts.succeeded,
             "failed_mappings": counts.failed,
-            "details": {"batches": _batches(snapshot), "batches_total": snapshot.batches_total},
+            "details": _details(counts),
         }
     return body | {
+        "batches": _batches(snapshot),
+        "batches_total": snapshot.batches_total,
         "progress": counts.progress,
         "priority": snapshot.priority.name,
         "created_at": timestamp(snapshot.created_at),
@@ -58,32 +86,36 @@ def status(snapshot: Snapshot, prospects: Prospects | None) -> dict[str, Any]:
 
 def plan(plan: Plan, items: Items, priority: Priority) -> dict[str, Any]:
     """Return what would become of a request."""
-    known = plan.forecast
-    return {
-        "dry_run": True,
-        "kind": items.kind.value,
-        "priority": priority.name,
-        "items": len(items),
-        "batches_total": plan.batches,
-        "batch_size": plan.batch_size,
-        "queue": known and {"position": known.position, "batches_ahead": known.batches_ahead},
-        "eta": _eta(plan),
-    }
+    return _dump(
+        _DRY_RUN,
+        {
+            "dry_run": True,
+            "kind": items.kind,
+            "priority": priority,
+            "items": len(items),
+            "batches_total": plan.batches,
+            "batch_size": plan.batch_size,
+            "queue": plan.forecast,
+            "eta": _estimate(plan),
+        },
+    )
 
 
 def cancelled(snapshot: Snapshot) -> dict[str, Any]:
     """Return the effect of a cancellation."""
-    return _head(snapshot) | {
+    effect = {
         "cancelled_items": snapshot.counts.cancelled,
         # Whatever is neither cancelled nor settled is under way, or about to be sent: it was
         # taken for a slot that is open, or was under way when the process before crashed.
         "in_flight_items": snapshot.counts.total - snapshot.counts.settled,
     }
+    return _dump(_CANCELLED[snapshot.items.kind], _head(snapshot) | effect)
 
 
 def retried(snapshot: Snapshot, items: int) -> dict[str, Any]:
     """Return the effect of trying again."""
-    return _head(snapshot) | {"retried_items": items, "counts": _counts(snapshot.counts)}
+    effect = {"retried_items": items, "counts": snapshot.counts}
+    return _dump(_RETRIED[snapshot.items.kind], _head(snapshot) | effect)
 
 
 def moved(
@@ -94,19 +126,20 @@ def moved(
     moved: Moved,
 ) -> dict[str, Any]:
     """Return the effect of another class."""
-    return _head(snapshot) | {
-        "priority": snapshot.priority.name,
-        "old": {"priority": old_priority.name, "eta": _eta(before)},
-        "new": {"priority": snapshot.priority.name, "eta": _eta(after)},
+    effect = {
+        "priority": snapshot.priority,
+        "old": {"priority": old_priority, "eta": _estimate(before)},
+        "new": {"priority": snapshot.priority, "eta": _estimate(after)},
         "delayed_ingestions": moved.delayed,
         "longest_delay_seconds": round(moved.longest_delay, 3),
     }
+    return _dump(_MOVED[snapshot.items.kind], _head(snapshot) | effect)
 
 
 def ingestions(found: list[Summary], *, more: bool) -> dict[str, Any]:
     """Return a page of a list."""
     return {
-        "ingestions": [_summary(each) for each in found],
+        "ingestions": [_summary(summary) for summary in found],
         "next_cursor": cursor(found[-1].sequence) if more else None,
     }
 
@@ -114,61 +147,48 @@ def ingestions(found: list[Summary], *, more: bool) -> dict[str, Any]:
 def queue(report: QueueReport) -> dict[str, Any]:
     """Return the queue as a whole."""
     coming = [
-        {
-            "at": timestamp(at),
-            "ingestion_id": ingestion.ingestion_id,
-            "priority": ingestion.priority.name,
-        }
+        {"at": at, "ingestion_id": ingestion.ingestion_id, "priority": ingestion.priority}
         for at, ingestion in report.upcoming
     ]
-    return {
-        "state": report.health.state,
-        "reason": report.health.reason,
-        "until": timestamp(report.health.until),
-        "interval_seconds": report.interval,
-        "policy": report.policy,
-        "depth": {
-            priority.name: {
-                "batches": depth.batches,
-                "items": depth.items,
-                "ingestions": depth.ingestions,
-                "oldest_at": timestamp(depth.oldest_at),
-            }
-            for priority, depth in report.depth.items()
+    return _dump(
+        _QUEUE,
+        {
+            "state": report.health.state,
+            "reason": report.health.reason,
+            "until": report.health.until,
+            # A minus zero, which a journal may have kept, is a zero.
+            "interval_seconds": report.interval + 0.0,
+            "policy": report.policy,
+            "depth": {priority.name: depth for priority, depth in report.depth.items()},
+            "in_flight": [
+                {
+                    "ingestion_id": batch.ingestion_id,
+                    "batch_id": batch.batch_id,
+                    "items": len(batch.items),
+                    "attempt": batch.attempt,
+                }
+                for batch in report.in_flight
+            ],
+            "next_slot_at": coming[0]["at"] if coming else None,
+            "next": coming,
         },
-        "in_flight": [
-            {
-                "ingestion_id": batch.ingestion_id,
-                "batch_id": batch.batch_id,
-                "items": len(batch.items),
-                "attempt": batch.attempt,
-            }
-            for batch in report.in_flight
-        ],
-        "next_slot_at": coming[0]["at"] if coming else None,
-        "next": coming,
-    }
+    )
 
 
 def rate_proof(since: datetime | None, until: datetime | None, proof: RateProof) -> dict[str, Any]:
     """Return what the starts of a period show."""
     gap = proof.smallest_gap
-    return {
-        "from": timestamp(since),
-        "to": timestamp(until),
-        "starts": proof.starts,
-        "smallest_gap_seconds": None if gap is None else round(gap, 3),
-        "violations": proof.violations,
-        "examples": [
-            {
-                "at": timestamp(each.at),
-                "ingestion_id": each.ingestion_id,
-                "gap_seconds": each.gap,
-                "required_seconds": each.required,
-            }
-            for each in proof.examples
-        ],
-    }
+    return _dump(
+        _RATE_PROOF,
+        {
+            "from_": since,
+            "to": until,
+            "starts": proof.starts,
+            "smallest_gap_seconds": None if gap is None else round(gap, 3),
+            "violations": proof.violations,
+            "examples": proof.examples,
+        },
+    )
 
 
 def results(snapshot: Snapshot, found: list[Result]) -> dict[str, Any]:
@@ -183,37 +203,11 @@ def results(snapshot: Snapshot, found: list[Result]) -> dict[str, Any]:
     }
 
 
-def _head(snapshot: Snapshot) -> dict[str, Any]:
-    kind = snapshot.items.kind
-    name = "ingestion_id" if kind is Kind.IDS else "request_id"
-    return {name: snapshot.ingestion_id, "status": _word(kind, snapshot.counts.status)}
-
-
-def _batches(snapshot: Snapshot) -> list[dict[str, Any]]:
-    items, size, kind = snapshot.items, snapshot.batch_size, snapshot.items.kind
-    first = snapshot.first // size
-    count = -(-len(snapshot.states) // size)
-    ids = batch_ids(snapshot.ingestion_id, range(first, first + count))
-    noun = "ids" if kind is Kind.IDS else "mapping_ids"
-    batches = []
-    for place, batch_id in enumerate(ids):
-        states = snapshot.states[place * size : (place + 1) * size]
-        start = snapshot.first + place * size
-        batches.append(
-            {
-                "batch_id": batch_id,
-                noun: items.keys(start, start + len(states)),
-                "status": _word(kind, _batch_status(states)),
-            }
-        )
-    return batches
-
-
 def result(kind: Kind, result: Result) -> dict[str, Any]:
     """Return what became of one item."""
     outcome = result.outcome
     body: dict[str, Any] = {
-        "id" if kind is Kind.IDS else "mapping_id": result.key,
+        FAMILIES[kind].item_key: result.key,
         "status": "success" if outcome.succeeded else "failed",
     }
     if outcome.succeeded:
@@ -225,6 +219,55 @@ def result(kind: Kind, result: Result) -> dict[str, Any]:
         "attempts": outcome.attempts,
         "status_code": outcome.status_code,
     }
+
+
+def _dump(schema: Schema, value: object) -> dict[str, Any]:
+    return cast(dict[str, Any], schema.dump(value))
+
+
+def _head(snapshot: Snapshot) -> dict[str, Any]:
+    family = FAMILIES[snapshot.items.kind]
+    return {
+        family.id_key: snapshot.ingestion_id,
+        "status": family.words[snapshot.counts.status],
+    }
+
+
+def _details(counts: Counts) -> str | None:
+    """Return a sentence for people if not everything went well."""
+    failed = f"{counts.failed} of {counts.total} mappings failed"
+    if counts.cancelled:
+        gone = f"Cancelled: {counts.cancelled} of {counts.total} mappings were given up"
+        return f"{gone}, {counts.failed} failed." if counts.failed else f"{gone}."
+    return f"{failed}; the results say why." if counts.failed else None
+
+
+def _batches(snapshot: Snapshot) -> list[dict[str, Any]]:
+    items, size, family = snapshot.items, snapshot.batch_size, FAMILIES[snapshot.items.kind]
+    first = snapshot.first // size
+    count = -(-len(snapshot.states) // size)
+    ids = batch_ids(snapshot.ingestion_id, range(first, first + count))
+    batches = []
+    for place, batch_id in enumerate(ids):
+        states = snapshot.states[place * size : (place + 1) * size]
+        start = snapshot.first + place * size
+        status, outcome = _batch_state(states)
+        batches.append(
+            {
+                "batch_id": batch_id,
+                family.items_key: items.keys(start, start + len(states)),
+                "status": family.words[status],
+                "outcome": outcome,
+            }
+        )
+    return batches
+
+
+@lru_cache(maxsize=4096)
+def _batch_state(states: bytes) -> tuple[Status, OutcomeWord | None]:
+    """Counting three bytes takes longer than remembering them, ten thousand times an answer."""
+    counts = Counts.of(states)
+    return counts.status, counts.outcome
 
 
 def _counts(counts: Counts) -> dict[str, int]:
@@ -242,9 +285,15 @@ def _prospects(prospects: Prospects | None) -> dict[str, Any]:
     if prospects is None:
         return {"queue": None, "eta": None, "why_waiting": None}
     place = {"position": prospects.position, "batches_ahead": prospects.batches_ahead}
+    eta = _estimate(prospects)
     return {
         "queue": place if prospects.position is not None else None,
-        "eta": _eta(prospects),
+        "eta": eta
+        and {
+            "next_start_at": timestamp(eta.next_start_at),
+            "finish_at": timestamp(eta.finish_at),
+            "latest_finish_at": timestamp(eta.latest_finish_at),
+        },
         "why_waiting": {
             "code": prospects.code,
             "message": prospects.message,
@@ -253,14 +302,11 @@ def _prospects(prospects: Prospects | None) -> dict[str, Any]:
     }
 
 
-def _eta(known: Prospects | Plan | None) -> dict[str, Any] | None:
+def _estimate(known: Prospects | Plan | None) -> Prospects | Plan | None:
+    """Return what knows when, None if nobody does."""
     if known is None or known.next_start_at is known.finish_at is None:
         return None
-    return {
-        "next_start_at": timestamp(known.next_start_at),
-        "finish_at": timestamp(known.finish_at),
-        "latest_finish_at": timestamp(known.latest_finish_at),
-    }
+    return known
 
 
 def _summary(summary: Summary) -> dict[str, Any]:
@@ -268,7 +314,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
     return {
         "ingestion_id": summary.ingestion_id,
         "kind": summary.kind.value,
-        "status": _word(summary.kind, counts.status),
+        "status": FAMILIES[summary.kind].words[counts.status],
         "priority": summary.priority.name,
         "created_at": timestamp(summary.created_at),
         "started_at": timestamp(summary.started_at),
@@ -277,13 +323,3 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "counts": _counts(counts),
         "progress": counts.progress,
     }
-
-
-def _word(kind: Kind, status: Status) -> str:
-    return _WORDS[kind].get(status, status.value)
-
-
-@lru_cache(maxsize=4096)
-def _batch_status(states: bytes) -> Status:
-    """Counting three bytes takes longer than remembering them, ten thousand times an answer."""
-    return Counts.of(states).status

@@ -1,9 +1,21 @@
-"""What every view needs of a request."""
+"""What views need of a request: the service, the body, the query."""
+
+from typing import Any
 
 from flask import current_app, request
+from marshmallow import ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
+from ingest_service.domain.items import Items
+from ingest_service.domain.model import Priority
 from ingest_service.service.service import IngestService
+from ingest_service.web import media_type, request_schemas
+from ingest_service.web.strict_json import read_json
+from ingest_service.web.strict_schema import StrictSchema
+
+
+class InvalidBody(ValidationError):
+    """A body is JSON and does not keep the contract."""
 
 
 def the_service() -> IngestService:
@@ -14,10 +26,9 @@ def the_service() -> IngestService:
 
 def read_body() -> bytes:
     """Return the body of the request, refusing early what would not be read anyway."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("The body has a Content-Encoding; send it without.")
-    if request.headers.get("Content-Type", "").strip() and request.mimetype != "application/json":
-        raise UnsupportedMediaType("The body must be sent as application/json.")
+    reason = media_type.reason_not_json(request.environ)
+    if reason is not None:
+        raise UnsupportedMediaType(reason)
     limit = current_app.config["BODY_LIMIT"]
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")
     try:
@@ -29,3 +40,25 @@ def read_body() -> bytes:
     if len(body) > limit:
         raise too_large
     return body
+
+
+def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[str, Any]:
+    """Return the values of the body; one that is `optional` may be empty."""
+    body = read_body()
+    payload = {} if optional and not body else read_json(body)
+    try:
+        return request_schemas.load(schema, payload, current_app.config["UNKNOWN_KEYS"])
+    except ValidationError as error:
+        raise InvalidBody(error.messages) from None
+
+
+def parse_submission() -> tuple[Items, Priority]:
+    """Return what the body asks to be done."""
+    payload = read_json(read_body())
+    config = current_app.config
+    try:
+        return request_schemas.load_submission(
+            payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"]
+        )
+    except ValidationError as error:
+        raise InvalidBody(error.messages) from None

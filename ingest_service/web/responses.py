@@ -1,20 +1,27 @@
 """JSON out."""
 
+import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from flask import Response
 
+MEDIA_TYPE = "application/json"
+
 
 def to_json(value: Any) -> bytes:
     """Return `value` as JSON text; times must have been rendered before."""
-    return orjson.dumps(value)
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return _exactly(value)
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return `value` as a JSON response."""
-    return Response(to_json(value), status, headers, mimetype="application/json")
+    return Response(to_json(value), status, headers, mimetype=MEDIA_TYPE)
 
 
 def timestamp(at: datetime | None) -> str | None:
@@ -22,3 +29,19 @@ def timestamp(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _exactly(value: Any) -> bytes:
+    """Write what orjson refuses: integers of more than 64 bits, halves of surrogate pairs."""
+    # Escaped, because such a half has no UTF-8 form.
+    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    """Replace what is no number, as orjson does, by null."""
+    if isinstance(value, dict):
+        return {key: _finite(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(below) for below in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,50 +2,65 @@
 
 import hashlib
 import math
+from typing import Any
 
 from flask import Blueprint, Response, request
+from marshmallow import ValidationError
 
-from ingest_service.domain.model import ItemState
+from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
 from ingest_service.engines.embedded.store import Snapshot
-from ingest_service.web import answers, render, streams
+from ingest_service.errors import IngestionNotFound, StorageUnavailable
+from ingest_service.web import render, streams
+from ingest_service.web.control_schemas import IngestionList
 from ingest_service.web.openapi import operation
-from ingest_service.web.request import the_service
-from ingest_service.web.request_schemas import (
+from ingest_service.web.query_schemas import (
     FindQuery,
     IngestionsQuery,
     ResultsQuery,
     StatusQuery,
     parse_query,
 )
-from ingest_service.web.responses import answer, to_json
+from ingest_service.web.request import parse_body, the_service
+from ingest_service.web.request_schemas import FindRequest
+from ingest_service.web.response_schemas import (
+    IdsResults,
+    IdsStatus,
+    MappingsResults,
+    MappingsStatus,
+)
+from ingest_service.web.responses import MEDIA_TYPE, answer, to_json
+from ingest_service.web.strict_schema import MISSING
 
 bp = Blueprint("status", __name__)
 
-_OUTCOMES = {"succeeded": ItemState.SUCCEEDED, "failed": ItemState.FAILED}
-_IF_NONE_MATCH = {
-    "If-None-Match": (
-        "The `ETag` of an earlier answer; if it still holds there is no new one (304).",
-        {"type": "string"},
-    )
+_OUTCOMES = {
+    OutcomeWord.SUCCEEDED: ItemState.SUCCEEDED,
+    OutcomeWord.FAILED: ItemState.FAILED,
 }
-_STATUS = {200: answers.STATUS, 304: answers.NOT_MODIFIED}
+_STATUS = (IdsStatus, MappingsStatus)
+_READING = (IngestionNotFound, StorageUnavailable)
 
 
-@bp.get("/status/<ingestion_id>")
+@bp.get("/status/<ingestion:ingestion_id>")
 @operation(
-    "Follow an ingestion",
-    "The state of an ingestion and of its batches, at most 10,000 batches an answer; while it is "
-    "unfinished also its place in the queue, when it will be finished and why it waits. With "
-    "`wait` the answer comes at the first change.",
     tag="Ingestions",
     query=StatusQuery,
-    headers=_IF_NONE_MATCH,
-    answers=_STATUS,
-    problems=("validation-error", "not-found"),
+    returns=_STATUS,
+    sends=("Retry-After",),
+    conditional=True,
+    raises=_READING,
 )
 def show(ingestion_id: str) -> Response:
-    """Tell where an ingestion is."""
-    query = parse_query(StatusQuery, request.args)
+    """Follow an ingestion.
+
+    The state of an ingestion and of its batches, at most 10,000 batches an answer; while it is
+    unfinished also its place in the queue, when it will be finished and why it waits. With
+    `wait` the answer comes at the first change.
+    """
+    return _follow(ingestion_id, parse_query(StatusQuery, request.args))
+
+
+def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     page = query["offset"], query["limit"]
     snapshot = the_service().status(ingestion_id, *page)
     made = _status(snapshot)
@@ -58,31 +73,49 @@ def show(ingestion_id: str) -> Response:
 
 @bp.get("/status")
 @operation(
-    "Follow an ingestion, named in the query string",
-    "The same as `GET /status/{ingestion_id}`.",
     tag="Ingestions",
     query=FindQuery,
-    headers=_IF_NONE_MATCH,
-    answers=_STATUS,
-    problems=("validation-error", "not-found"),
+    bodies=(FindRequest,),
+    body_required=False,
+    returns=_STATUS,
+    sends=("Retry-After",),
+    conditional=True,
+    raises=_READING,
 )
 def find() -> Response:
-    """Tell where the ingestion named in the query string is."""
-    return show(parse_query(FindQuery, request.args)["ingestion_id"])
+    """Follow an ingestion, named in the query string or in a body.
+
+    The same as `GET /status/{ingestion_id}`; the body is looked at if the query names none.
+    """
+    query = parse_query(FindQuery, request.args)
+    ingestion_id = _named(query)
+    if ingestion_id is None:
+        ingestion_id = _named(parse_body(FindRequest, optional=True))
+    if ingestion_id is None:
+        raise ValidationError({"ingestion_id": [MISSING]})
+    return _follow(ingestion_id.lower(), query)
 
 
-@bp.get("/status/<ingestion_id>/results")
+def _named(values: dict[str, Any]) -> str | None:
+    """Return the id among `values`, under either family's name."""
+    names = (family.id_key for family in FAMILIES.values())
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+@bp.get("/status/<ingestion:ingestion_id>/results")
 @operation(
-    "Fetch the results",
-    "What became of the items, in their order; what is settled so far while it runs. As `ndjson` "
-    "or `csv` all of them come as a stream, and `offset` and `limit` have no meaning.",
     tag="Ingestions",
     query=ResultsQuery,
-    answers={200: answers.RESULTS},
-    problems=("validation-error", "not-found"),
+    returns=(IdsResults, MappingsResults),
+    streams=IdsResults.streams,
+    raises=_READING,
 )
 def show_results(ingestion_id: str) -> Response:
-    """Tell what became of the items."""
+    """Fetch the results.
+
+    What became of the items, in their order; what is settled so far while it runs. As `ndjson`
+    or `csv` all of them come as a stream, and `offset` and `limit` have no meaning.
+    """
     query = parse_query(ResultsQuery, request.args)
     wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
@@ -93,20 +126,25 @@ def show_results(ingestion_id: str) -> Response:
 
 @bp.get("/ingestions")
 @operation(
-    "List ingestions",
-    "Newest first. `next_cursor` leads to the next page; it is null on the last one.",
     tag="Ingestions",
     query=IngestionsQuery,
-    answers={200: answers.INGESTIONS},
-    problems=("validation-error",),
+    returns=(IngestionList,),
+    raises=(StorageUnavailable,),
 )
 def show_ingestions() -> Response:
-    """List ingestions."""
+    """List ingestions.
+
+    Newest first. `next_cursor` leads to the next page; it is null on the last one.
+    """
     query = parse_query(IngestionsQuery, request.args)
     limit = query["limit"]
     # One more tells whether there is another page.
     found = the_service().ingestions(
-        query["cursor"], limit + 1, query.get("status"), query.get("priority")
+        query["cursor"],
+        limit + 1,
+        query.get("status"),
+        query.get("outcome"),
+        query.get("priority"),
     )
     return answer(render.ingestions(found[:limit], more=len(found) > limit))
 
@@ -114,7 +152,7 @@ def show_ingestions() -> Response:
 def _status(snapshot: Snapshot) -> Response:
     prospects = the_service().prospects(snapshot.ingestion_id)
     body = to_json(render.status(snapshot, prospects))
-    made = Response(body, mimetype="application/json")
+    made = Response(body, mimetype=MEDIA_TYPE)
     made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
     made.headers["Cache-Control"] = "no-cache"
     if prospects is not None:

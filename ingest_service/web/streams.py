@@ -4,13 +4,14 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-import orjson
 from flask import Response
 
 from ingest_service.domain.items import Kind
+from ingest_service.domain.model import FAMILIES
 from ingest_service.engines.embedded.store import Snapshot
 from ingest_service.service.reports import Result
 from ingest_service.web import render
+from ingest_service.web.responses import to_json
 
 _MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv"}
 #: What a spreadsheet takes for the beginning of a formula.
@@ -28,12 +29,19 @@ def stream(form: str, snapshot: Snapshot, pages: Iterable[list[Result]]) -> Resp
 
 def _ndjson(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[bytes]:
     for page in pages:
-        yield b"".join(orjson.dumps(render.result(kind, each)) + b"\n" for each in page)
+        yield b"".join(to_json(render.result(kind, each)) + b"\n" for each in page)
 
 
 def _csv(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[str]:
-    key = "id" if kind is Kind.IDS else "mapping_id"
-    columns = (key, "status", "processed_data", "error", "timestamp", "attempts", "status_code")
+    columns = (
+        FAMILIES[kind].item_key,
+        "status",
+        "processed_data",
+        "error",
+        "timestamp",
+        "attempts",
+        "status_code",
+    )
     yield _rows([columns])
     for page in pages:
         entries = (render.result(kind, each) for each in page)
@@ -47,8 +55,9 @@ def _rows(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Return `value` as text that no spreadsheet takes for a formula."""
+    """Return `value` as text; a text that a spreadsheet would take for a formula is quoted."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return to_json(value).decode()

@@ -5,6 +5,7 @@ end, lone surrogates and encodings other than UTF-8 all have readers that
 accept, change or crash on them. The work is done by the standard parser.
 """
 
+import codecs
 import json
 import math
 import re
@@ -20,7 +21,8 @@ class InvalidJson(ValueError):
 def read_json(body: bytes) -> Any:
     """Return the value that `body` says; raise `InvalidJson`."""
     try:
-        text = body.decode("utf-8")
+        # RFC 8259, section 8.1: a byte order mark may be ignored; tools on Windows write it.
+        text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
         value = json.loads(
             text,
             object_pairs_hook=_object,

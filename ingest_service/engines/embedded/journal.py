@@ -8,7 +8,15 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from ingest_service.domain.items import Kind
-from ingest_service.domain.model import Batch, Counts, Ingestion, Outcome, Priority, Resend, Status
+from ingest_service.domain.model import (
+    Batch,
+    Counts,
+    Ingestion,
+    Outcome,
+    OutcomeWord,
+    Priority,
+    Resend,
+)
 
 #: How long an idempotency key is remembered.
 KEY_LIFETIME = timedelta(hours=24)
@@ -129,7 +137,9 @@ class Wanted(NamedTuple):
     #: Only those with a smaller sequence.
     before: int
     limit: int
-    status: Status | None
+    #: Only those that show this word to their clients.
+    word: str | None
+    outcome: OutcomeWord | None
     priority: Priority | None
     #: Only those unfinished or finished since then.
     finished_since: datetime

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from ingest_service.domain.model import Batch, Ingestion, Priority, Resend
+from ingest_service.domain.model import FAMILIES, Batch, Ingestion, Priority, Resend
 from ingest_service.engines.embedded.journal import (
     EXAMPLES,
     GAP_TOLERANCE,
@@ -123,7 +123,8 @@ class MemoryJournal:
         fitting = (
             each
             for each in found
-            if wanted.status in (None, each.counts.status)
+            if wanted.word in (None, FAMILIES[each.kind].words[each.counts.status])
+            and wanted.outcome in (None, each.counts.outcome)
             and wanted.priority in (None, each.priority)
             and (each.finished_at is None or each.finished_at >= wanted.finished_since)
         )

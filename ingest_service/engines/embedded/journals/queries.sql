@@ -75,10 +75,16 @@ FROM ingestion
 WHERE sequence < :before
   AND (finished_at IS NULL OR finished_at >= :finished_since)
   AND (:priority IS NULL OR priority = :priority)
-  AND (:status IS NULL OR :status = CASE
+  AND (:shown IS NULL OR instr(:shown, ' ' || kind || '/' || CASE
       WHEN finished_at IS NOT NULL THEN status
       WHEN started_at IS NULL THEN 'waiting'
-      ELSE 'started' END)
+      ELSE 'started' END || ' '))
+  AND (:outcome IS NULL OR :outcome = CASE
+      WHEN finished_at IS NULL THEN NULL
+      WHEN cancelled > 0 THEN 'cancelled'
+      WHEN failed = 0 THEN 'succeeded'
+      WHEN failed = total THEN 'failed'
+      ELSE 'partially_failed' END)
 ORDER BY sequence DESC LIMIT :limit;
 
 -- name: rate

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import apsw
 
-from ingest_service.domain.model import Batch, Ingestion, ItemState, Priority, Resend
+from ingest_service.domain.model import FAMILIES, Batch, Ingestion, ItemState, Priority, Resend
 from ingest_service.engines.embedded.journal import (
     EXAMPLES,
     GAP_TOLERANCE,
@@ -198,7 +198,8 @@ class SqliteJournal:
             "summaries",
             before=wanted.before,
             limit=wanted.limit,
-            status=wanted.status and wanted.status.value,
+            shown=wanted.word and _that_show(wanted.word),
+            outcome=wanted.outcome and wanted.outcome.value,
             priority=wanted.priority and int(wanted.priority),
             finished_since=to_micros(wanted.finished_since),
         )
@@ -287,3 +288,14 @@ def _match(rows: Iterable[Row], key: IdempotencyKey) -> str | None:
 
 def _key(batch: Batch) -> dict[str, Any]:
     return {"sequence": batch.sequence, "batch": batch.index, "round": batch.start_no}
+
+
+def _that_show(word: str) -> str:
+    """Return the pairs of kind and status that clients see as `word`, each between blanks."""
+    pairs = (
+        f"{family.kind.value}/{status.value}"
+        for family in FAMILIES.values()
+        for status, shown in family.words.items()
+        if shown == word
+    )
+    return f" {' '.join(pairs)} "

@@ -1,0 +1,59 @@
+"""Who may come in while nobody needs a key: not the pages of other sites in somebody's browser."""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+_HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def refusal(
+    method: str, path: str, scheme: str, headers: Mapping[str, str], allowed_hosts: Sequence[str]
+) -> str | None:
+    """Return why a request is refused, None if it is not.
+
+    A browser lets any page send forms and the like anywhere; the answer is hidden from
+    that page, the effect is not. It says where the page came from in `Origin`. A name
+    that its owner points to this machine makes a page look as if it came from here;
+    `Host` still says that name.
+    """
+    host = headers.get("Host", "").lower()
+    if host and not path.startswith("/health") and not _is_ours(host, allowed_hosts):
+        return "This Host is none of this machine; the operator can add it to INGEST_ALLOWED_HOSTS."
+    if method in _HARMLESS:
+        return None
+    origin = headers.get("Origin")
+    foreign = origin is not None and not _same(origin.lower(), scheme, host)
+    if foreign or headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
+        return "A page of another origin may not change anything here."
+    return None
+
+
+def _is_ours(host: str, allowed_hosts: Sequence[str]) -> bool:
+    name, _ = _split(host)
+    if name == "localhost" or name in allowed_hosts:
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _same(origin: str, scheme: str, host: str) -> bool:
+    their_scheme, place = urlsplit(origin)[:2] if "://" in origin else ("", "")
+    standard = _DEFAULT_PORTS.get(scheme, "")
+    theirs, ours = _split(place), _split(host)
+    return (their_scheme, theirs[0], theirs[1] or standard) == (
+        scheme,
+        ours[0],
+        ours[1] or standard,
+    )
+
+
+def _split(host: str) -> tuple[str, str]:
+    """Return name and port of `host`, two empty texts if it is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1], found[2] or "") if found else ("", "")
