@@ -51,7 +51,7 @@ async def submit(submission: Submission) -> dict[str, str]:
         "batches": batches,
     }
     for batch in batches:
-        queue.put_nowait((RANKS[submission.priority], next(sequence), batch["batch_id"]))
+        queue.put_nowait((RANKS[str(submission.priority)], next(sequence), str(batch["batch_id"])))
     log.info("accepted %s, %d ids", ingestion_id, len(submission.ids))
     return {"ingestion_id": ingestion_id}
 

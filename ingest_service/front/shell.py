@@ -21,6 +21,7 @@ from ingest_service.front.refusals import ClientGone, Refused
 from ingest_service.front.waiters import Waiters
 from ingest_service.service.deferral import deferred
 from ingest_service.web import admission
+from ingest_service.web.media_type import ADMITTED
 
 Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -55,7 +56,7 @@ class Shell:
             if refusal is not None:
                 await self._refuse(refusal, environ, receive, send)
                 return
-            environ[admission.ADMITTED] = True
+            environ[ADMITTED] = True
             if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
                 body = await self.arrivals.read(receive)
                 give_body(environ, body)

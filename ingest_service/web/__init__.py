@@ -12,6 +12,7 @@ from werkzeug.routing import UnicodeConverter
 from ingest_service.service.service import IngestService
 from ingest_service.settings import Settings
 from ingest_service.web import admission, control, docs, ingest, ops, problems, status
+from ingest_service.web.media_type import ADMITTED
 from ingest_service.web.request_ids import fresh_id
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -62,7 +63,7 @@ def _discard_body() -> None:
 
 
 def _finish(response: Response) -> Response:
-    if admission.ADMITTED not in flask.request.environ:
+    if ADMITTED not in flask.request.environ:
         _discard_body()
     response.headers.add("X-Request-ID", g.request_id)
     response.headers.add("X-Content-Type-Options", "nosniff")

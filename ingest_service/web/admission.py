@@ -12,13 +12,10 @@ import flask
 from flask import Flask, Response
 
 from ingest_service.web import door
-from ingest_service.web.media_type import reason_not_json
+from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
 
 Environ = dict[str, Any]
-
-#: Set in the environment of a request whose head was let in already.
-ADMITTED = "ingest.admitted"
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")

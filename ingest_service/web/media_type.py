@@ -5,6 +5,9 @@ from typing import Any
 
 from werkzeug.http import parse_options_header
 
+#: Set in the environment of a request whose head was let in already, and whose body was read.
+ADMITTED = "ingest.admitted"
+
 _NOT_JSON = (
     "The body must be JSON in UTF-8: add the header `Content-Type: application/json` "
     "(for curl: `-H 'Content-Type: application/json'`)."

@@ -10,6 +10,7 @@ from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
 from ingest_service.service.service import IngestService
 from ingest_service.web import media_type, request_schemas
+from ingest_service.web.media_type import ADMITTED
 from ingest_service.web.strict_json import read_json
 from ingest_service.web.strict_schema import StrictSchema
 
@@ -29,6 +30,10 @@ def read_body() -> bytes:
     reason = media_type.reason_not_json(request.environ)
     if reason is not None:
         raise UnsupportedMediaType(reason)
+    if ADMITTED in request.environ:
+        # The server has read it, and found that it is not too large.
+        body: bytes = request.environ["wsgi.input"].read()
+        return body
     limit = current_app.config["BODY_LIMIT"]
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")
     try:

@@ -28,7 +28,7 @@ from ingest_service.web.response_schemas import (
     MappingsResults,
     MappingsStatus,
 )
-from ingest_service.web.responses import MEDIA_TYPE, answer, to_json
+from ingest_service.web.responses import JsonResponse, answer, to_json
 from ingest_service.web.strict_schema import MISSING
 
 bp = Blueprint("status", __name__)
@@ -152,7 +152,7 @@ def show_ingestions() -> Response:
 def _status(snapshot: Snapshot) -> Response:
     prospects = the_service().prospects(snapshot.ingestion_id)
     body = to_json(render.status(snapshot, prospects))
-    made = Response(body, mimetype=MEDIA_TYPE)
+    made = JsonResponse(body)
     made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
     made.headers["Cache-Control"] = "no-cache"
     if prospects is not None:
