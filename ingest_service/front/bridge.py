@@ -77,6 +77,8 @@ def environ_of(scope: Mapping[str, Any]) -> Environ:
     if authority is not None:
         # RFC 9112, section 3.2.2: what the target says counts more than the field.
         environ["HTTP_HOST"] = authority
+    # RFC 9110, section 7.8: an upgrade may be ignored.
+    environ.pop("HTTP_UPGRADE", None)
     return environ
 
 
@@ -120,6 +122,9 @@ def _target(raw: bytes) -> tuple[str, str | None]:
         authority, raw = named.decode("latin-1"), slash + rest or b"/"
     if b"%" in raw:
         raw = unquote_to_bytes(raw)
+    if raw.startswith(b"//"):
+        # As the application's router reads it; whoever looks at the path must see the same.
+        raw = b"/" + raw.lstrip(b"/")
     return raw.decode("latin-1"), authority
 
 

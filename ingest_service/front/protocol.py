@@ -89,12 +89,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         return goes_on
 
     def _send_error_response(self, status: int, message: str, _: Any = ()) -> None:
-        if status == 500:
-            refusal = Refused("internal-error", "Something went wrong here.")
-        else:
-            self.log.debug("Not an HTTP request: %r", message)
-            refusal = Refused("malformed-request", "The request is not valid HTTP.")
-        self._safe_write(refusal.to_bytes())
+        self.log.debug("Not an HTTP request: %r", message)
+        self._safe_write(Refused.by_server(status).to_bytes())
 
     def _close_transport(self) -> None:
         if not self._closed:

@@ -1,5 +1,7 @@
 """What is answered without the application: problems, as the application would word them."""
 
+from typing import Self
+
 from ingest_service.front.bridge import Answer, Environ, call
 from ingest_service.web.problems import problem
 
@@ -10,6 +12,13 @@ class Refused(Exception):
     def __init__(self, slug: str, detail: str) -> None:
         super().__init__(detail)
         self.slug = slug
+
+    @classmethod
+    def by_server(cls, status: int) -> Self:
+        """Return what gunicorn refuses with `status` and words of its own."""
+        if status == 500:
+            return cls("internal-error", "Something went wrong here.")
+        return cls("malformed-request", "The request is not valid HTTP.")
 
     def answer(self, environ: Environ) -> Answer:
         """Return the answer to the request of `environ`."""

@@ -69,7 +69,7 @@ def _finish(response: Response) -> Response:
     response.headers.add("X-Content-Type-Options", "nosniff")
     if "Cache-Control" not in response.headers:
         response.headers.add("Cache-Control", "no-store")
-    if flask.request.method == "OPTIONS":
+    if flask.request.method == "OPTIONS" and response.status_code == 200:
         # Flask calls its empty body HTML.
         response.headers.pop("Content-Type", None)
     return response

@@ -44,6 +44,8 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     host = environ.get("HTTP_HOST")
     if host is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         return problem("malformed-request", "The request has no Host header.")
+    if environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
+        return problem("malformed-request", "The only transfer coding that is read is chunked.")
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     strange: str | None = app.extensions["strange"](
         method,

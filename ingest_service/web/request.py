@@ -13,6 +13,7 @@ from ingest_service.web import media_type, request_schemas
 from ingest_service.web.media_type import ADMITTED
 from ingest_service.web.strict_json import read_json
 from ingest_service.web.strict_schema import StrictSchema
+from ingest_service.web.weight import is_too_heavy
 
 
 class InvalidBody(ValidationError):
@@ -50,7 +51,7 @@ def read_body() -> bytes:
 def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[str, Any]:
     """Return the values of the body; one that is `optional` may be empty."""
     body = read_body()
-    payload = {} if optional and not body else read_json(body)
+    payload = {} if optional and not body else _read_json(body, 1)
     try:
         return request_schemas.load(schema, payload, current_app.config["UNKNOWN_KEYS"])
     except ValidationError as error:
@@ -59,11 +60,17 @@ def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[st
 
 def parse_submission() -> tuple[Items, Priority]:
     """Return what the body asks to be done."""
-    payload = read_json(read_body())
     config = current_app.config
+    payload = _read_json(read_body(), config["ITEM_LIMIT"])
     try:
         return request_schemas.load_submission(
             payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"]
         )
     except ValidationError as error:
         raise InvalidBody(error.messages) from None
+
+
+def _read_json(body: bytes, items: int) -> Any:
+    if is_too_heavy(body, items):
+        raise RequestEntityTooLarge(f"The body has more values than {items} items can need.")
+    return read_json(body)
