@@ -1,9 +1,10 @@
 """What the subjects share: taking turns, and a table of ratios."""
 
+import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 
 from flask.testing import FlaskClient
@@ -53,6 +54,11 @@ class Table:
         rule = ["-" * width for width in widths]
         lines = (f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:]))
         return "\n".join((f"### {self.title}", "", *lines))
+
+    def to_json(self) -> str:
+        """Return the table as one line for programs."""
+        rows = [asdict(row) | {"ratio": row.ratio} for row in self.rows]
+        return json.dumps({"title": self.title, "rows": rows})
 
     def _cells(self, row: Row) -> tuple[str, ...]:
         aim = "" if row.limit is None else f"at most {row.limit:g}"

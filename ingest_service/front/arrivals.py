@@ -40,18 +40,20 @@ class Arrivals:
         #: Bytes of all bodies, those that have arrived and are worked on included.
         self.held = 0
 
-    async def read(self, receive: Receive) -> bytes | bytearray:
+    async def read(self, receive: Receive, *, arrived: bool) -> bytes | bytearray:
         """Return a body; whoever gets it calls `release` once it is not needed any more.
 
         Raise `Refused` or `ClientGone`.
         """
-        message = await receive()
-        if message["type"] == "http.request" and not message["more_body"]:
-            # It came along with the head, as most do.
-            body: bytes = message["body"]
-            self._check(len(body))
-            self.held += len(body)
-            return body
+        message = None
+        if arrived:
+            # It came along with the head, as most do, and mostly in one piece.
+            message = await receive()
+            if message["type"] == "http.request" and not message["more_body"]:
+                body: bytes = message["body"]
+                self._check(len(body))
+                self.held += len(body)
+                return body
         return await self._read_slowly(receive, message)
 
     def release(self, body: bytes | bytearray) -> None:
@@ -65,16 +67,15 @@ class Arrivals:
         self._end(min(self._arriving, key=lambda arrival: arrival.began))
         return True
 
-    async def _read_slowly(self, receive: Receive, message: dict[str, Any]) -> bytearray:
+    async def _read_slowly(self, receive: Receive, message: dict[str, Any] | None) -> bytearray:
         try:
             async with asyncio.timeout(limits.BODY_SECONDS) as deadline:
                 arrival = Arrival(self._loop.time(), deadline)
                 self._arriving.add(arrival)
-                while True:
-                    self._take(arrival, message)
-                    if not message["more_body"]:
-                        return arrival.received
+                message = message or await receive()
+                while self._take(arrival, message):
                     message = await receive()
+                return arrival.received
         except TimeoutError:
             self.held -= len(arrival.received)
             raise arrival.refusal from None
@@ -84,7 +85,8 @@ class Arrivals:
         finally:
             self._arriving.discard(arrival)
 
-    def _take(self, arrival: Arrival, message: dict[str, Any]) -> None:
+    def _take(self, arrival: Arrival, message: dict[str, Any]) -> bool:
+        """Add a piece to a body; tell whether there is more to come."""
         if message["type"] != "http.request":
             raise ClientGone
         piece: bytes = message["body"]
@@ -93,6 +95,10 @@ class Arrivals:
         self.held += len(piece)
         if self.held > limits.MAX_BODIES * (self._body_limit + limits.MAX_HEAD):
             self._make_room()
+        if arrival not in self._arriving:
+            raise arrival.refusal
+        more: bool = message["more_body"]
+        return more
 
     def _make_room(self) -> None:
         """Refuse who holds most for longest, which is not always who comes last."""
@@ -100,8 +106,10 @@ class Arrivals:
         self._end(max(self._arriving, key=lambda each: len(each.received) * (now - each.began)))
 
     def _end(self, arrival: Arrival) -> None:
-        arrival.refuse(Refused("not-ready", "Too many large requests are arriving at once."))
+        arrival.refuse(Refused("not-ready", "Too many requests are arriving at once."))
         self._arriving.discard(arrival)
+        self.held -= len(arrival.received)
+        arrival.received = bytearray()
 
     def _check(self, size: int) -> None:
         if size > self._body_limit:

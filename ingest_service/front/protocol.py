@@ -116,4 +116,5 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def _build_http_scope(self, *request: Any) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(*request)
         scope["connection"] = self
+        scope["arrived"] = self._body_receiver._complete  # noqa: SLF001 - see `names`
         return scope

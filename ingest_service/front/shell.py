@@ -54,11 +54,11 @@ class Shell:
         try:
             refusal = admission.admit(self._app, environ)
             if refusal is not None:
-                await self._refuse(refusal, environ, receive, send)
+                await self._refuse(refusal, environ, scope, receive, send)
                 return
             environ[ADMITTED] = True
             if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-                body = await self.arrivals.read(receive)
+                body = await self.arrivals.read(receive, arrived=scope["arrived"])
                 give_body(environ, body)
             answer = await self._answer(environ, len(body), scope["connection"], receive)
         except Refused as error:
@@ -156,14 +156,15 @@ class Shell:
             self._pool.forget(parts.close)
 
     async def _refuse(
-        self, refusal: Response, environ: Environ, receive: Receive, send: Send
+        self, refusal: Response, environ: Environ, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Send a problem; the connection is kept if the rest of the request is soon read."""
         length = environ.get("CONTENT_LENGTH", "0")
         closing = "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ
         closing = closing or not length.isdigit() or int(length[:19]) > limits.QUICK_BODY
         if not closing and int(length):
-            self.arrivals.release(await self.arrivals.read(receive))
+            body = await self.arrivals.read(receive, arrived=scope["arrived"])
+            self.arrivals.release(body)
         await _send(send, call(refusal, environ), closing=closing)
 
 

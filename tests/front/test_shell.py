@@ -1,6 +1,7 @@
 """The shell around an application: commits that are awaited, waiters without threads."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -39,7 +40,7 @@ class Client:
         self, method: str, path: str, body: bytes = b"", headers: Any = ()
     ) -> tuple[int, dict[str, str], bytes]:
         raw_path, _, query = path.encode().partition(b"?")
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "raw_path": raw_path,
@@ -50,6 +51,7 @@ class Client:
             "server": ("127.0.0.1", 2),
             "headers": [(b"host", b"localhost"), *headers],
             "connection": self.connection,
+            "arrived": True,
         }
         if body:
             scope["headers"].append((b"content-length", b"%d" % len(body)))
@@ -92,6 +94,11 @@ def _defer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> "list[Future[Any]]":
     monkeypatch.setattr(service, "accept", accept_later)
     monkeypatch.setattr(service, "watch", lambda *_: lambda: None, raising=False)
     return futures
+
+
+def _succeed(futures: "list[Future[Any]]") -> None:
+    for future in futures:
+        future.set_result(None)
 
 
 def _run(app: Flask, ask: Callable[[Client], Any]) -> Any:
@@ -144,7 +151,7 @@ def test_a_group_wakes_the_loop_once(app: Flask, monkeypatch: pytest.MonkeyPatch
     async def ask(client: Client) -> list[int]:
         asked = [asyncio.ensure_future(client.ask("POST", "/ingest", _BODY)) for _ in range(50)]
         await asyncio.sleep(0.2)
-        await asyncio.to_thread(lambda: [future.set_result(None) for future in futures])
+        await asyncio.to_thread(_succeed, futures)
         return [(await each)[0] for each in asked]
 
     assert _run(app, ask) == [200] * 50
@@ -153,11 +160,16 @@ def test_a_group_wakes_the_loop_once(app: Flask, monkeypatch: pytest.MonkeyPatch
 def test_two_thousand_wait_without_a_thread(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     service = app.extensions["ingest_service"]
     watching: dict[int, Callable[[], None]] = {}
+    keys = itertools.count()
 
     def watch(_: str, __: int, callback: Callable[[], None]) -> Callable[[], None]:
-        key = len(watching)
+        key = next(keys)
         watching[key] = callback
-        return lambda: watching.pop(key) and None
+
+        def end() -> None:
+            del watching[key]
+
+        return end
 
     monkeypatch.setattr(service, "watch", watch, raising=False)
     monkeypatch.setattr(limits, "POOL_WAITING", 5_000)
