@@ -67,7 +67,8 @@ def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     if query["wait"] and not _is_news(made):
         the_service().await_change(snapshot, query["wait"])
         made = _status(the_service().status(ingestion_id, *page))
-    made.make_conditional(request)
+    if "If-None-Match" in request.headers:
+        made.make_conditional(request)
     return made
 
 
@@ -152,12 +153,13 @@ def show_ingestions() -> Response:
 def _status(snapshot: Snapshot) -> Response:
     prospects = the_service().prospects(snapshot.ingestion_id)
     body = to_json(render.status(snapshot, prospects))
-    made = JsonResponse(body)
-    made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
-    made.headers["Cache-Control"] = "no-cache"
+    headers = {
+        "ETag": f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"',
+        "Cache-Control": "no-cache",
+    }
     if prospects is not None:
-        made.headers["Retry-After"] = str(max(1, math.ceil(prospects.changes_in)))
-    return made
+        headers["Retry-After"] = str(max(1, math.ceil(prospects.changes_in)))
+    return JsonResponse(body, headers=headers)
 
 
 def _is_news(made: Response) -> bool:
