@@ -2,6 +2,7 @@
 
 import math
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import fields
@@ -182,6 +183,25 @@ def test_variables_of_others_are_left_alone() -> None:
 def test_a_request_never_may_have_more_items_than_the_queue_can_hold() -> None:
     assert Settings(max_items=5, max_queued_items=3).item_limit == 3
     assert Settings(max_items=3, max_queued_items=5).item_limit == 3
+
+
+@pytest.mark.parametrize(
+    ("has_it", "expected"),
+    [(True, ["127.0.0.1:8123", "[::1]:8123"]), (False, ["127.0.0.1:8123"])],
+)
+def test_the_server_listens_on_both_addresses_of_localhost_where_there_are_two(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: list[str]
+) -> None:
+    """Some clients take `localhost` for ::1 and give up when nobody is there."""
+
+    def bind(_: object, address: tuple[str, int]) -> None:
+        assert address == ("::1", 0)
+        if not has_it:
+            raise OSError("Cannot assign requested address")
+
+    monkeypatch.setenv("PORT", "8123")
+    monkeypatch.setattr("socket.socket.bind", bind)
+    assert runpy.run_path(str(ROOT / "gunicorn.conf.py"))["bind"] == expected
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     strange: str | None = app.extensions["strange"](
         method,
-        "/health" if path.startswith("/health") else "/",
+        "/health" if f"{path}/".startswith("/health/") else "/",
         environ["wsgi.url_scheme"],
         host or "",
         environ.get("HTTP_ORIGIN"),

@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
 
 _HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
@@ -21,7 +20,7 @@ def refusal(
     `Host` still says that name.
     """
     host = headers.get("Host", "").lower()
-    if host and not path.startswith("/health") and not _is_ours(host, allowed_hosts):
+    if host and not _is_ours(host, allowed_hosts) and not f"{path}/".startswith("/health/"):
         return "This Host is none of this machine; the operator can add it to INGEST_ALLOWED_HOSTS."
     if method in _HARMLESS:
         return None
@@ -43,10 +42,10 @@ def _is_ours(host: str, allowed_hosts: Sequence[str]) -> bool:
 
 
 def _same(origin: str, scheme: str, host: str) -> bool:
-    their_scheme, place = urlsplit(origin)[:2] if "://" in origin else ("", "")
+    their_scheme, _, place = origin.partition("://")
     standard = _DEFAULT_PORTS.get(scheme, "")
     theirs, ours = _split(place), _split(host)
-    return (their_scheme, theirs[0], theirs[1] or standard) == (
+    return bool(host) and (their_scheme, theirs[0], theirs[1] or standard) == (
         scheme,
         ours[0],
         ours[1] or standard,

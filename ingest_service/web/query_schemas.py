@@ -149,12 +149,16 @@ class IngestionsQuery(QuerySchema):
         metadata={"description": "how many to list at most"},
     )
     cursor = Cursor(
-        load_default=_NEWEST,
         metadata={
             "description": "`next_cursor` of the page before",
             "pattern": f"^{_CURSOR_PATTERN}$",
         },
     )
+
+    @post_load
+    def from_the_newest_on(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Begin at the beginning, unless told otherwise; the document shows no such cursor."""
+        return {"cursor": _NEWEST} | data
 
 
 class Instant(fields.AwareDateTime):

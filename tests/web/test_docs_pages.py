@@ -117,7 +117,7 @@ def test_a_hostile_text_is_kept_literally_and_always_sent_as_json(still: Api, te
     for answer in (status, results):
         assert answer.content_type == "application/json"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert json.loads(status.data)["details"]["batches"][0]["mapping_ids"] == [text]
+    assert json.loads(status.data)["batches"][0]["mapping_ids"] == [text]
     (result,) = json.loads(results.data)["results"]
     assert result["mapping_id"] == text
     assert result["processed_data"] == {"got": mapping}

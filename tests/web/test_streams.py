@@ -185,13 +185,14 @@ def test_no_cell_is_taken_for_a_formula(still: Api) -> None:
     assert [each["mapping_id"] for each in lines(still.client, ingestion_id)] == [*FORMULAS]
 
 
-def test_a_negative_number_is_defused_too(still: Api) -> None:
-    """A program that reads it has NDJSON."""
-    still.upstream.reply = lambda batch: [Outcome(succeeded=True, processed_data=-5)]
+@pytest.mark.parametrize("number", [-5, -0.5, 2**63 - 1, -(2**63)])
+def test_a_number_stays_a_number(still: Api, number: float) -> None:
+    """Whatever its sign, no number is a formula."""
+    still.upstream.reply = lambda batch: [Outcome(succeeded=True, processed_data=number)]
     ingestion_id = still.ingest([1])
     still.advance(5)
-    assert rows(still.client, ingestion_id)[1][2] == "'-5"
-    assert lines(still.client, ingestion_id)[0]["processed_data"] == -5
+    assert rows(still.client, ingestion_id)[1][2] == str(number)
+    assert lines(still.client, ingestion_id)[0]["processed_data"] == number
 
 
 @pytest.mark.parametrize("each", STRANGE, ids=ascii)

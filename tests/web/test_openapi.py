@@ -1,5 +1,6 @@
 """The OpenAPI document is true: about routes, problems, examples and real answers."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -11,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.errors import StorageUnavailable
 from ingest_service.settings import Settings
 from ingest_service.web.problems import PROBLEMS
 from tests.support import Api, serving
@@ -70,7 +72,7 @@ def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
 
 def test_every_route_is_documented(client: FlaskClient, document: dict[str, Any]) -> None:
     routes = {
-        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
         if rule.rule not in PAGES and "asset" not in rule.endpoint
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
@@ -87,6 +89,21 @@ def test_every_operation_has_a_name_a_tag_and_an_explanation(document: dict[str,
         assert operation["tags"][0] in [tag["name"] for tag in document["tags"]]
         assert all(parameter["description"] for parameter in operation["parameters"])
     assert len(set(names)) == len(names)
+
+
+def test_what_is_documented_is_what_the_views_read(client: FlaskClient) -> None:
+    """The problems of queries and bodies in the document follow from these."""
+    for view in client.application.view_functions.values():
+        documented = getattr(view, "__operation__", None)
+        if documented is None:
+            continue
+        source = inspect.getsource(view).partition('"""')[2]
+        queries = re.findall(r"parse_query\((\w+)", source)
+        bodies = re.findall(r"parse_body\((\w+)", source)
+        if "parse_submission(" in source:
+            bodies = ["IdsRequest", "MappingsRequest"]
+        assert queries == ([documented.query.__name__] if documented.query else [])
+        assert [schema.__name__ for schema in documented.bodies] == bodies
 
 
 @pytest.mark.parametrize("slug", PROBLEMS)
@@ -119,8 +136,10 @@ def test_every_example_of_a_request_is_accepted(
     for path, method, operation in operations(document):
         body = operation.get("requestBody", {"content": {}})["content"]
         for example in body.get("application/json", {"examples": {}})["examples"].values():
-            where = path.format(**posted)
-            assert client.open(where, method=method, json=example["value"]).status_code == 200
+            where, value = path.format(**posted), example["value"]
+            # The id in the example is nobody's.
+            value |= posted.keys() & value.keys() and posted
+            assert client.open(where, method=method, json=value).status_code == 200
             accepted.append(path)
     assert sorted(accepted) == [
         "/ingest",
@@ -128,6 +147,7 @@ def test_every_example_of_a_request_is_accepted(
         "/ingestions/{ingestion_id}",
         "/queue",
         "/queue/pause",
+        "/status",
     ]
 
 
@@ -142,6 +162,7 @@ def test_only_a_body_that_may_be_left_out_is_optional(document: dict[str, Any]) 
         "/ingestions/{ingestion_id}": True,
         "/queue": True,
         "/queue/pause": False,
+        "/status": False,
     }
 
 
@@ -157,7 +178,8 @@ def test_only_a_body_that_may_be_left_out_is_optional(document: dict[str, Any]) 
         {"ids": [1], "mappings": MAPPINGS, "priority": "LOW"},
         {"mappings": [{"id": "", "source": "s", "target": "t"}], "priority": "LOW"},
         {"mappings": [{"id": "a", "source": "s"}], "priority": "LOW"},
-        {"mappings": [MAPPINGS[0] | {"transformation": None}], "priority": "LOW"},
+        {"mappings": [MAPPINGS[0] | {"transformation": []}], "priority": "LOW"},
+        {"ids": [1], "mappings": [], "priority": "LOW"},
     ],
     ids=str,
 )
@@ -265,6 +287,39 @@ def test_real_answers_keep_their_schemas(still: Api, document: dict[str, Any]) -
     check(document, "/problems/{slug}", get("/problems/x"))
     check(document, "/ingestions", get("/ingestions?cursor=x"))
     check(document, "/rate-proof", get("/rate-proof?from=x"))
+
+
+def test_a_broken_disk_is_documented_wherever_something_is_read(
+    still: Api, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = "/status/" + still.ingest([1])
+    still.advance(2)
+
+    def broken(*_: object) -> None:
+        raise StorageUnavailable("The disk is broken.")
+
+    for method in ("find", "results", "summaries", "rate_proof"):
+        monkeypatch.setattr(still.parts.journal, method, broken)
+    for path, route in (
+        ("/status/x", "/status/{ingestion_id}"),
+        ("/status?ingestion_id=x", "/status"),
+        (f"{where}/results", "/status/{ingestion_id}/results"),
+        ("/ingestions", "/ingestions"),
+        ("/rate-proof", "/rate-proof"),
+    ):
+        answer = still.client.get(path)
+        assert answer.status_code == 503
+        check(document, route, answer)
+
+
+def test_a_stranger_is_documented_everywhere_but_for_the_health(
+    still: Api, document: dict[str, Any]
+) -> None:
+    for path, method, operation in operations(document):
+        assert ("403" in operation["responses"]) is not path.startswith("/health")
+        answer = still.client.open(path, method=method, headers={"Host": "evil.example"})
+        if answer.status_code == 403:
+            check(document, path, answer)
 
 
 @pytest.mark.parametrize(

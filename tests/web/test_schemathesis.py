@@ -22,6 +22,7 @@ schema = schemathesis.openapi.from_wsgi("/openapi.json", create_app(_SETTINGS, _
 _RULES = (
     "/problems/idempotency-mismatch",
     "Another mapping of this request has the same id.",
+    "/ingestion_id: This key is missing.",
     "This must be at most 16 deep, with integers of at most 64 bits.",
     "This must be a time with an offset, as in 2026-01-01T12:00:00Z.",
 )
