@@ -4,13 +4,19 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
+from werkzeug.datastructures import Headers
+
 _HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def refusal(
-    method: str, path: str, scheme: str, headers: Mapping[str, str], allowed_hosts: Sequence[str]
+    method: str,
+    path: str,
+    scheme: str,
+    headers: Mapping[str, str] | Headers,
+    allowed_hosts: Sequence[str],
 ) -> str | None:
     """Return why a request is refused, None if it is not.
 

@@ -23,6 +23,8 @@ def read_json(body: bytes) -> Any:
     try:
         # RFC 8259, section 8.1: a byte order mark may be ignored; tools on Windows write it.
         text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise json.JSONDecodeError("Unexpected UTF-8 BOM", text, 0)
         value = _DECODER.decode(text)
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")

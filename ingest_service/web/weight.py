@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 #: Bodies up to this size cannot ask for much.
 LIGHT = 64 * 1024
+#: So many values are never too many.
+FEW = 2**18
 #: What an item may need of each: its own brackets, keys and commas, and a transformation's.
 PER_ITEM = 8
 _WINDOW = 2**18
@@ -20,7 +22,7 @@ _STRINGS = re.compile(rb'"%b"|("%b\\?\Z)' % (_INSIDE, _INSIDE), re.DOTALL)
 
 def is_too_heavy(body: bytes | bytearray, items: int) -> bool:
     """Tell whether `body` has more values than so many items can need."""
-    most = PER_ITEM * items + LIGHT
+    most = PER_ITEM * items + FEW
     if len(body) <= LIGHT or max(map(body.count, _STRUCTURE)) <= most:
         return False
     # Perhaps it is text that looks so.
