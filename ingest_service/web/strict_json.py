@@ -23,9 +23,7 @@ def read_json(body: bytes) -> Any:
     try:
         # RFC 8259, section 8.1: a byte order mark may be ignored; tools on Windows write it.
         text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-        if text.startswith("\ufeff"):
-            raise json.JSONDecodeError("Unexpected UTF-8 BOM", text, 0)
-        value = _DECODER.decode(text)
+        value = _decode(text)
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except InvalidJson:
@@ -43,6 +41,12 @@ def read_json(body: bytes) -> Any:
         # The only one left: Python refuses to convert thousands of digits.
         raise InvalidJson("An integer has too many digits.") from None
     return value
+
+
+def _decode(text: str) -> Any:
+    if text.startswith("\ufeff"):
+        raise json.JSONDecodeError("Unexpected UTF-8 BOM", text, 0)
+    return _DECODER.decode(text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
