@@ -6,10 +6,8 @@ from flask import Response
 
 from wsgi import app as app
 
-ENDLESS = "/endless"
 
-
-@app.get(ENDLESS)
+@app.get("/endless")
 def endless() -> Response:
     """Return a stream without an end."""
 

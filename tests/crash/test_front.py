@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.crash.narrow_wsgi import ENDLESS
 from tests.crash.raw import Raw, chunked, head, ids, post, problem, slowest
 from tests.crash.server import ROOT, Server
 from tests.crash.waiting import eventually
 
 MAX_BODY = 4_000_000
+#: What `narrow_wsgi` adds.
+ENDLESS = "/endless"
 #: Seconds in which everybody who behaves has an answer.
 ALIVE = 5.0
 _CHUNKED = "Transfer-Encoding: chunked"
@@ -90,6 +91,38 @@ def test_clients_that_sip_a_stream_hold_up_nobody(server: Server, crowd: ExitSta
     assert slowest(server.port, 20) < ALIVE
     _posts(server)
     assert _memory(server) - before < 200_000_000
+
+
+@pytest.mark.parametrize(("pause", "cut_off"), [(4.0, True), (0.1, False)])
+def test_only_who_takes_next_to_nothing_is_cut_off(
+    tmp_path: Path, pause: float, cut_off: bool
+) -> None:
+    """With a second instead of thirty: after it a stream without an end has one."""
+    server = Server(
+        tmp_path / "journal",
+        tmp_path / "log",
+        "-c",
+        str(Path(__file__).parent / "hasty_conf.py"),
+        app="tests.crash.narrow_wsgi:app",
+        **_IDLE,
+    )
+    server.start()
+    try:
+        with Raw(server.port, receive_buffer=65_536) as client:
+            client.send(head("GET", ENDLESS))
+            ended = False
+            until = time.monotonic() + 8
+            while not ended and time.monotonic() < until:
+                time.sleep(pause)
+                pause = 0 if cut_off else pause
+                try:
+                    ended = not client.socket.recv(200_000)
+                except ConnectionResetError:
+                    ended = True
+            assert ended is cut_off
+        assert server.stop() == 0
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("begun", [b"", head("POST", "/ingest", "Content-Length: 100") + b"{"])
