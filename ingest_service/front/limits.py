@@ -10,6 +10,8 @@ BODY_SECONDS = 60.0
 MAX_HEAD = 64 * 1024
 #: All bodies that arrive or are worked on may have this many times the size of the largest one.
 MAX_BODIES = 4
+#: Bytes that a parser gets at a time: less than it keeps of a request behind the present one.
+SLICE = 16 * 1024
 #: Over so many seconds a client must take so many bytes a second of its answer.
 SLOW_SECONDS = 30.0
 MIN_BYTES_PER_SECOND = 1_000.0

@@ -16,6 +16,7 @@ METHODS: dict[Any, tuple[str, ...]] = {
         "_close_transport",
         "_feed_callback_parser",
         "_is_websocket_upgrade",
+        "_pause_reading",
         "_safe_write",
         "_send_error_response",
         "connection_lost",

@@ -17,8 +17,9 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     _closed: bool
     #: How much of an unfinished head has arrived.
-    _head_bytes = 0
+    head_bytes = 0
     _half_closed = False
+    _ahead = b""  # its turn comes later; the parser keeps only a little of that
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Find room for it, and give it time for its first head."""
@@ -28,8 +29,14 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; after the last answer that is nothing."""
-        if not self._closed:
-            super().data_received(data)
+        for at in range(0, len(data), limits.SLICE):
+            receiver = self._body_receiver
+            if receiver is not None and receiver._complete:  # noqa: SLF001 - see `names`
+                self._ahead += data[at:]
+                self._pause_reading()
+                return
+            if not self._closed:
+                super().data_received(data[at : at + limits.SLICE])
 
     def eof_received(self) -> bool:
         """Answer what was asked completely: a client may close its half and read on."""
@@ -62,15 +69,6 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         """Tell whether nobody takes an answer any more."""
         return self._closed
 
-    def give_up(self) -> None:
-        """End the wait for a head: in words if it has begun."""
-        if self.transport.get_write_buffer_size():
-            self.worker.watch_reader(self)
-        elif self._head_bytes:
-            self.refuse(Refused("request-timeout", "The request took too long to arrive."))
-        else:
-            self.transport.abort()
-
     def refuse(self, refusal: Refused) -> None:
         """Answer with a problem and close the connection."""
         self._safe_write(refusal.to_bytes())
@@ -79,12 +77,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def _feed_callback_parser(self, data: bytes) -> bool:
         goes_on: bool = super()._feed_callback_parser(data)
         if goes_on and not self._request_ready.is_set():
-            if not self._head_bytes:
+            if not self.head_bytes:
                 self.worker.await_head(self)
-            self._head_bytes += len(data)
-            if self._head_bytes > limits.MAX_HEAD:
-                detail = f"The head is larger than {limits.MAX_HEAD} bytes."
-                self.refuse(Refused("malformed-request", detail))
+            self.head_bytes += len(data)
+            if self.head_bytes > limits.MAX_HEAD:
+                self.refuse(Refused("malformed-request", "The head is too large."))
                 return False
         return goes_on
 
@@ -95,20 +92,23 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def _close_transport(self) -> None:
         if not self._closed:
             self._closed = True
-            if self._body_receiver is not None:
-                self._body_receiver.signal_disconnect()
             self._request_ready.set()
             self.worker.linger(self)
 
     def _arm_keepalive_timer(self) -> None:
-        if self._half_closed:
+        self.worker.await_head(self)
+        self._take_ahead()
+        if self._half_closed and not self._request_ready.is_set():
             self._close_transport()
-        else:
-            self.worker.await_head(self)
 
     def _cancel_keepalive_timer(self) -> None:
-        self._head_bytes = 0
+        self.head_bytes = 0
         self.worker.late.pop(self, None)
+        self._take_ahead()
+
+    def _take_ahead(self) -> None:
+        data, self._ahead = self._ahead, b""
+        self.data_received(data)
 
     def _is_websocket_upgrade(self, _: Any) -> bool:
         return False  # RFC 9110, section 7.8: an upgrade may be ignored

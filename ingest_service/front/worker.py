@@ -101,6 +101,15 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         for waiting in (self.late, self.stuck, self.closing):
             waiting.pop(connection, None)
 
+    def _give_up(self, connection: FrontProtocol) -> None:
+        """End the wait for a head: in words if it has begun."""
+        if connection.transport.get_write_buffer_size():
+            self.watch_reader(connection)
+        elif connection.head_bytes:
+            connection.refuse(Refused("request-timeout", "The request took too long to arrive."))
+        else:
+            connection.transport.abort()
+
     def _end_linger(self, connection: FrontProtocol) -> None:
         if connection not in self.closing:
             return
@@ -136,7 +145,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
             if deadline > now:
                 break
             del self.late[connection]
-            connection.give_up()
+            self._give_up(connection)
         for connection, (since, waiting) in list(self.stuck.items()):
             if now - since < limits.SLOW_SECONDS:
                 continue
@@ -158,7 +167,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         for server in self.servers:
             server.close()
         for connection in list(self.late):
-            connection.give_up()
+            self._give_up(connection)
         deadline = self.loop.time() + limits.LINGER_SECONDS * 0.75
         while self.connections and self.loop.time() < deadline:
             await asyncio.sleep(0.02)

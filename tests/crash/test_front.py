@@ -355,6 +355,15 @@ def test_streams_that_are_cut_off_leave_nothing_behind(server: Server) -> None:
     assert _processor(server) - used < 0.5
 
 
+def test_a_large_request_may_follow_an_answer_at_once(server: Server) -> None:
+    """Also when it arrives before the server has put the last one away."""
+    large = post(ids(3) + b" " * 1_000_000)
+    for _ in range(20):
+        with Raw(server.port) as client:
+            client.send(post(ids(3)) + large + large + head("GET", "/health"))
+            assert [client.answer().status for _ in range(4)] == [200] * 4
+
+
 def test_a_client_may_close_its_half(server: Server) -> None:
     """All that it has asked by then is answered."""
     with Raw(server.port) as client:
