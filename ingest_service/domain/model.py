@@ -1,6 +1,5 @@
 """The words of the domain as plain data; imports nothing of ours, knows no lock and no clock."""
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -246,8 +245,3 @@ def batch_ids(ingestion_id: str, indices: Iterable[int]) -> Iterator[str]:
     """
     head, tail = ingestion_id[:24], int(ingestion_id[24:], 16) + 1
     return (f"{head}{(tail + index) & 0xFFFF_FFFF_FFFF:012x}" for index in indices)
-
-
-def new_ingestion_id() -> str:
-    """Return a fresh lower-case uuid4 string."""
-    return str(uuid.uuid4())

@@ -4,8 +4,8 @@ import math
 from concurrent.futures import Future
 
 from ingest_service import logs
+from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
-from ingest_service.domain.model import new_ingestion_id
 from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.embedded.core import Core
@@ -34,7 +34,7 @@ class EmbeddedIntake:
                 raise
             return _answered(earlier)
         submission = Submission(
-            ingestion_id=new_ingestion_id(),
+            ingestion_id=fresh_id(),
             sequence=sequence,
             priority=draft.priority,
             items=draft.items,
