@@ -170,7 +170,7 @@ def _filled(folder: Path, ingestions: int, ids: int) -> Path:
         db.executemany(
             "UPDATE head SET sequence = ?, ingestion_id = ?;"
             "INSERT INTO ingestion SELECT * FROM head;"
-            "UPDATE body SET place = ? << 32 | place & 4294967295;"
+            "UPDATE body SET place = (? << 32) | (place & 4294967295);"
             "INSERT INTO content (place, items, packing) SELECT * FROM body",
             copies,
         ).fetchall()
@@ -189,7 +189,8 @@ def _half_done(folder: Path) -> Path:
         ).fetchall()
         db.executemany(
             "UPDATE outcome SET result = result + 1; INSERT INTO result SELECT * FROM outcome;"
-            "UPDATE first SET batch = ?, result = result + 1; INSERT INTO start SELECT * FROM first",
+            "UPDATE first SET batch = ?, result = result + 1;"
+            "INSERT INTO start SELECT * FROM first",
             ((n,) for n in range(1, MILLION // 6)),
         ).fetchall()
     db.close()
