@@ -30,6 +30,9 @@ def connect(path: Path, vfs: str | None) -> apsw.Connection:
         if path.stat().st_size == 0:
             # Before anything is in it; later on it would be a change each time.
             db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
+        if not db.pragma("page_count"):
+            # Before anything is in it; said again later it would be written again.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
         for pragma in PRAGMAS:
             db.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
