@@ -126,17 +126,19 @@ class Ingestion:
         """Count the states anew, after they were set from outside."""
         self.counts = Counts.of(self.item_states)
 
-    def take_next_batch(self) -> Batch:
-        """Take the next batch out of what is left; its items are not in flight yet."""
+    def first_batch_left(self) -> Batch:
+        """Return the batch that is to be taken next; nothing is changed by that."""
         if self.resends:
-            return self.batch(self.resends.popleft())
+            return self.batch(self.resends[0])
         index = self.next_batch
-        self.next_batch += 1
         return self.batch(Resend(index, 1, 1, range(len(self.submission.span(index)))))
 
-    def put_back(self, batch: Batch) -> None:
-        """Undo `take_next_batch`: the batch was not started after all."""
-        self.resends.appendleft(Resend(batch.index, batch.start_no, batch.attempt, batch.offsets))
+    def take(self, batch: Batch) -> None:
+        """Take `batch`, which is the first, out of what is left."""
+        if self.resends:
+            self.resends.popleft()
+        else:
+            self.next_batch = batch.index + 1
 
     def batch(self, resend: Resend) -> Batch:
         """Return the batch that sends what `resend` says."""

@@ -193,18 +193,17 @@ class QueueState:
         return fills
 
     def take(self, priority: Priority) -> tuple[Ingestion, Batch]:
-        """Take the next batch of the first ingestion of a class; its record follows."""
+        """Take the first ingestion of a class; its next batch waits until its start is recorded."""
         ingestion = self.ready.get(priority)
-        return ingestion, ingestion.take_next_batch()
+        return ingestion, ingestion.first_batch_left()
 
-    def put_back(self, ingestion: Ingestion, batch: Batch) -> None:
+    def put_back(self, ingestion: Ingestion) -> None:
         """Undo `take`."""
-        ingestion.put_back(batch)
         self.ready.put(ingestion)
-        self._changed(ingestion)
 
     def start(self, ingestion: Ingestion, slot: Slot, at: datetime) -> None:
         """Show a taken batch as started; the slot is spent."""
+        ingestion.take(slot.batch)
         self.slots = slot.number
         self.pace = self.pace.taken(slot.at)
         self.in_flight.add(slot)
