@@ -183,6 +183,10 @@ class Ingestion:
         """Return the states as `cancel` would leave them if that finishes it, otherwise None."""
         return None if self.counts.in_flight else self.item_states.translate(_CANCEL)
 
+    def is_open(self, batch: Batch) -> bool:
+        """Tell whether something that `batch` sends has no outcome yet."""
+        return any(self.item_states[position] in _OPEN for position in self._positions(batch))
+
     def cancel(self, at: datetime) -> None:
         """Give up everything that is not in a batch under way."""
         self.cancelled = True

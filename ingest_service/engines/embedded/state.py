@@ -62,7 +62,7 @@ class QueueState:
         self.filled_at = -math.inf
         #: Grows with every change of what waits.
         self.version = 0
-        #: How often something finished was opened again.
+        #: How often opening something again has begun or ended; odd in between.
         self.reopened = 0
         #: Items of requests that are being recorded.
         self.reserved = 0
@@ -246,7 +246,6 @@ class QueueState:
     ) -> None:
         """Queue failed items of an ingestion, which may be finished, once more; see `add`."""
         ingestion.reopen(failed)
-        self.reopened += 1
         self.add(ingestion, since=since, filled_at=filled_at)
 
     def finish(self, ingestion: Ingestion, at: datetime) -> None:
