@@ -1,24 +1,32 @@
-"""A million ids: what it costs to accept them, to keep them and to ask about them."""
+"""A million ids, a long line: what it costs to accept, to keep and to ask about them."""
 
 import gc
 import json
 import random
+import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
 
 from flask.testing import FlaskClient
 
 from benchmarks._measure import Row, Table, busy_service, idle_service, seconds, size, take_turns
+from ingest_service.domain.items import Ids
+from ingest_service.domain.model import Priority
+from ingest_service.domain.policy import Policy
 
 MILLION = 1_000_000
 MAX_ID = 1_000_000_007
 #: More batches than this are never listed in one answer.
 FULL_PAGE = 10_000 * 3
+#: Ingestions of three batches each, of all classes.
+SHORT_LINE, LONG_LINE, LINE = 1_000, 100_000, 10_000
 
 _PROCESS = Path("/proc/self/status")
 
@@ -30,6 +38,8 @@ def tables() -> Iterator[Table]:
     if _PROCESS.exists():
         yield _growing()
     yield _asking()
+    yield _looking()
+    yield _predicting()
 
 
 def _accepting() -> Table:
@@ -149,6 +159,66 @@ def _asking() -> Table:
 
 def _asker(client: FlaskClient, status: str, query: str = "") -> Callable[[], object]:
     return partial(client.get, status + query)
+
+
+def _looking() -> Table:
+    """Ask for the whole queue, short and long."""
+    with ExitStack() as stack:
+        short, long = (stack.enter_context(idle_service()) for _ in range(2))
+        _line_up(short, SHORT_LINE)
+        _line_up(long, LONG_LINE)
+        few, many = take_turns(
+            partial(short.get, "/queue"), partial(long.get, "/queue"), rounds=101
+        )
+    row = Row(f"GET /queue, {LONG_LINE:,} waiting", many, f"{SHORT_LINE:,} waiting", few, limit=5)
+    return Table("Looking at a long line", seconds, [row])
+
+
+def _predicting() -> Table:
+    """Ask where one is under each policy, with and without a change of the line before."""
+    policies = Policy.STRICT, Policy.AGED, Policy.WEIGHTED
+    with ExitStack() as stack:
+        clients = [stack.enter_context(idle_service(policy)) for policy in policies]
+        # The last one of each class, so that the whole line is ahead of one of them.
+        asked = [_line_up(client, LINE)[-len(Priority) :] for client in clients]
+        asks = [partial(_ask_each, *pair) for pair in zip(clients, asked, strict=True)]
+        unchanged = take_turns(*asks, rounds=101)
+        changed = _after_changes(clients, asks, rounds=15)
+    rows = [
+        Row(f"{policy}{when}", taken[at], f"strict{when}", taken[0], limit)
+        for when, taken, limit in (
+            ("", unchanged, 3),
+            (", the first after a change", changed, None),
+        )
+        for at, policy in enumerate(policies[1:], 1)
+    ]
+    return Table(f"Three statuses, one a class, {LINE:,} waiting", seconds, rows)
+
+
+def _ask_each(client: FlaskClient, paths: Sequence[str]) -> None:
+    for path in paths:
+        client.get(path)
+
+
+def _after_changes(
+    clients: Sequence[FlaskClient], asks: Sequence[Callable[[], None]], rounds: int
+) -> list[float]:
+    """Return the medians of `asks`, each after somebody has joined the line."""
+    taken: list[list[float]] = [[] for _ in asks]
+    for _ in range(rounds):
+        for client, ask, durations in zip(clients, asks, taken, strict=True):
+            _line_up(client, 1)
+            durations += take_turns(ask, rounds=1)
+    return [statistics.median(durations) for durations in taken]
+
+
+def _line_up(client: FlaskClient, count: int) -> list[str]:
+    """Let so many ingestions wait; return where their statuses are."""
+    submissions = client.application.extensions["ingest_parts"].service.submissions
+    return [
+        f"/status/{submissions.accept(Ids(range(1, 10)), priority).ingestion_id}"
+        for priority in islice(cycle(Priority), count)
+    ]
 
 
 def _finish(client: FlaskClient, status: str) -> None:

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from ingest_service.domain.forecast import next_served
 from ingest_service.domain.model import Priority, QueueState, WaitCode
+from ingest_service.domain.runs import next_served
 from ingest_service.domain.snapshot import Place, QueueSnapshot
 
 #: Why nothing is sent because of the upstream: for the operator, and for who waits.

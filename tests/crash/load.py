@@ -138,8 +138,8 @@ _FINISHED = (
 def _contents(db: apsw.Connection) -> dict[str, bytes]:
     """Return the items that are stored, by ingestion id."""
     pieces: dict[str, list[Chunk]] = {}
-    for ingestion_id, first_item, content, _ in db.execute(_CONTENTS):
-        pieces.setdefault(str(ingestion_id), []).append(Chunk(first_item, content))
+    for ingestion_id, *chunk in db.execute(_CONTENTS):
+        pieces.setdefault(str(ingestion_id), []).append(Chunk(*chunk))
     return {name: join_items(Kind.IDS, chunks).to_bytes() for name, chunks in pieces.items()}
 
 
@@ -178,6 +178,13 @@ _INCOMPLETE = (
     " WHERE (settled_at IS NULL) != (outcomes IS NULL)",
     "SELECT result FROM result LEFT JOIN start USING (result) WHERE start.sequence IS NULL",
     "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
+    "SELECT sequence FROM final_state LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
+    # Every piece of what is kept in pieces.
+    "SELECT sequence FROM ingestion JOIN content USING (sequence)"
+    " WHERE kind = 'ids' GROUP BY sequence"
+    " HAVING max(packing) = 0 AND sum(length(items)) != 4 * total",
+    "SELECT sequence FROM ingestion JOIN final_state USING (sequence)"
+    " GROUP BY sequence HAVING max(packing) = 0 AND sum(length(states)) != total",
 )
 
 

@@ -12,7 +12,7 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
 from ingest_service.engines import IdempotencyKey, Mark, MarkKind, OperatorState
 from ingest_service.engines.embedded.journal import Cancelled, Moved, OperatorChanged
-from ingest_service.engines.embedded.journals import database
+from ingest_service.engines.embedded.journals import connections
 from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
@@ -35,8 +35,8 @@ def disk() -> Iterator[FaultyDisk]:
 def checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the WAL be moved into the file as usual, or after a few pages already."""
     if request.param == "frequent":
-        pragmas = (*database._PRAGMAS, "wal_autocheckpoint = 10")
-        monkeypatch.setattr(database, "_PRAGMAS", pragmas)
+        pragmas = (*connections.PRAGMAS, "wal_autocheckpoint = 10")
+        monkeypatch.setattr(connections, "PRAGMAS", pragmas)
 
 
 @pytest.mark.usefixtures("checkpoints")

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from ingest_service.domain.forecast import Lines, Moment, forecast, walked
+from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState
 from ingest_service.domain.policy import Policy, QueueEntry
+from ingest_service.domain.runs import Lines, Moment, walked
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
 from ingest_service.engines import Draft, ListQuery, RateProof, Result
@@ -182,13 +183,7 @@ class EmbeddedReading:
             at=core.clock.now(),
             rule=core.options.rule,
             pace=state.pace,
-            model=SlotModel(
-                opens_at=state.pace.opens_at(filled_at),
-                interval=state.pace.interval,
-                duration=state.in_flight.duration,
-                concurrent=core.concurrent,
-                ends=state.in_flight.ends(now),
-            ),
+            model=core.slot_model(now, filled_at),
             slots=state.slots,
             totals=state.totals(),
             front=front,

@@ -155,7 +155,7 @@ def _name(batch: Batch) -> dict[str, int]:
 
 
 def _chunk(name: str, sequence: int, chunk: Chunk) -> Statement:
-    return Statement(name, {"sequence": sequence, "packing": 0, **chunk._asdict()})
+    return Statement(name, {"sequence": sequence, **chunk._asdict()})
 
 
 _STATEMENTS: Mapping[type[Change], Callable[[Any], Iterable[Statement]]] = {

@@ -205,3 +205,6 @@ SELECT counter FROM probe;
 
 -- name: count
 SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL) FROM ingestion;
+
+-- name: free_space
+SELECT freelist_count, auto_vacuum = 2 FROM pragma_freelist_count, pragma_auto_vacuum;

@@ -2,9 +2,11 @@
 
 import gc
 import json
+import random
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.items import Ids, Mappings
 from ingest_service.domain.model import Outcome
 from ingest_service.engines.embedded.journal import Journal, Settled
+from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from tests.engines.embedded.journals.support import (
@@ -99,7 +102,7 @@ def test_a_page_of_a_large_ingestion_costs_a_page(
     path, accepted = large
     name = accepted.ingestion_id
     with closing(SqliteJournal(path, vfs=disk.name)) as journal:
-        assert disk.pages(journal, lambda: journal.load(name)) > 1_000
+        assert disk.pages(journal, lambda: journal.load(name)) > 500
         nothing = disk.pages(journal, lambda: journal.find("nobody", range(1)))
         for first in (0, 12_345, 29_990):
             page = range(first, first + 10)
@@ -118,7 +121,7 @@ def test_a_page_of_a_large_ingestion_costs_a_page(
 def test_a_result_in_memory_costs_at_most_twice_its_text() -> None:
     """That is 4.6 times with an object a batch."""
     text = json.dumps([[True, {"id": 500_000_000, "data": "processed"}, None]])
-    journal, count = MemoryJournal(), 90_000
+    journal, count = MemoryJournal(), 30_000
     accepted = ingestion(1, Ids(range(count)))
     accept(journal, accepted)
     gc.collect()
@@ -141,3 +144,55 @@ def test_a_list_of_many_finished_ones_costs_what_it_shows(journal: Journal) -> N
     for sequence in range(1, 300):
         finish(journal, ingestion(sequence, Ids([1])))
     assert [one.sequence for one in journal.finished(newest(2, 200))] == [199, 198]
+
+
+def test_the_file_gets_smaller_when_things_are_forgotten(path: Path) -> None:
+    """In short steps, and not before they are."""
+    shuffled = list(range(200_000))
+    random.Random(1).shuffle(shuffled)  # noqa: S311 - so that they cannot be packed
+    with closing(SqliteJournal(path)) as journal:
+        for sequence in range(1, 30):
+            accepted = ingestion(sequence, Ids(shuffled))
+            accept(journal, accepted)
+            cancel(journal, accepted)
+        finish(journal, ingestion(30, at=NOW))
+        assert journal.prune(NOW) == 0
+        full = path.stat().st_size
+        assert full > 8 * 2**20
+        steps = 0
+        while journal.prune(NOW + timedelta(seconds=1)):
+            steps += 1
+        assert steps > full // 2**20
+        assert path.stat().st_size < 2 * 2**20
+        accept(journal, ingestion(31))
+    assert verify(str(path)) == (1, 1)
+
+
+def test_a_file_that_cannot_shrink_is_left_as_it_is(path: Path) -> None:
+    """An older version has begun it."""
+    SqliteJournal(path).close()
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM").fetchall()
+    with closing(SqliteJournal(path)) as journal:
+        for sequence in range(1, 300):
+            accepted = ingestion(sequence, Ids(range(sequence, 90_000, sequence)))
+            accept(journal, accepted)
+            cancel(journal, accepted)
+        while journal.prune(NOW + timedelta(seconds=1)):
+            pass
+        assert journal.oldest_finished() is None
+
+
+def test_ids_that_are_in_some_order_take_a_tenth_of_the_space(path: Path) -> None:
+    """Whatever else they are; those in no order at all take what they take."""
+    with closing(SqliteJournal(path)) as journal:
+        for sequence, ids in enumerate(
+            (range(1, 10**6), range(500_000_000, 500_000_000 + 7 * 10**6, 7)), start=1
+        ):
+            accepted = ingestion(sequence, Ids(ids))
+            accept(journal, accepted)
+            cancel(journal, accepted)
+            loaded = journal.load(accepted.ingestion_id)
+            assert loaded is not None
+            assert loaded.submission.items.to_bytes() == accepted.submission.items.to_bytes()
+    assert path.stat().st_size < 2 * 4 * 10**6 / 10
