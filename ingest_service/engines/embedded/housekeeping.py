@@ -26,9 +26,11 @@ class Housekeeping:
         """Forget a little of what is too old; return when there is more to do, inf if never."""
         core, now = self._core, self._core.clock.monotonic()
         if now >= self.due:
-            with core.lock:
-                core.state.forget_finished(core.clock.now(), expired=core.expiry())
-            pruned = core.journal.prune(core.expiry())
+            # Nothing that is just being opened again may be forgotten.
+            with core.changes:
+                with core.lock:
+                    core.state.forget_finished(core.clock.now(), expired=core.expiry())
+                pruned = core.journal.prune(core.expiry())
             self._expires = now + _BETWEEN_STEPS if pruned else self._next_expiry(now)
         self.due = min(self._expires, self._next_forgotten(now))
         return self.due
