@@ -279,7 +279,7 @@ class TestCancelAndTheEndAtOnce:
     def test_a_cancellation_that_comes_first_counts_and_leaves_nothing_behind(
         self, lives: Restarts
     ) -> None:
-        """Nothing was left to be given up, so what has failed can be tried again, over a restart."""
+        """Nothing was left to give up, so what has failed can be tried again, over a restart."""
         lives.api.upstream.reply = replies(NO)
         ingestion_id = lives.api.ingest([1])
         lives.api.advance(0.5)

@@ -66,10 +66,9 @@ class EmbeddedControl:
         with core.changes:
             snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
             ingestion = self._unfinished(ingestion_id) or self._finished(ingestion_id)
-            running = ingestion.finished_at is None
-            if snapshot.counts.outcome is OutcomeWord.CANCELLED or (
-                running and ingestion.cancelled
-            ):
+            # What ended by itself after all is called by its outcome.
+            stopping = ingestion.cancelled and ingestion.finished_at is None
+            if stopping or snapshot.counts.outcome is OutcomeWord.CANCELLED:
                 raise Conflict("A cancelled ingestion is not tried again.")
             failed = ingestion.failed_batches(core.journal.start_counts(ingestion_id))
             items = sum(len(resend.offsets) for resend in failed)

@@ -80,8 +80,11 @@ class Worker:
         self._news = False
         try:
             self._housekeeping.record_overdue()
+            # In this order: what a call says before it has ended, it says to its end.
+            ended = self._ended_calls()
             self._note_progress()
-            self._settle_ended()
+            for under_way in ended:
+                self._settle(under_way)
             due = self._start_due()
             due = min(due, self._housekeeping.tidy())
         except StorageUnavailable as error:
@@ -144,12 +147,21 @@ class Worker:
             return
         announced = any(under_way.call.announced for under_way in self._under_way)
         idle = due == math.inf or self._is_idle(due)
-        if self._trouble is None and (announced or idle):
+        if self._trouble is not None:
+            self._sit_out(due)
+        elif announced or idle:
             timeout = None if due == math.inf else ahead if idle else min(ahead, SLICE)
             with self._changed:
                 self._clock.wait_for(self._changed, self._has_news, timeout)
         else:
             self._clock.sleep(min(ahead, SLICE))
+
+    def _sit_out(self, due: float) -> None:
+        """Wait until `due` whatever happens meanwhile, but for a stop."""
+        while (ahead := due - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(ahead, SLICE))
+            if self._stopping:
+                return
 
     def _is_idle(self, due: float) -> bool:
         """Tell whether nothing but housekeeping is due."""
@@ -220,10 +232,9 @@ class Worker:
 
     # --- Ending ---
 
-    def _settle_ended(self) -> None:
+    def _ended_calls(self) -> list[_UnderWay]:
         now = self._clock.monotonic()
-        for under_way in [each for each in self._under_way if each.call.ends_at() <= now]:
-            self._settle(under_way)
+        return [each for each in self._under_way if each.call.ends_at() <= now]
 
     def _settle(self, under_way: _UnderWay) -> None:
         try:

@@ -66,8 +66,8 @@ def test_what_is_just_being_tried_again_is_not_forgotten(settings: Settings, whe
         forgetting = Meanwhile(Housekeeping(api.parts.engine._core).tidy)
         start_counts = api.parts.journal.start_counts
 
-        def counting(*args: str) -> dict[int, int]:
-            counted = start_counts(*args)
+        def counting(ingestion_id: str) -> dict[int, int]:
+            counted = start_counts(ingestion_id)
             with freeze_time("2026-01-01T13:30:00Z"):
                 forgetting.begin()
             return counted
