@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from ingest_service.domain.forecast import Lines, Moment, forecast, walked
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState
+from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import Policy, QueueEntry
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
@@ -29,8 +30,8 @@ class EmbeddedReading:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        #: The forecasts of everything under the aged policy, and the version they are of.
-        self._walked: tuple[int, dict[int, Forecast]] = (-1, {})
+        #: The forecasts of everything under the aged policy, and what they are of.
+        self._walked: tuple[tuple[int, Pace] | None, dict[int, Forecast]] = (None, {})
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Look in memory, then in the journal, where the finished ones stay longer."""
@@ -57,14 +58,16 @@ class EmbeddedReading:
             if snapshot.rule.policy is not Policy.AGED:
                 ahead = forecast(moment, core.state, snapshot.retries, entry, joining)
                 return replace(snapshot, place=replace(place, forecast=ahead))
-            version, forecasts = self._walked
-            stale = bool(joining) or version != core.state.version
-            version, lines = core.state.version, core.state.lines() if stale else ()
+            known, forecasts = self._walked
+            current = core.state.version, snapshot.pace
+            stale = bool(joining) or known != current
+            lines = core.state.lines() if stale else ()
         if stale:
-            # A walk through everything, so not under the lock; once a version is enough.
+            # A walk through everything, so not under the lock; once is enough until a change
+            # of what waits or of the pace.
             forecasts = walked(moment, _joined_by(entry, lines, joining), snapshot.retries)
             if not joining:
-                self._walked = version, forecasts
+                self._walked = current, forecasts
         ahead = forecasts.get(entry.sequence)
         return replace(snapshot, place=replace(place, forecast=ahead))
 
