@@ -32,8 +32,9 @@ imports: $(READY)
 
 check: lint types imports test  ## everything that is fast
 
-bench: $(READY)  ## print tables of ratios, measured now
-	$(RUN)python -m benchmarks
+bench: $(READY)  ## print tables of ratios, measured now; BENCH=--json for programs
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(RUN)python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV)

@@ -28,11 +28,11 @@ def addresses():
 
 
 bind = addresses()
-worker_class = "ingest_service.gunicorn_worker.IngestWorker"
-# More than can wait for a change (MAX_WAITERS), so that waiting never delays the others.
-threads = 96
+worker_class = "ingest_service.front.worker.FrontWorker"
 graceful_timeout = 30
 control_socket_disable = True
+http_parser = "fast"
+asgi_loop = "uvloop"
 # The worker bounds the head of a request as a whole; what is long within it is refused in words.
 limit_request_line = 0
 limit_request_field_size = 65536

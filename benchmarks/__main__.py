@@ -1,6 +1,7 @@
 """`python -m benchmarks [subject ...]`: measure and print; without a name, all subjects but soak.
 
-`python -m benchmarks soak [minutes]` goes on for so many minutes.
+`python -m benchmarks soak [minutes]` goes on for so many minutes. With `--json` each table is
+a line of JSON instead.
 """
 
 import importlib
@@ -17,6 +18,8 @@ _SOAK = "soak"
 
 def main(wanted: list[str]) -> int:
     """Print the tables of the subjects `wanted`; a subject is a module here with `tables()`."""
+    as_json = "--json" in wanted
+    wanted = [each for each in wanted if each != "--json"]
     found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     subjects = sorted(name for name in found if not name.startswith("_"))
     minutes = soak.MINUTES
@@ -25,12 +28,14 @@ def main(wanted: list[str]) -> int:
     if unknown := set(wanted) - set(subjects):
         print(f"no subject {', '.join(sorted(unknown))}; known are {', '.join(subjects)}")
         return 2
-    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs")
+    if not as_json:
+        print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs")
     for subject in wanted or [each for each in subjects if each != _SOAK]:
-        print(f"\n## {subject}")
+        if not as_json:
+            print(f"\n## {subject}")
         tables = importlib.import_module(f"benchmarks.{subject}").tables
         for table in tables(minutes) if subject == _SOAK else tables():
-            print(f"\n{table}", flush=True)
+            print(table.to_json() if as_json else f"\n{table}", flush=True)
     return 0
 
 

@@ -1,9 +1,10 @@
 """What the subjects share: taking turns, and a table of ratios."""
 
+import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 
 from flask.testing import FlaskClient
@@ -25,6 +26,8 @@ class Row:
     reference: float
     #: The ratio aimed at, at most; None where the row only informs.
     limit: float | None = None
+    #: The ratio aimed at, at least; for figures of which more is better.
+    at_least: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -53,8 +56,15 @@ class Table:
         lines = (f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:]))
         return "\n".join((f"### {self.title}", "", *lines))
 
+    def to_json(self) -> str:
+        """Return the table as one line for programs."""
+        rows = [asdict(row) | {"ratio": row.ratio} for row in self.rows]
+        return json.dumps({"title": self.title, "rows": rows})
+
     def _cells(self, row: Row) -> tuple[str, ...]:
         aim = "" if row.limit is None else f"at most {row.limit:g}"
+        if row.at_least is not None:
+            aim = f"at least {row.at_least:g}"
         figures = self.unit(row.figure), self.unit(row.reference)
         return row.what, figures[0], row.compared_with, figures[1], f"{row.ratio:.2f}", aim
 

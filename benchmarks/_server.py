@@ -45,7 +45,7 @@ def serving(
 
     It listens until the end of the `with` block.
     """
-    port = _free_port()
+    port = free_port()
     environ = {name: text for name, text in os.environ.items() if not name.startswith("INGEST_")}
     environ |= {f"INGEST_{name.upper()}": str(value) for name, value in settings.items()}
     log = folder / f"gunicorn-{port}.log"
@@ -59,7 +59,7 @@ def serving(
             stderr=stderr,
         )
     try:
-        _await_answer(process, port, log)
+        await_answer(process, port, log)
         yield Server(port, process.pid, time.perf_counter() - began)
     finally:
         process.terminate()
@@ -79,14 +79,14 @@ def request(
     return answer.status, answer.read()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
 
 
-def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.perf_counter() + _BOOT_SECONDS
     while process.poll() is None and time.perf_counter() < deadline:
         connection = HTTPConnection("127.0.0.1", port, timeout=_BOOT_SECONDS)

@@ -63,7 +63,7 @@ def build(
     clock = clock or SystemClock()
     engine = embedded_engine(
         clock,
-        journal or _journal(settings),
+        journal or _journal(settings, clock),
         upstream or _upstream(settings, clock),
         _options(settings),
         settle=settings.settle,
@@ -94,6 +94,7 @@ def _options(settings: Settings) -> EngineOptions:
         retention=timedelta(seconds=settings.retention),
         max_concurrent=settings.max_concurrent_batches,
         max_queued_items=settings.max_queued_items,
+        max_ingestions=settings.max_ingestions,
         interval=settings.interval,
     )
 
@@ -114,10 +115,10 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     return app
 
 
-def _journal(settings: Settings) -> Journal:
+def _journal(settings: Settings, clock: Clock) -> Journal:
     if settings.journal == IN_MEMORY:
         return MemoryJournal()
-    return SqliteJournal(settings.journal)
+    return SqliteJournal(settings.journal, clock, min_free_disk=settings.min_free_disk)
 
 
 def _upstream(settings: Settings, clock: Clock) -> Upstream:

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.items import Kind
-from ingest_service.domain.model import Batch, Outcome, batch_ids, new_ingestion_id
+from ingest_service.domain.model import Batch, Outcome, batch_ids
 from ingest_service.upstreams.outcomes import encoded_size
 from ingest_service.upstreams.protocol import idempotency_keys
 
@@ -55,7 +56,7 @@ class ConnectorContract:
 
     def batch(self, items: Sequence[Any]) -> Batch:
         """Return a batch of its own that sends `items` for the first time."""
-        ingestion_id = new_ingestion_id()
+        ingestion_id = fresh_id()
         (batch_id,) = batch_ids(ingestion_id, [0])
         return Batch(
             ingestion_id=ingestion_id,

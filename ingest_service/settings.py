@@ -272,10 +272,16 @@ class Settings:
         64 * 2**20, Whole(1, 2**32, "a whole number of bytes"), "size of a request body in bytes"
     )
     max_queued_items: int = _knob(10_000_000, Whole(1, 2**40), "items that may wait at a time")
+    max_ingestions: int = _knob(100_000, Whole(1, 10_000_000), "ingestions that may wait at a time")
     journal: str = _knob(
         IN_MEMORY,
         Text("the path of a file, or `memory`", _is_journal),
         f"the file that keeps accepted work; the server's default is {SERVER_JOURNAL}",
+    )
+    min_free_disk: int = _knob(
+        256 * 2**20,
+        Whole(0, 2**50, "a whole number of bytes"),
+        "bytes that stay free beside the journal: with less, no new work is taken",
     )
     retention: float = _knob(
         7.0 * _DAY, Duration(), "how long finished ingestions can be asked for"

@@ -1,14 +1,11 @@
 """The words of the domain as plain data; imports nothing of ours, knows no lock and no clock."""
 
-import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Self
 
-from ingest_service.domain.items import Items, Kind
+from ingest_service.domain.items import Kind
 
 
 class Priority(IntEnum):
@@ -166,7 +163,7 @@ class Batch:
     items: Sequence[Any]
 
     def pick(self, offsets: Sequence[int], attempt: int) -> "Resend":
-        """Return what sends the items at `places` again."""
+        """Return what sends the items at `offsets` again."""
         return Resend(self.index, self.start_no + 1, attempt, offsets)
 
 
@@ -240,162 +237,6 @@ class Counts(NamedTuple):
         return cls(len(states), *map(states.count, _STATES))
 
 
-@dataclass(slots=True)
-class Ingestion:
-    """An accepted request. Changed only by the methods below, only under the store's lock."""
-
-    ingestion_id: str
-    sequence: int
-    priority: Priority
-    items: Items
-    batch_size: int
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    #: The first batch that was never cut.
-    next_batch: int = 0
-    #: What goes out before it.
-    again: deque[Resend] = field(default_factory=deque)
-    #: How many batches could be cut now.
-    left: int = field(init=False)
-    #: How often it was given another class; an entry from before that is stale.
-    moves: int = 0
-    #: Whether it has an entry in the line.
-    lined: bool = False
-    #: Cut, but not started yet.
-    cutting: Batch | None = None
-    cancelled: bool = False
-    #: Whether the journal knows that it is finished.
-    recorded: bool = False
-    #: Counts the changes that a client can see.
-    version: int = 0
-    item_states: bytearray = field(default_factory=bytearray)
-    #: Counted along with every change, so that nobody has to scan the states.
-    counts: Counts = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not self.item_states:
-            self.item_states = bytearray(len(self.items))
-        self.recount()
-
-    def recount(self) -> None:
-        """Count everything anew, after it was set from outside."""
-        self.counts = Counts.of(self.item_states)
-        self.left = len(self.again) + self.batches_total - self.next_batch
-
-    @property
-    def batches_total(self) -> int:
-        """How many batches the items make."""
-        return -(-len(self.items) // self.batch_size)
-
-    def span(self, index: int) -> range:
-        """Return the positions of the items of batch `index`."""
-        start = index * self.batch_size
-        return range(start, min(start + self.batch_size, len(self.items)))
-
-    def cut(self) -> Batch:
-        """Take the next batch out of what is left; nobody sees it as started yet."""
-        if self.again:
-            what = self.again.popleft()
-        else:
-            index = self.next_batch
-            what = Resend(index, 1, 1, range(len(self.span(index))))
-            self.next_batch += 1
-        self.left -= 1
-        self.cutting = self.batch(what)
-        return self.cutting
-
-    def put_back(self, batch: Batch, at: datetime) -> None:
-        """Undo `cut`: the batch was not started after all."""
-        self.cutting = None
-        if self.cancelled:
-            self.mark(batch, [ItemState.CANCELLED] * len(batch.offsets), at)
-        else:
-            self.again.appendleft(Resend(batch.index, batch.start_no, batch.attempt, batch.offsets))
-            self.left += 1
-
-    def send_again(self, again: Resend) -> None:
-        """Add what is due for another attempt."""
-        self.again.append(again)
-        self.left += 1
-
-    def cancel(self, at: datetime) -> None:
-        """Give up everything that is not in a batch under way."""
-        self.cancelled = True
-        self.again.clear()
-        self.next_batch = self.batches_total
-        kept = {at: self.item_states[at] for at in self._positions(self.cutting)}
-        self.item_states = self.item_states.translate(_CANCEL)
-        for position, state in kept.items():
-            self.item_states[position] = state
-        self.recount()
-        self._changed(at)
-
-    def reopen(self, failed: Iterable[Resend]) -> None:
-        """Queue items that have failed once more."""
-        for again in failed:
-            start = again.index * self.batch_size
-            for place in again.offsets:
-                self.item_states[start + place] = ItemState.RETRYING
-            self.again.append(again)
-        self.finished_at = None
-        self.recorded = False
-        self.recount()
-        self.version += 1
-
-    def batch(self, what: Resend) -> Batch:
-        """Return the batch that sends `what`."""
-        (batch_id,) = batch_ids(self.ingestion_id, range(what.index, what.index + 1))
-        start = what.index * self.batch_size
-        items = [self.items[start + place] for place in what.offsets]
-        return Batch(
-            ingestion_id=self.ingestion_id,
-            sequence=self.sequence,
-            batch_id=batch_id,
-            kind=self.items.kind,
-            index=what.index,
-            start_no=what.start_no,
-            attempt=what.attempt,
-            offsets=what.offsets,
-            items=items,
-        )
-
-    def mark(self, batch: Batch, states: Iterable[ItemState], at: datetime) -> None:
-        """Set the states of the items that `batch` sends."""
-        span = self.span(batch.index)
-        before = Counts.of(self.item_states[span.start : span.stop])
-        for position, state in zip(self._positions(batch), states, strict=True):
-            given_up = self.cancelled and state is ItemState.RETRYING
-            self.item_states[position] = ItemState.CANCELLED if given_up else state
-        after = Counts.of(self.item_states[span.start : span.stop])
-        changed = (
-            had - lost + won for had, lost, won in zip(self.counts, before, after, strict=True)
-        )
-        # The batch's own total is taken away and added again.
-        self.counts = Counts(*changed)
-        self.cutting = None
-        if self.started_at is None and after.in_flight:
-            self.started_at = at
-        self._changed(at)
-
-    def _changed(self, at: datetime) -> None:
-        self.version += 1
-        self.finished_at = at if self.counts.status.final else None
-
-    def _positions(self, batch: Batch | None) -> Iterator[int]:
-        """Yield where the items that `batch` sends stand in the ingestion."""
-        if batch is not None:
-            start = batch.index * self.batch_size
-            yield from (start + place for place in batch.offsets)
-
-
-#: Turns the states of items that wait into cancelled ones.
-_CANCEL = bytes(
-    ItemState.CANCELLED if state in (ItemState.QUEUED, ItemState.RETRYING) else state
-    for state in range(256)
-)
-
-
 def batch_ids(ingestion_id: str, indices: Iterable[int]) -> Iterator[str]:
     """Yield the ids of the batches at `indices`: uuid4 strings, derived instead of stored.
 
@@ -404,8 +245,3 @@ def batch_ids(ingestion_id: str, indices: Iterable[int]) -> Iterator[str]:
     """
     head, tail = ingestion_id[:24], int(ingestion_id[24:], 16) + 1
     return (f"{head}{(tail + index) & 0xFFFF_FFFF_FFFF:012x}" for index in indices)
-
-
-def new_ingestion_id() -> str:
-    """Return a fresh lower-case uuid4 string."""
-    return str(uuid.uuid4())

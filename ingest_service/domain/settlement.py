@@ -73,4 +73,4 @@ def _resend(batch: Batch, outcomes: Sequence[Outcome], attempt: int) -> Resend |
     if len(offsets) == len(batch.offsets):
         # The same request again, to be known by the same key.
         offsets = batch.offsets
-    return Resend(batch.index, batch.start_no + 1, attempt, offsets)
+    return batch.pick(offsets, attempt)

@@ -84,6 +84,8 @@ class WorkerState:
     stopping: bool = False
     #: What keeps it from working, in words; None if nothing does.
     trouble: str | None = None
+    #: The same for the calls that it makes: it works, and the upstream gets less or nothing.
+    upstream_trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,17 @@
 import math
 from dataclasses import dataclass
 
-from ingest_service.domain.forecast import next_served
 from ingest_service.domain.model import Priority, QueueState, WaitCode
+from ingest_service.domain.runs import next_served
 from ingest_service.domain.snapshot import Place, QueueSnapshot
+
+#: Why nothing is sent because of the upstream: for the operator, and for who waits.
+_ASKED = "the upstream asked for it"
+_LOST = "the upstream cannot be reached"
+_HELD = {
+    _ASKED: "The upstream asked to be left alone.",
+    _LOST: "The upstream is not there.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +43,7 @@ def standstill(snapshot: QueueSnapshot) -> Standstill:
         return Standstill(QueueState.PAUSED, pace.paused)
     if pace.closed_until > snapshot.now:
         asked = pace.held_until >= pace.probe_at
-        reason = "the upstream asked for it" if asked else "the upstream cannot be reached"
-        return Standstill(QueueState.HELD, reason, pace.closed_until)
+        return Standstill(QueueState.HELD, _ASKED if asked else _LOST, pace.closed_until)
     return Standstill(QueueState.RUNNING)
 
 
@@ -53,8 +60,7 @@ def wait_reason(snapshot: QueueSnapshot, place: Place) -> WaitReason:
         message = "What has failed is tried again later."
         return WaitReason(WaitCode.RETRY_BACKOFF, message, place.retry_due)
     if still.state is QueueState.HELD:
-        message = f"Nothing is sent for now: {still.reason}."
-        return WaitReason(WaitCode.UPSTREAM_HOLD, message, still.until)
+        return WaitReason(WaitCode.UPSTREAM_HOLD, _HELD[still.reason or _ASKED], still.until)
     first = next_served(snapshot)
     if first is not None and first.sequence != place.sequence:
         return _behind(first.priority, place)

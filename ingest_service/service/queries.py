@@ -7,9 +7,9 @@ from datetime import datetime
 from functools import partial
 
 from ingest_service.clock import Clock
-from ingest_service.domain.forecast import upcoming
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState, OutcomeWord, Priority
+from ingest_service.domain.runs import upcoming
 from ingest_service.domain.snapshot import Place, QueueSnapshot
 from ingest_service.domain.wait_reason import standstill, wait_reason
 from ingest_service.engines import Control, ListQuery, RateProof, Reading, Result
@@ -193,7 +193,7 @@ class Queries:
         return Health(
             at=snapshot.at,
             worker_alive=snapshot.worker.alive,
-            trouble=snapshot.worker.trouble,
+            trouble=snapshot.worker.trouble or snapshot.worker.upstream_trouble,
             unfinished=snapshot.unfinished,
             queued_items=snapshot.queued_items,
             state=still.state,

@@ -48,7 +48,7 @@ class Health:
 
     at: datetime
     worker_alive: bool
-    #: What keeps the worker from its work, in words; None if nothing does.
+    #: What keeps the worker or its calls from going on, in words; None if nothing does.
     trouble: str | None
     unfinished: int
     queued_items: int

@@ -1,5 +1,6 @@
 """What can be kept of an outcome, whoever it comes from."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,21 @@ def encoded_size(outcome: Outcome) -> int:
     # Nested, because what can only just be written could not be answered.
     nested = (((outcome.processed_data,),),)
     return len(json_text.dumps((nested, outcome.error, outcome.status_code)))
+
+
+def bounded_together(outcomes: Sequence[Outcome], most_bytes: int) -> list[Outcome]:
+    """Return the outcomes of a batch; those that would make it larger than allowed fail."""
+    kept: list[Outcome] = []
+    left = most_bytes
+    for outcome in outcomes:
+        size = encoded_size(outcome)
+        if size > left:
+            error = f"The answers of the batch are larger than {most_bytes} bytes together."
+            kept.append(Outcome(succeeded=False, error=error, status_code=outcome.status_code))
+        else:
+            left -= size
+            kept.append(outcome)
+    return kept
 
 
 def seconds_asked(outcome: object) -> float | None:

@@ -1,7 +1,6 @@
 """HTTP: the only part that knows Flask and marshmallow."""
 
 import re
-import uuid
 from contextlib import suppress
 
 import flask
@@ -10,9 +9,11 @@ from marshmallow import EXCLUDE, RAISE
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import UnicodeConverter
 
+from ingest_service.domain.ids import fresh_id
 from ingest_service.service import Service
 from ingest_service.settings import Settings
-from ingest_service.web import control, docs, door, ingest, ops, problems, status
+from ingest_service.web import admission, control, docs, ingest, ops, problems, status
+from ingest_service.web.media_type import ADMITTED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -38,7 +39,7 @@ def init_app(app: Flask, settings: Settings, service: Service) -> None:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(_name_request)
-    door.init_app(app, settings.allowed_hosts)
+    admission.init_app(app, settings.allowed_hosts)
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)
@@ -50,8 +51,8 @@ def init_app(app: Flask, settings: Settings, service: Service) -> None:
 
 def _name_request() -> None:
     """Take the caller's request id if it is harmless, otherwise make one."""
-    given = flask.request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    given = flask.request.environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else fresh_id()
 
 
 def _discard_body() -> None:
@@ -62,11 +63,13 @@ def _discard_body() -> None:
 
 
 def _finish(response: Response) -> Response:
-    _discard_body()
-    response.headers["X-Request-ID"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
-    if flask.request.method == "OPTIONS":
+    if ADMITTED not in flask.request.environ:
+        _discard_body()
+    response.headers.add("X-Request-ID", g.request_id)
+    response.headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in response.headers:
+        response.headers.add("Cache-Control", "no-store")
+    if flask.request.method == "OPTIONS" and response.status_code == 200:
         # Flask calls its empty body HTML.
         response.headers.pop("Content-Type", None)
     return response

@@ -2,32 +2,21 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from flask import Flask, request
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import Forbidden
 
 _HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
-def init_app(app: Flask, allowed_hosts: Sequence[str]) -> None:
-    """Refuse strangers before anything else is looked at."""
-
-    def refuse_strangers() -> None:
-        reason = refusal(
-            request.method, request.path, request.scheme, request.headers, allowed_hosts
-        )
-        if reason is not None:
-            raise Forbidden(reason)
-
-    app.before_request(refuse_strangers)
-
-
 def refusal(
-    method: str, path: str, scheme: str, headers: Headers, allowed_hosts: Sequence[str]
+    method: str,
+    path: str,
+    scheme: str,
+    headers: Mapping[str, str] | Headers,
+    allowed_hosts: Sequence[str],
 ) -> str | None:
     """Return why a request is refused, None if it is not.
 

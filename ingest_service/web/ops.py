@@ -41,6 +41,7 @@ def health() -> Response:
         "queue": health.state,
         "reason": health.reason,
         "until": health.until,
+        "trouble": health.trouble,
         "version": VERSION,
     }
     return answer(_HEALTH_REPORT.dump(report))

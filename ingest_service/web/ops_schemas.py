@@ -54,6 +54,7 @@ class HealthReport(Answer):
     queue = word("what the queue does", QueueState)
     reason = optional_text("why it does not run")
     until = time("until when it is held", allow_none=True)
+    trouble = optional_text("what keeps work from going on; null if nothing does")
     version = text("of this service")
 
     example: ClassVar[Any] = {
@@ -65,6 +66,7 @@ class HealthReport(Answer):
         "queue": "running",
         "reason": None,
         "until": None,
+        "trouble": None,
         "version": VERSION,
     }
 

@@ -191,7 +191,15 @@ class PeriodQuery(QuerySchema):
 
 def parse_query(schema: type[QuerySchema], values: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of a query string; raise `ValidationError`."""
+    if not values:
+        return dict(_of_nothing(schema))
     return cast(dict[str, Any], _instance(schema).load(values))
+
+
+@cache
+def _of_nothing(schema: type[QuerySchema]) -> dict[str, Any]:
+    # Most requests have no query; an error is not kept.
+    return cast(dict[str, Any], _instance(schema).load({}))
 
 
 @cache

@@ -9,14 +9,11 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
 from ingest_service.service import Service
-from ingest_service.web import request_schemas
+from ingest_service.web import media_type, request_schemas
+from ingest_service.web.media_type import ADMITTED
 from ingest_service.web.strict_json import read_json
 from ingest_service.web.strict_schema import StrictSchema
-
-_NOT_JSON = (
-    "The body must be JSON in UTF-8: add the header `Content-Type: application/json` "
-    "(for curl: `-H 'Content-Type: application/json'`)."
-)
+from ingest_service.web.weight import is_too_heavy
 
 
 class InvalidBody(ValidationError):
@@ -31,10 +28,13 @@ def the_service() -> Service:
 
 def read_body() -> bytes:
     """Return the body of the request, refusing early what would not be read anyway."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("The body has a Content-Encoding; send it without.")
-    if request.headers.get("Content-Type", "").strip() and not _is_json():
-        raise UnsupportedMediaType(_NOT_JSON)
+    reason = media_type.reason_not_json(request.environ)
+    if reason is not None:
+        raise UnsupportedMediaType(reason)
+    if ADMITTED in request.environ:
+        # The server has read it, and found that it is not too large.
+        body: bytes = request.environ["wsgi.input"].read()
+        return body
     limit = current_app.config["BODY_LIMIT"]
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")
     try:
@@ -51,7 +51,7 @@ def read_body() -> bytes:
 def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[str, Any]:
     """Return the values of the body; one that is `optional` may be empty."""
     body = read_body()
-    payload = {} if optional and not body else read_json(body)
+    payload = {} if optional and not body else _read_json(body, 1)
     try:
         return request_schemas.load(schema, payload, current_app.config["UNKNOWN_KEYS"])
     except ValidationError as error:
@@ -60,8 +60,8 @@ def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[st
 
 def parse_submission() -> tuple[Items, Priority]:
     """Return what the body asks to be done."""
-    payload = read_json(read_body())
     config = current_app.config
+    payload = _read_json(read_body(), config["ITEM_LIMIT"])
     try:
         return request_schemas.load_submission(
             payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"]
@@ -70,6 +70,7 @@ def parse_submission() -> tuple[Items, Priority]:
         raise InvalidBody(error.messages) from None
 
 
-def _is_json() -> bool:
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    return request.mimetype == "application/json" and charset in ("utf-8", "utf8")
+def _read_json(body: bytes, items: int) -> Any:
+    if is_too_heavy(body, items):
+        raise RequestEntityTooLarge(f"The body has more values than {items} items can need.")
+    return read_json(body)

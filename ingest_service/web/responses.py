@@ -1,13 +1,31 @@
 """JSON out."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response
+from werkzeug.datastructures import Headers
 
 from ingest_service import json_text
 
 MEDIA_TYPE = "application/json"
+
+
+class JsonResponse(Response):
+    """JSON whose head is known when it is made, so that nothing is looked up to send it."""
+
+    def __init__(
+        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(body, status, headers, content_type=MEDIA_TYPE)
+        self.headers.add("Content-Length", str(len(body)))
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """Return the headers as they are, but for an answer that has no body."""
+        if self.status_code == 304:
+            return super().get_wsgi_headers(environ)
+        return self.headers
 
 
 def to_json(value: Any) -> bytes:
@@ -17,7 +35,7 @@ def to_json(value: Any) -> bytes:
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return `value` as a JSON response."""
-    return Response(to_json(value), status, headers, mimetype=MEDIA_TYPE)
+    return JsonResponse(to_json(value), status, headers)
 
 
 def timestamp(at: datetime | None) -> str | None:

@@ -28,7 +28,7 @@ from ingest_service.web.response_schemas import (
     MappingsResults,
     MappingsStatus,
 )
-from ingest_service.web.responses import MEDIA_TYPE, answer, to_json
+from ingest_service.web.responses import JsonResponse, answer, to_json
 from ingest_service.web.strict_schema import MISSING
 
 bp = Blueprint("status", __name__)
@@ -67,7 +67,8 @@ def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     if query["wait"] and not _is_news(made):
         the_service().queries.await_change(snapshot, query["wait"])
         made = _status(the_service().queries.status(ingestion_id, *page))
-    made.make_conditional(request)
+    if "If-None-Match" in request.headers:
+        made.make_conditional(request)
     return made
 
 
@@ -152,12 +153,13 @@ def show_ingestions() -> Response:
 def _status(snapshot: IngestionSnapshot) -> Response:
     estimate = the_service().queries.estimate(snapshot.ingestion_id)
     body = to_json(render.status(snapshot, estimate))
-    made = Response(body, mimetype=MEDIA_TYPE)
-    made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
-    made.headers["Cache-Control"] = "no-cache"
+    headers = {
+        "ETag": f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"',
+        "Cache-Control": "no-cache",
+    }
     if estimate is not None:
-        made.headers["Retry-After"] = str(max(1, math.ceil(estimate.changes_in)))
-    return made
+        headers["Retry-After"] = str(max(1, math.ceil(estimate.changes_in)))
+    return JsonResponse(body, headers=headers)
 
 
 def _is_news(made: Response) -> bool:

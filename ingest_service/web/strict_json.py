@@ -23,12 +23,7 @@ def read_json(body: bytes) -> Any:
     try:
         # RFC 8259, section 8.1: a byte order mark may be ignored; tools on Windows write it.
         text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_float=_float,
-            parse_constant=_constant,
-        )
+        value = _decode(text)
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except InvalidJson:
@@ -46,6 +41,12 @@ def read_json(body: bytes) -> Any:
         # The only one left: Python refuses to convert thousands of digits.
         raise InvalidJson("An integer has too many digits.") from None
     return value
+
+
+def _decode(text: str) -> Any:
+    if text.startswith("\ufeff"):
+        raise json.JSONDecodeError("Unexpected UTF-8 BOM", text, 0)
+    return _DECODER.decode(text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,3 +67,6 @@ def _float(text: str) -> float:
 
 def _constant(name: str) -> None:
     raise InvalidJson(f"{name} is not a JSON number.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)

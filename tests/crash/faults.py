@@ -30,17 +30,27 @@ class FaultyDisk(apsw.VFS):
         self._left = 0
         self._error: type[apsw.Error] = apsw.IOError
         self._lasting = False
+        self._writes_too = True
         #: How many operations have failed.
         self.failed = 0
         super().__init__(self.name, "")
 
     def break_down(
-        self, operation: Operation, nth: int, error: type[apsw.Error], *, lasting: bool
+        self,
+        operation: Operation,
+        nth: int,
+        error: type[apsw.Error],
+        *,
+        lasting: bool,
+        writes_too: bool = True,
     ) -> None:
-        """Fail the `nth` operation from now on, and if `lasting` all writes and syncs after it."""
+        """Fail the `nth` operation from now on, and if `lasting` all syncs after it.
+
+        And all writes, unless the disk only says that nothing can be synced.
+        """
         with self._lock:
             self._operation, self._left = operation, nth
-            self._error, self._lasting = error, lasting
+            self._error, self._lasting, self._writes_too = error, lasting, writes_too
             self.failed = 0
 
     def repair(self) -> None:
@@ -61,7 +71,8 @@ class FaultyDisk(apsw.VFS):
         with self._lock:
             if self._operation is None:
                 return
-            broken = self.failed and self._lasting
+            both = self._writes_too or operation is Operation.SYNC
+            broken = self.failed and self._lasting and both
             if operation is self._operation and not self.failed:
                 self._left -= 1
                 broken = self._left == 0

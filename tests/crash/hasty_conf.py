@@ -3,8 +3,9 @@
 import runpy
 from pathlib import Path
 
-from ingest_service import gunicorn_worker
+from ingest_service.front import limits
 
-gunicorn_worker.HEAD_SECONDS = 1.0
-gunicorn_worker.BODY_SECONDS = 1.0
+limits.HEAD_SECONDS = 1.0
+limits.BODY_SECONDS = 1.0
+limits.SLOW_SECONDS = 1.0
 globals().update(runpy.run_path(str(Path(__file__).parents[2] / "gunicorn.conf.py")))

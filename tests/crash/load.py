@@ -88,8 +88,8 @@ class Ledger:
         contents = _contents(db)
         keys = dict(db.execute("SELECT key, ingestion_id FROM idempotency_key"))
         starts = {
-            _Start(*name): outcomes
-            for *name, outcomes in db.execute("SELECT sequence, batch, round, outcomes FROM start")
+            _Start(*name): result
+            for *name, result in db.execute("SELECT sequence, batch, round, result FROM start")
         }
         finished = {each for (each,) in db.execute(_FINISHED)}
         slots = [float(each) for (each,) in db.execute("SELECT monotonic FROM pace")]
@@ -137,8 +137,8 @@ _FINISHED = (
 def _contents(db: apsw.Connection) -> dict[str, bytes]:
     """Return the items that are stored, by ingestion id."""
     pieces: dict[str, list[Chunk]] = {}
-    for ingestion_id, first_item, content, _ in db.execute(_CONTENTS):
-        pieces.setdefault(str(ingestion_id), []).append(Chunk(first_item, content))
+    for ingestion_id, *chunk in db.execute(_CONTENTS):
+        pieces.setdefault(str(ingestion_id), []).append(Chunk(*chunk))
     return {name: join_items(Kind.IDS, chunks).to_bytes() for name, chunks in pieces.items()}
 
 
@@ -173,7 +173,9 @@ _INCOMPLETE = (
     "SELECT sequence FROM start LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
     "SELECT sequence FROM ingestion LEFT JOIN final_state USING (sequence)"
     " WHERE (finished_at IS NULL) != (states IS NULL)",
-    "SELECT sequence FROM start WHERE (settled_at IS NULL) != (outcomes IS NULL)",
+    "SELECT sequence FROM start LEFT JOIN result USING (result)"
+    " WHERE (settled_at IS NULL) != (outcomes IS NULL)",
+    "SELECT result FROM result LEFT JOIN start USING (result) WHERE start.sequence IS NULL",
     "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
     "SELECT sequence FROM final_state LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
     # Every piece of what is kept in pieces.

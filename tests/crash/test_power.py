@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from ingest_service.engines.embedded.journals import database
+from ingest_service.engines.embedded.journals import connections
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
 from tests.crash.load import Ledger, half_stored, strain
@@ -68,8 +68,8 @@ def look_back(path: Path, ledger: Ledger) -> int:
 def checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the WAL be moved into the file as usual, or after a few pages already."""
     if request.param == "frequent":
-        pragmas = (*database._PRAGMAS, "wal_autocheckpoint = 10")
-        monkeypatch.setattr(database, "_PRAGMAS", pragmas)
+        pragmas = (*connections.PRAGMAS, "wal_autocheckpoint = 10")
+        monkeypatch.setattr(connections, "PRAGMAS", pragmas)
     return str(request.param)
 
 
@@ -85,9 +85,9 @@ def test_a_journal_that_does_not_sync_loses_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without this, the test above could be blind."""
-    pragmas = tuple(each.replace("FULL", "NORMAL") for each in database._PRAGMAS)
-    assert pragmas != database._PRAGMAS
-    monkeypatch.setattr(database, "_PRAGMAS", pragmas)
+    pragmas = tuple(each.replace("FULL", "NORMAL") for each in connections.PRAGMAS)
+    assert pragmas != connections.PRAGMAS
+    monkeypatch.setattr(connections, "PRAGMAS", pragmas)
     lossy = sum(live_through_cuts(tmp_path / str(seed), seed) > 0 for seed in range(10))
     assert lossy >= 5
 

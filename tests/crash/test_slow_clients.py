@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_service.gunicorn_worker import MAX_HEAD
+from ingest_service.front.limits import MAX_HEAD
 from tests.crash.raw import Raw, chunked, head, ids, post, problem, slowest
 from tests.crash.server import Server
 

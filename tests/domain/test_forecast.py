@@ -9,17 +9,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingest_service.domain.forecast import (
-    Lines,
-    Moment,
-    Run,
-    forecast,
-    last_starts,
-    runs,
-    walked,
-)
+from ingest_service.domain.forecast import forecast
 from ingest_service.domain.model import Priority
 from ingest_service.domain.policy import CYCLE, Policy, QueueEntry, Rule, choose
+from ingest_service.domain.runs import Lines, Moment, Run, last_starts, runs, walked
 from ingest_service.domain.slot_times import SlotModel, SlotTimes
 from ingest_service.domain.snapshot import Forecast, PendingRetry
 from ingest_service.engines.embedded.order_index import OrderIndex
@@ -257,7 +250,7 @@ def test_under_the_weighted_policy_low_is_served_once_in_twelve_slots() -> None:
     """Over ten thousand slots in which all classes always wait; HIGH gets eight, MEDIUM three."""
     heads = [entry(each, each, 1) for each in Priority]
     rule = Rule(Policy.WEIGHTED)
-    served = [heads[choose(heads, rule, slot, 0.0)].priority for slot in range(10_008)]
+    served = [int(heads[choose(heads, rule, slot, 0.0)].priority) for slot in range(10_008)]
 
     windows = [served[start : start + 12] for start in range(10_000)]
     assert {(w.count(1), w.count(2), w.count(3)) for w in windows if len(w) == 12} == {(8, 3, 1)}

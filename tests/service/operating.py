@@ -76,6 +76,6 @@ def counts(api: Api, ingestion_id: str) -> dict[str, int]:
 
 
 def words(api: Api, ingestion_id: str) -> list[str]:
-    """Return the overall state and those of the batches."""
-    found = api.status(ingestion_id)
-    return [found["status"], *(batch["status"] for batch in found["batches"])]
+    """Return how it ended as a whole and how each batch did, or its state if it has not."""
+    status = api.status(ingestion_id)
+    return [part["outcome"] or part["status"] for part in (status, *status["batches"])]

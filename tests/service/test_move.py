@@ -46,16 +46,16 @@ class TestMove:
             "old": {
                 "priority": "LOW",
                 "eta": {
-                    "next_start_at": "2026-01-01T12:00:30.400Z",
-                    "finish_at": "2026-01-01T12:00:36.400Z",
+                    "next_start_at": "2026-01-01T12:00:30.450Z",
+                    "finish_at": "2026-01-01T12:00:36.450Z",
                     "latest_finish_at": None,
                 },
             },
             "new": {
                 "priority": "HIGH",
                 "eta": {
-                    "next_start_at": "2026-01-01T12:00:00.400Z",
-                    "finish_at": "2026-01-01T12:00:06.400Z",
+                    "next_start_at": "2026-01-01T12:00:00.450Z",
+                    "finish_at": "2026-01-01T12:00:06.450Z",
                     "latest_finish_at": None,
                 },
             },
@@ -128,7 +128,7 @@ class TestMove:
         api.advance(60)
 
         assert after == before
-        assert api.sent() == [(0.4, [1, 2, 3]), (5.4, [4, 5, 6]), (10.4, [11])]
+        assert api.sent() == [(0.45, [1, 2, 3]), (5.45, [4, 5, 6]), (10.45, [11])]
 
     def test_what_is_finished_has_no_class_to_change(self, api: Api) -> None:
         done, gone = api.ingest([1]), api.ingest([2])
@@ -146,7 +146,7 @@ class TestMove:
         api.ingest([2], "MEDIUM")
         move(api, moved, "HIGH")
         api.advance(60)
-        assert api.sent() == [(0.4, [1]), (5.4, [1]), (10.4, [2])]
+        assert api.sent() == [(0.45, [1]), (5.45, [1]), (10.45, [2])]
 
     def test_it_survives_a_restart(self, lives: Restarts) -> None:
         ids = [lives.api.ingest([item], "LOW") for item in (1, 2)]

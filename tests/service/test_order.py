@@ -16,7 +16,7 @@ def test_high_overtakes_a_running_medium_between_two_batches(api: Api) -> None:
     api.ingest([6, 7, 8, 9], "HIGH")
     api.advance(20)
 
-    assert api.sent() == [(0.4, [1, 2, 3]), (5.4, [6, 7, 8]), (10.4, [9]), (15.4, [4, 5])]
+    assert api.sent() == [(0.45, [1, 2, 3]), (5.45, [6, 7, 8]), (10.45, [9]), (15.45, [4, 5])]
 
 
 def test_requests_posted_together_are_served_by_priority(api: Api) -> None:
@@ -26,7 +26,7 @@ def test_requests_posted_together_are_served_by_priority(api: Api) -> None:
     api.ingest([1], "HIGH")
     api.advance(15)
 
-    assert api.sent() == [(0.4, [1]), (5.4, [2]), (10.4, [3])]
+    assert api.sent() == [(0.45, [1]), (5.45, [2]), (10.45, [3])]
 
 
 def test_a_class_is_served_first_come_first_served(api: Api) -> None:
@@ -61,7 +61,7 @@ def test_batches_start_an_interval_apart(api: Api) -> None:
     api.ingest(range(1, 10))
     api.advance(30)
 
-    assert [at for at, _ in api.sent()] == [0.4, 5.4, 10.4]
+    assert [at for at, _ in api.sent()] == [0.45, 5.45, 10.45]
 
 
 def test_an_upstream_slower_than_the_interval_delays_the_next_start(api: Api) -> None:
@@ -70,7 +70,7 @@ def test_an_upstream_slower_than_the_interval_delays_the_next_start(api: Api) ->
     api.ingest(range(1, 7))
     api.advance(30)
 
-    assert [at for at, _ in api.sent()] == [0.4, 7.4]
+    assert [at for at, _ in api.sent()] == [0.45, 7.45]
 
 
 def test_several_batches_may_be_under_way_when_allowed(settings: Settings) -> None:
@@ -80,7 +80,7 @@ def test_several_batches_may_be_under_way_when_allowed(settings: Settings) -> No
         api.ingest(range(1, 10))
         api.advance(30)
 
-        assert [at for at, _ in api.sent()] == [0.4, 5.4, 10.4]
+        assert [at for at, _ in api.sent()] == [0.45, 5.45, 10.45]
 
 
 def test_idle_time_does_not_add_up_to_a_burst(api: Api) -> None:
@@ -90,7 +90,7 @@ def test_idle_time_does_not_add_up_to_a_burst(api: Api) -> None:
     api.ingest(range(1, 7))
     api.advance(10)
 
-    assert [at for at, _ in api.sent()] == [0.4, 60.4, 65.4]
+    assert [at for at, _ in api.sent()] == [0.45, 60.45, 65.45]
 
 
 def test_a_request_in_the_middle_of_an_interval_waits_for_its_end(api: Api) -> None:
@@ -100,7 +100,7 @@ def test_a_request_in_the_middle_of_an_interval_waits_for_its_end(api: Api) -> N
     api.ingest([2])
     api.advance(10)
 
-    assert [at for at, _ in api.sent()] == [0.4, 5.4]
+    assert [at for at, _ in api.sent()] == [0.45, 5.45]
 
 
 def test_only_a_queue_that_was_empty_settles(api: Api) -> None:
@@ -110,7 +110,7 @@ def test_only_a_queue_that_was_empty_settles(api: Api) -> None:
     api.ingest([7], "HIGH")
     api.advance(10)
 
-    assert api.sent() == [(0.4, [1, 2, 3]), (5.4, [7]), (10.4, [4, 5, 6])]
+    assert api.sent() == [(0.45, [1, 2, 3]), (5.45, [7]), (10.45, [4, 5, 6])]
 
 
 def test_no_interval_means_no_limit(settings: Settings) -> None:
@@ -141,4 +141,4 @@ def test_concurrent_submitters_lose_nothing_and_share_one_pace(api: Api, threads
     assert len(set(accepted)) == threads
     assert sorted(item for _, (item,) in sent) == list(range(1, threads + 1))
     assert [item % 3 for _, (item,) in sent] == sorted(item % 3 for _, (item,) in sent)
-    assert [at for at, _ in sent] == [round(0.4 + 5 * n, 1) for n in range(threads)]
+    assert [at for at, _ in sent] == [round(0.45 + 5 * n, 2) for n in range(threads)]

@@ -51,7 +51,7 @@ class TestPause:
         api.advance(0.5)
         pause(api)
         api.advance(30)
-        assert words(api, ingestion_id) == ["triggered", "completed", "yet_to_start"]
+        assert words(api, ingestion_id) == ["triggered", "succeeded", "yet_to_start"]
 
     def test_a_short_pause_does_not_open_a_slot_earlier(self, api: Api) -> None:
         """The interval since the last start still counts."""
@@ -60,7 +60,7 @@ class TestPause:
         pause(api)
         resume(api)
         api.advance(10)
-        assert [at for at, _ in api.sent()] == [0.4, 5.4]
+        assert [at for at, _ in api.sent()] == [0.45, 5.45]
 
     def test_retries_that_were_due_meanwhile_do_not_burst(self, api: Api) -> None:
         api.upstream.reply = replies(LATER, LATER)
@@ -140,7 +140,7 @@ class TestInterval:
     """`PATCH /queue`."""
 
     @pytest.mark.parametrize(
-        ("seconds", "expected"), [(2, 2.4), (2.5, 2.9), (12, 12.4), (0.1, 1.4)]
+        ("seconds", "expected"), [(2, 2.45), (2.5, 2.9), (12, 12.45), (0.1, 1.45)]
     )
     def test_it_counts_from_the_last_start(self, api: Api, seconds: float, expected: float) -> None:
         """Faster or slower, from the next slot on; a batch under way is waited for."""
@@ -150,7 +150,7 @@ class TestInterval:
         api.advance(40)
 
         first, second, third = (at for at, _ in api.sent())
-        assert first == 0.4
+        assert first == 0.45
         assert expected <= second <= expected + 0.25
         assert third - second == pytest.approx(max(1, seconds), abs=0.001)
 
@@ -192,7 +192,7 @@ class TestInterval:
         ingestion_id = api.ingest(range(1, 10))
         api.advance(1)
         set_interval(api, 10)
-        assert api.status(ingestion_id)["eta"]["finish_at"] == "2026-01-01T12:00:21.400Z"
+        assert api.status(ingestion_id)["eta"]["finish_at"] == "2026-01-01T12:00:21.450Z"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class TestBackoff:
         api.advance(60)
 
         assert api.sent() == [(0, [1]), (2, [1]), (5, [1]), (10, [1]), (16, [1])]
-        assert api.status(ingestion_id)["status"] == "failed"
+        assert api.status(ingestion_id)["outcome"] == "failed"
         assert api.results(ingestion_id)["results"][0]["error"] == "later"
 
     def test_only_what_failed_for_now_is_sent_again(self, api: Api) -> None:
@@ -105,7 +105,7 @@ def test_a_retry_pays_for_a_slot_in_its_class_at_its_old_place(api: Api) -> None
     api.ingest([3], "HIGH")
     api.advance(60)
 
-    assert api.sent() == [(0.4, [1]), (5.4, [3]), (10.4, [1]), (15.4, [2])]
+    assert api.sent() == [(0.45, [1]), (5.45, [3]), (10.45, [1]), (15.45, [2])]
 
 
 def test_a_retry_goes_before_the_batches_of_its_ingestion_that_were_never_sent(api: Api) -> None:
@@ -114,7 +114,7 @@ def test_a_retry_goes_before_the_batches_of_its_ingestion_that_were_never_sent(a
     api.ingest(range(1, 7))
     api.advance(60)
 
-    assert api.sent() == [(0.4, [1, 2, 3]), (5.4, [1, 2, 3]), (10.4, [4, 5, 6])]
+    assert api.sent() == [(0.45, [1, 2, 3]), (5.45, [1, 2, 3]), (10.45, [4, 5, 6])]
 
 
 def test_a_hold_stops_all_starts_until_it_is_over(api: Api) -> None:
@@ -125,7 +125,7 @@ def test_a_hold_stops_all_starts_until_it_is_over(api: Api) -> None:
     api.ingest([2], "HIGH")
     api.advance(60)
 
-    assert api.sent() == [(0.4, [1]), (21.4, [2]), (26.4, [1])]
+    assert api.sent() == [(0.45, [1]), (21.45, [2]), (26.45, [1])]
 
 
 def test_a_hold_that_is_shorter_than_the_interval_changes_nothing(api: Api) -> None:
@@ -134,7 +134,7 @@ def test_a_hold_that_is_shorter_than_the_interval_changes_nothing(api: Api) -> N
     api.ingest([1])
     api.advance(60)
 
-    assert api.sent() == [(0.4, [1]), (5.4, [1])]
+    assert api.sent() == [(0.45, [1]), (5.45, [1])]
 
 
 class TestTwoAtATime:
@@ -169,7 +169,7 @@ def test_an_outage_costs_no_attempts_and_is_asked_after_less_and_less_often(api:
     api.upstream.reply = replies(*[NOBODY] * 9)
     ingestion_id = api.ingest(range(1, 7))
     api.advance(3_000)
-    starts = [round(at, 1) for at, _ in api.sent()]
+    starts = [round(at, 2) for at, _ in api.sent()]
     gaps = [round(b - a, 1) for a, b in pairwise(starts)]
     attempts = [batch.attempt for _, batch in api.upstream.starts]
 

@@ -48,6 +48,7 @@ def test_health_counts_the_ingestions_that_are_not_finished(api: Api) -> None:
         "queue": "running",
         "reason": None,
         "until": None,
+        "trouble": None,
         "version": VERSION,
     }
 

@@ -298,7 +298,7 @@ def test_a_broken_disk_is_documented_wherever_something_is_read(
     def broken(*_: object) -> None:
         raise StorageUnavailable("The disk is broken.")
 
-    for method in ("find", "results", "summaries", "rate_proof"):
+    for method in ("find", "results", "finished", "rate_proof"):
         monkeypatch.setattr(still.parts.journal, method, broken)
     for path, route in (
         ("/status/x", "/status/{ingestion_id}"),

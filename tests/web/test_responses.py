@@ -30,7 +30,3 @@ def test_the_rest_reads_the_same_beside_a_large_number(value: Any, beside: int) 
 def test_what_is_no_number_is_null(value: float, beside: int) -> None:
     """JSON has no word for it."""
     assert to_json({"a": [(value, beside)]}) == b'{"a":[[null,%d]]}' % beside
-
-
-def test_half_of_a_surrogate_pair_is_escaped() -> None:
-    assert to_json(["\ud800"]) == rb'["\ud800"]'

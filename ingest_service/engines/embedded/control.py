@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ingest_service import logs
-from ingest_service.domain.forecast import Moment, last_starts
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
+from ingest_service.domain.runs import Moment, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Mark, MarkKind, Move, OperatorState
 from ingest_service.engines.embedded.core import Core, finished, log_finished
@@ -74,7 +74,7 @@ class EmbeddedControl:
                 return 0
             with core.lock:
                 check_room(core, items)
-                core.state.reserved += items
+                core.state.reserve(items)
             try:
                 at = core.clock.now()
                 core.journal.record(Reopened(ingestion.sequence, ingestion_id, at, failed))
@@ -83,7 +83,7 @@ class EmbeddedControl:
                     core.state.reopen(ingestion, failed, since=since, filled_at=now)
             finally:
                 with core.lock:
-                    core.state.reserved -= items
+                    core.state.release(items)
         core.wake()
         logs.event("retried", ingestion_id=ingestion_id, items=items)
         return items

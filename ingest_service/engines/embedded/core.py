@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from ingest_service.domain.model import Outcome
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import Rule
 from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import WorkerState
 from ingest_service.engines import Hold, Mark, MarkKind, OperatorState
 from ingest_service.engines.embedded.journal import (
@@ -34,7 +36,7 @@ from ingest_service.engines.embedded.journal import (
     Settled,
 )
 from ingest_service.engines.embedded.state import QueueState
-from ingest_service.errors import IngestionNotFound, Stopping
+from ingest_service.errors import IngestionNotFound, Stopping, StorageUnavailable
 
 #: How long the worker can take from the record of a start to the call, in seconds.
 STARTS_WITHIN = 5.0
@@ -49,6 +51,8 @@ class EngineOptions:
     retention: timedelta
     max_concurrent: int
     max_queued_items: int
+    #: How many ingestions may wait.
+    max_ingestions: int
     #: What the settings say; an operator may have set another one.
     interval: float
 
@@ -62,7 +66,7 @@ class Core:
         journal: Journal,
         options: EngineOptions,
         pace: Pace,
-        latency: float | None,
+        latency: Callable[[], float | None],
     ) -> None:
         self.clock = clock
         self.journal = journal
@@ -85,6 +89,17 @@ class Core:
     def concurrent(self) -> int:
         """How many batches may be under way: one while the upstream cannot be reached."""
         return 1 if self.state.pace.probe_at > -math.inf else self.options.max_concurrent
+
+    def slot_model(self, now: float, filled_at: float) -> SlotModel:
+        """Return when slots open for a queue not empty since `filled_at`; the lock is held."""
+        pace, in_flight = self.state.pace, self.state.in_flight
+        return SlotModel(
+            opens_at=pace.opens_at(filled_at),
+            interval=pace.interval,
+            duration=in_flight.duration,
+            concurrent=self.concurrent,
+            ends=in_flight.ends(now),
+        )
 
     def instant(self, monotonic: float | None = None) -> Instant:
         """Return this moment, or that of a reading of the monotonic clock, on both clocks."""
@@ -160,6 +175,9 @@ class Core:
                 longest = self.options.retry_policy.backoff_max
                 state.schedule(waiting, resend, now + min(wait, longest))
         self._note_overdue(recovered)
+        # What the disk does not take now, the worker records later.
+        with suppress(StorageUnavailable):
+            self.record_overdue()
 
     def record_overdue(self) -> None:
         """Record what was found at the start; raise `StorageUnavailable` to be called again."""
@@ -174,8 +192,9 @@ class Core:
     def _resumed_pace(self, recovered: Recovered, now: float) -> Pace:
         pace, operator = self.state.pace, self.state.operator
         if recovered.last_slot is not None:
-            same_boot = recovered.last_slot.boot_id == self.clock.boot_id
-            pace = pace.resumed(recovered.last_slot.monotonic if same_boot else None, now)
+            # Of a start without an end nobody knows when its request went out.
+            certain = recovered.last_slot.boot_id == self.clock.boot_id and not recovered.unsettled
+            pace = pace.resumed(recovered.last_slot.monotonic if certain else None, now)
         if operator.interval is not None and operator.configured_interval == self.options.interval:
             pace = replace(pace, interval=operator.interval)
         pace = replace(pace, paused=operator.paused)

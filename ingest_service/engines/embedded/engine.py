@@ -48,7 +48,7 @@ def embedded_engine(
 ) -> EmbeddedEngine:
     """Join the parts, and go on where the journal's last process ended."""
     recovered = journal.recover()
-    core = Core(clock, journal, options, Pace(options.interval, settle), upstream.latency)
+    core = Core(clock, journal, options, Pace(options.interval, settle), lambda: upstream.latency)
     core.recover(recovered)
     reading = EmbeddedReading(core)
     worker = Worker(

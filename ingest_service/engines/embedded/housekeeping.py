@@ -17,6 +17,7 @@ class Housekeeping:
         #: When there is something to do next (monotonic).
         self.due = -math.inf
         self._expires = math.inf
+        self._not_before = -math.inf
 
     def record_overdue(self) -> None:
         """Record what was found at the start, if that was not possible yet."""
@@ -29,8 +30,10 @@ class Housekeeping:
             with core.lock:
                 core.state.forget_finished(core.clock.now(), expired=core.expiry())
             pruned = core.journal.prune(core.expiry())
-            self._expires = now + _BETWEEN_STEPS if pruned else self._next_expiry(now)
-        self.due = min(self._expires, self._next_forgotten(now))
+            self._expires = now if pruned else self._next_expiry(now)
+            self._not_before = now + _BETWEEN_STEPS
+        # Counted from the last step and not from now: turns can follow one another faster.
+        self.due = max(self._not_before, min(self._expires, self._next_forgotten(now)))
         return self.due
 
     def _next_forgotten(self, now: float) -> float:
@@ -44,4 +47,4 @@ class Housekeeping:
     def _until(self, at: datetime | None, now: float) -> float:
         if at is None:
             return math.inf
-        return now + max((at - self._core.clock.now()).total_seconds(), _BETWEEN_STEPS)
+        return now + (at - self._core.clock.now()).total_seconds()

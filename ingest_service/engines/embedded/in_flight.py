@@ -2,7 +2,7 @@
 
 import statistics
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ingest_service.domain.snapshot import BatchUnderWay
@@ -21,8 +21,8 @@ class _UnderWay:
 class InFlightBatches:
     """All of them, changed and read by whoever holds the engine's lock."""
 
-    def __init__(self, latency: float | None) -> None:
-        #: How long a batch takes in seconds, None if that is not known beforehand.
+    def __init__(self, latency: Callable[[], float | None]) -> None:
+        #: Tells how long a batch takes in seconds, None if that is not known beforehand.
         self._latency = latency
         self._by_slot: dict[int, _UnderWay] = {}
         #: How long the last ones took.
@@ -67,8 +67,9 @@ class InFlightBatches:
     @property
     def duration(self) -> float:
         """How long a batch takes, as far as one can tell."""
-        if self._latency is not None:
-            return self._latency
+        latency = self._latency()
+        if latency is not None:
+            return latency
         return statistics.median(self._durations) if self._durations else 0.0
 
     def ends(self, now: float) -> tuple[float, ...]:

@@ -4,8 +4,9 @@ import math
 from concurrent.futures import Future
 
 from ingest_service import logs
+from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
-from ingest_service.domain.model import new_ingestion_id
+from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.embedded.core import Core
 from ingest_service.errors import QueueFull
@@ -24,7 +25,7 @@ class EmbeddedIntake:
         try:
             with core.lock:
                 self._check_room(draft)
-                core.state.reserved += len(draft.items)
+                core.state.reserve(len(draft.items))
                 sequence = next(core.sequence)
         except QueueFull:
             # What was accepted before is answered again, full or not.
@@ -33,7 +34,7 @@ class EmbeddedIntake:
                 raise
             return _answered(earlier)
         submission = Submission(
-            ingestion_id=new_ingestion_id(),
+            ingestion_id=fresh_id(),
             sequence=sequence,
             priority=draft.priority,
             items=draft.items,
@@ -54,13 +55,13 @@ class EmbeddedIntake:
         def release(durable: "Future[str]") -> None:
             if durable.exception() or durable.result() != submission.ingestion_id:
                 with core.lock:
-                    core.state.reserved -= items
+                    core.state.release(items)
 
         try:
             durable = core.journal.accept(submission, key, lambda: self._show(submission))
         except BaseException:
             with core.lock:
-                core.state.reserved -= items
+                core.state.release(items)
             raise
         durable.add_done_callback(release)
         return Acceptance(submission.ingestion_id, durable)
@@ -68,7 +69,7 @@ class EmbeddedIntake:
     def _show(self, submission: Submission) -> None:
         core, now = self._core, self._core.clock.monotonic()
         with core.lock:
-            core.state.reserved -= len(submission.items)
+            core.state.release(len(submission.items))
             fills = core.state.add(Ingestion.of(submission), since=now, filled_at=now)
         if fills:
             core.wake()
@@ -86,14 +87,16 @@ class EmbeddedIntake:
 
 def check_room(core: Core, items: int) -> None:
     """Raise `QueueFull` if there is no room for so many; for whoever holds the lock."""
-    state = core.state
-    excess = state.queued_items + items - core.options.max_queued_items
-    if excess <= 0:
+    state, options = core.state, core.options
+    too_many_items = max(0, state.queued_items + items - options.max_queued_items)
+    too_many = max(0, state.waiting + 1 - options.max_ingestions)
+    if not (too_many_items or too_many):
         return
-    slots, now = state.slots_until_room(excess), core.clock.monotonic()
-    opens_at = max(now, state.pace.opens_at(state.filled_at))
-    wait = opens_at - now + max(0, slots - 1) * state.pace.interval
-    raise QueueFull(wait if math.isfinite(wait) else math.inf)
+    slots, now = state.slots_until_room(too_many_items, too_many), core.clock.monotonic()
+    model = core.slot_model(now, state.filled_at)
+    if math.isinf(model.opens_at):
+        raise QueueFull(math.inf)
+    raise QueueFull(max(0.0, SlotTimes(model, now).at(max(0, slots - 1)) - now))
 
 
 def _answered(ingestion_id: str) -> Acceptance:

@@ -227,7 +227,10 @@ class Journal(Protocol):
         ...
 
     def prune(self, finished_before: datetime) -> int:
-        """Forget some of what finished before, in a short step; return how many ingestions."""
+        """Forget some of what finished before, in a short step, or give back space that is free.
+
+        Return how much of either that was; 0 if there is nothing left to do.
+        """
         ...
 
     def check(self) -> None:

@@ -155,6 +155,16 @@ class OrderIndex(Generic[T]):
             break
         return slots, items
 
+    def slots_of_first(self, count: int) -> tuple[int, int]:
+        """Return after how many slots the first `count` entries are gone, and how many remain."""
+        slots = 0
+        for block, of_block in zip(self._blocks, self._slots, strict=True):
+            if len(block.slots) > count:
+                return slots + sum(block.slots[:count]), 0
+            count -= len(block.slots)
+            slots += of_block
+        return slots, count
+
     def first(self, count: int) -> list[tuple[T, int]]:
         """Return the first `count` entries that have batches, with these."""
         return list(islice((pair for pair in self.walk() if pair[1]), count))

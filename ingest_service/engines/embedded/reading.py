@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from ingest_service.domain.forecast import Lines, Moment, forecast, walked
+from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState
-from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import Policy, QueueEntry
+from ingest_service.domain.runs import Lines, Moment, walked
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
 from ingest_service.engines import Draft, ListQuery, RateProof, Result
@@ -31,7 +31,7 @@ class EmbeddedReading:
     def __init__(self, core: Core) -> None:
         self._core = core
         #: The forecasts of everything under the aged policy, and what they are of.
-        self._walked: tuple[tuple[int, Pace] | None, dict[int, Forecast]] = (None, {})
+        self._walked: tuple[tuple[int, SlotModel] | None, dict[int, Forecast]] = (None, {})
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Look in memory, then in the journal, where the finished ones stay longer."""
@@ -58,13 +58,13 @@ class EmbeddedReading:
             if snapshot.rule.policy is not Policy.AGED:
                 ahead = forecast(moment, core.state, snapshot.retries, entry, joining)
                 return replace(snapshot, place=replace(place, forecast=ahead))
-            known, forecasts = self._walked
-            current = core.state.version, snapshot.pace
-            stale = bool(joining) or known != current
+            of_what, forecasts = self._walked
+            # Besides what waits, a hold, a pause or another interval make it stale.
+            current = core.state.version, moment.model
+            stale = bool(joining) or of_what != current
             lines = core.state.lines() if stale else ()
         if stale:
-            # A walk through everything, so not under the lock; once is enough until a change
-            # of what waits or of the pace.
+            # A walk through everything, so not under the lock; once a version is enough.
             forecasts = walked(moment, _joined_by(entry, lines, joining), snapshot.retries)
             if not joining:
                 self._walked = current, forecasts
@@ -175,13 +175,7 @@ class EmbeddedReading:
             at=core.clock.now(),
             rule=core.options.rule,
             pace=state.pace,
-            model=SlotModel(
-                opens_at=state.pace.opens_at(filled_at),
-                interval=state.pace.interval,
-                duration=state.in_flight.duration,
-                concurrent=core.concurrent,
-                ends=state.in_flight.ends(now),
-            ),
+            model=core.slot_model(now, filled_at),
             slots=state.slots,
             totals=state.totals(),
             front=front,

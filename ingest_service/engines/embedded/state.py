@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ingest_service.domain.forecast import Lines
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, Outcome, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
+from ingest_service.domain.runs import Lines
 from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
 from ingest_service.engines import OperatorState, Slot
 from ingest_service.engines.embedded.in_flight import InFlightBatches
@@ -51,7 +51,7 @@ class _Retry:
 class QueueState:
     """All ingestions that are in memory, and the places of those that wait."""
 
-    def __init__(self, pace: Pace, latency: float | None) -> None:
+    def __init__(self, pace: Pace, latency: Callable[[], float | None]) -> None:
         self.pace = pace
         self.operator = OperatorState()
         self.in_flight = InFlightBatches(latency)
@@ -64,8 +64,9 @@ class QueueState:
         self.version = 0
         #: How often something finished was opened again.
         self.reopened = 0
-        #: Items of requests that are being recorded.
+        #: Items of requests that are being recorded, and how many these are.
         self.reserved = 0
+        self.arriving = 0
         self._ingestions: dict[str, Ingestion] = {}
         self._unfinished: dict[int, Ingestion] = {}
         #: The sequences of these, in order.
@@ -106,6 +107,11 @@ class QueueState:
         """Items that wait, those being recorded included."""
         return self.reserved + sum(index.items for index in self._index.values())
 
+    @property
+    def waiting(self) -> int:
+        """Ingestions that wait, those being recorded included."""
+        return self.arriving + sum(map(len, self._index.values()))
+
     def totals(self) -> dict[Priority, ClassTotals]:
         """Return what waits in each class."""
         totals = {}
@@ -132,13 +138,24 @@ class QueueState:
             for index in self._index.values()
         ]
 
-    def slots_until_room(self, items: int) -> int:
-        """Return after how many slots `items` of the items that wait will have been started."""
-        slots = 0
+    def reserve(self, items: int, ingestions: int = 1) -> None:
+        """Keep room for a request while it is recorded."""
+        self.reserved += items
+        self.arriving += ingestions
+
+    def release(self, items: int, ingestions: int = 1) -> None:
+        """Give back what `reserve` kept."""
+        self.reserve(-items, -ingestions)
+
+    def slots_until_room(self, items: int, ingestions: int) -> int:
+        """Return after how many slots so many of the items and ingestions will be gone."""
+        slots_for_items = slots_for_ingestions = 0
         for index in self._index.values():
             more, items = index.slots_of(items)
-            slots += more
-        return slots
+            slots_for_items += more
+            more, ingestions = index.slots_of_first(ingestions)
+            slots_for_ingestions += more
+        return max(slots_for_items, slots_for_ingestions)
 
     def entry(self, ingestion: Ingestion, now: float) -> QueueEntry:
         """Return the place of an ingestion, whether it is ready or not."""

@@ -15,11 +15,13 @@ from ingest_service.domain.snapshot import WorkerState
 from ingest_service.engines import Dispatch, Slot
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.errors import StorageUnavailable
-from ingest_service.upstreams.outcomes import bounded
+from ingest_service.upstreams.outcomes import bounded, bounded_together
 from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
 
 #: Longest sleep at a stretch, so that a stop or a clock that jumps is noticed.
 SLICE = 0.25
+#: Most bytes that are kept of a batch: SQLite takes twice as much in one piece.
+MOST_OF_BATCH = 256 * 2**20
 #: Longest pause between two tries of what keeps failing, in seconds.
 LONGEST_PAUSE = 30.0
 
@@ -67,6 +69,8 @@ class Worker:
         #: What kept the last step from its end, and how often in a row.
         self._trouble: str | None = None
         self._failures = 0
+        #: The same if it is not the journal, which is asked itself whether it is well.
+        self._error: str | None = None
         self._stopping = False
         self._abandoned = False
         self._thread: threading.Thread | None = None
@@ -91,7 +95,7 @@ class Worker:
             return self._failed(f"{type(error).__name__}: {error}", logging.ERROR, error)
         if self._trouble is not None:
             logs.event("worker_healed")
-            self._trouble, self._failures = None, 0
+            self._trouble, self._error, self._failures = None, None, 0
         return due
 
     def start(self) -> None:
@@ -129,7 +133,7 @@ class Worker:
     def state(self) -> WorkerState:
         """How it is, for readers."""
         alive = self._thread is not None and self._thread.is_alive()
-        return WorkerState(alive, self._stopping, self._trouble or self._upstream.trouble())
+        return WorkerState(alive, self._stopping, self._error, self._upstream.trouble())
 
     def _run(self) -> None:
         while not self._ended():
@@ -164,7 +168,7 @@ class Worker:
     def _failed(self, reason: str, level: int, error: BaseException | None = None) -> float:
         if reason != self._trouble:
             logs.event("worker_held", level=level, reason=reason, exc_info=error or False)
-        self._trouble = reason
+        self._trouble, self._error = reason, None if error is None else reason
         self._failures += 1
         pause = SLICE if error is None else SLICE * 2.0 ** min(self._failures - 1, 10)
         return self._clock.monotonic() + min(pause, LONGEST_PAUSE)
@@ -263,7 +267,9 @@ class Worker:
             return crashed(batch, error)
         if len(outcomes) != len(batch.offsets):
             return crashed(batch, ValueError(f"{len(outcomes)} outcomes"))
-        return outcomes
+        if len(outcomes) * self._max_response <= MOST_OF_BATCH:
+            return outcomes
+        return bounded_together(outcomes, MOST_OF_BATCH)
 
     def _note_breaker(self, breaker: CircuitBreaker) -> None:
         if breaker.is_open != self._breaker.is_open:

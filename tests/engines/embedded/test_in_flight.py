@@ -10,7 +10,7 @@ BATCH = Batch("i", 1, "b", Kind.IDS, index=0, start_no=1, attempt=1, offsets=ran
 
 def batches_of_two_seconds() -> InFlightBatches:
     """Return batches that took two seconds so far, with one under way since 100."""
-    in_flight = InFlightBatches(latency=None)
+    in_flight = InFlightBatches(lambda: None)
     first, second = Slot(1, BATCH, 0.0, 5.0), Slot(2, BATCH, 100.0, 5.0)
     in_flight.add(first)
     in_flight.remove(first, 2.0)
@@ -35,7 +35,7 @@ def test_the_end_of_a_batch_that_takes_longer_is_estimated_in_growing_steps() ->
 
 def test_a_batch_is_starting_until_the_upstream_has_it() -> None:
     """Of one ingestion, or of any."""
-    in_flight, slot = InFlightBatches(latency=None), Slot(1, BATCH, 0.0, 5.0)
+    in_flight, slot = InFlightBatches(lambda: None), Slot(1, BATCH, 0.0, 5.0)
     in_flight.add(slot)
     assert in_flight.is_starting()
     assert in_flight.is_starting("i")

@@ -81,14 +81,17 @@ def _sent(change: Sent) -> Iterator[Statement]:
 def _settled(change: Settled) -> Iterator[Statement]:
     final, outcomes = final_outcomes(change.batch, change.outcomes)
     resend, resend_at = change.resend, change.resend_at
+    offsets = array("H", final).tobytes()
+    if final:
+        result = {"offsets": offsets, "outcomes": outcomes}
+        yield Statement("add_result", {**_name(change.batch), **result})
     yield Statement(
         "settle_start",
         {
             **_name(change.batch),
             "at": to_micros(change.at),
             "item_states": bytes(outcome.state for outcome in change.outcomes),
-            "final": array("H", final).tobytes(),
-            "outcomes": outcomes,
+            "offsets": offsets,
             "resend_at": None if resend_at is None else to_micros(resend_at),
             "resend_as": None if resend is None else resend.attempt,
         },
@@ -152,7 +155,7 @@ def _name(batch: Batch) -> dict[str, int]:
 
 
 def _chunk(name: str, sequence: int, chunk: Chunk) -> Statement:
-    return Statement(name, {"sequence": sequence, "packing": 0, **chunk._asdict()})
+    return Statement(name, {"sequence": sequence, **chunk._asdict()})
 
 
 _STATEMENTS: Mapping[type[Change], Callable[[Any], Iterable[Statement]]] = {

@@ -10,9 +10,8 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,24 +19,25 @@ import apsw
 
 from ingest_service import logs
 from ingest_service.engines.embedded.journals.changes import Statement
-from ingest_service.engines.embedded.journals.files import BUSY_TIMEOUT, lock_file, unusable
-from ingest_service.engines.embedded.journals.schema import check_content, migrate
+from ingest_service.engines.embedded.journals.committer import Committer
+from ingest_service.engines.embedded.journals.connections import (
+    close_quietly,
+    connect,
+    transaction,
+)
+from ingest_service.engines.embedded.journals.files import unusable
+from ingest_service.engines.embedded.journals.journal_file import JournalFile
 from ingest_service.engines.embedded.journals.statements import SQL
-from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
+from ingest_service.errors import JournalUnusable, StorageUnavailable
 
 T = TypeVar("T")
 
 #: Most records that share one commit, so that the first does not wait for all.
 _GROUP = 128
-_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    # 16 MiB: a million ids shall not have to wait until they are moved into the file as well.
-    "wal_autocheckpoint = 4096",
-    # A larger request makes a larger WAL; this gives the space back.
-    "journal_size_limit = 16777216",
-    "trusted_schema = OFF",
-)
+#: Pages that are given back in one step: a few milliseconds.
+_PAGES_PER_STEP = 128
+#: Free pages that are kept, because they will be needed again: 1 MiB.
+_KEPT_FREE = 256
 
 
 class _Record(NamedTuple):
@@ -55,39 +55,31 @@ class Database:
     def __init__(
         self, path: str | os.PathLike[str], monotonic: Callable[[], float], vfs: str | None = None
     ) -> None:
-        self.path = Path(path)
         self._vfs = vfs
-        self._lock: int | None = lock_file(self.path.with_name(self.path.name + ".lock"))
+        self._file = JournalFile(path)
+        try:
+            self._committer = Committer(self._file, monotonic, vfs)
+        except BaseException as error:
+            self._file.close()
+            if isinstance(error, apsw.Error):
+                raise JournalUnusable(unusable(self._file.path, error)) from error
+            raise
         self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
-        self._trouble = logs.Trouble("storage", monotonic)
-        self._writer: apsw.Connection | None = None
-        #: Keeps the index of the WAL alive, which tells how far it counts, whatever others close.
-        self._guard: apsw.Connection | None = None
-        #: Whether what was refused may be in the WAL all the same.
-        self._doubtful = False
+        #: Whether pages were given back that the file still has.
+        self._shrinking = False
         self._closing = threading.Lock()
         self._closed = False
         self._reading = threading.Lock()
         self._reader: apsw.Connection | None = None
         #: Held from before a commit until those who made it have made it visible.
         self._publishing = threading.Lock()
-        try:
-            self._open()
-        except apsw.Error as error:
-            self._release()
-            raise JournalUnusable(unusable(self.path, error)) from error
-        except JournalUnusable:
-            self._release()
-            raise
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
 
-    def _open(self) -> None:
-        self._writer = self._connect()
-        migrate(self._writer, self.path)
-        check_content(self._writer, self.path)
-        self._guard = self._connect()
-        self._guard.execute("PRAGMA user_version").fetchall()
+    @property
+    def folder(self) -> Path:
+        """Where the file is."""
+        return self._file.path.parent
 
     def once(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads while the service starts; raise `JournalUnusable`."""
@@ -95,17 +87,17 @@ class Database:
             with self._reading:
                 return read(self._connection_for_reading())
         except apsw.Error as error:
-            raise JournalUnusable(unusable(self.path, error)) from error
+            raise JournalUnusable(unusable(self._file.path, error)) from error
 
     def read(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads, of one moment however many statements it takes."""
         with self._reading:
             try:
                 db = self._connection_for_reading()
-                with _transaction(db, "BEGIN"):
+                with transaction(db, "BEGIN"):
                     return read(db)
             except apsw.Error as error:
-                _close(self._reader)
+                close_quietly(self._reader)
                 self._reader = None
                 raise StorageUnavailable("The journal cannot be read.") from error
 
@@ -138,6 +130,21 @@ class Database:
                 self._records.put(_Record(write, done, then))
         return done
 
+    def shrink(self) -> int:
+        """Give back some space that is free, if nobody has anything to write; return how much.
+
+        In pages; 0 if that is all, or if the file was begun by a version that could not.
+        """
+        ((free, can_shrink),) = self.read(lambda db: list(db.execute(SQL["free_space"])))
+        if not can_shrink or free <= _KEPT_FREE or not self._records.empty():
+            return 0
+        self.write(self._give_back).result()
+        return _PAGES_PER_STEP
+
+    def _give_back(self, db: apsw.Connection) -> None:
+        db.execute(f"PRAGMA incremental_vacuum({_PAGES_PER_STEP})").fetchall()
+        self._shrinking = True
+
     def _write_all(self) -> None:
         """Commit whatever has gathered, again and again, until told to end."""
         ended = False
@@ -146,87 +153,42 @@ class Database:
             while len(group) < _GROUP and not self._records.empty():
                 group.append(self._records.get())
             ended = None in group
-            records = [record for record in group if record is not None]
-            if records or (ended and self._doubtful):
+            if records := [record for record in group if record is not None]:
                 self._commit(records)
+            if self._shrinking:
+                # The file itself gets smaller when the WAL is moved into it.
+                self._committer.checkpoint()
+                self._shrinking = False
+        self._committer.settle_doubts()
 
     def _commit(self, records: Sequence[_Record]) -> None:
-        """Write all `records` in one transaction: either every one is on the disk, or none."""
+        """Write all `records` in one commit; make them visible; then let them be answered."""
         with self._publishing:
-            try:
-                results = self._write_group(records)
-            except Exception as error:  # noqa: BLE001 - if the thread dies, everybody waits for ever
-                self._fail(error)
-                results = [StorageUnavailable("The journal cannot be written.")] * len(records)
-            else:
-                self._trouble.over()
-                results = [_publish(*pair) for pair in zip(records, results, strict=True)]
+            results = self._committer.commit([record.write for record in records])
+            results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):
             if isinstance(result, Exception):
                 record.done.set_exception(result)
             else:
                 record.done.set_result(result)
 
-    def _write_group(self, records: Sequence[_Record]) -> list[Any]:
-        if self._writer is None:
-            self._writer = self._connect()
-        self._take_back(self._writer)
-        if not records:
-            return []
-        with _transaction(self._writer, "BEGIN IMMEDIATE"):
-            results = [_attempt(record, self._writer) for record in records]
-            self._doubtful = True
-        self._doubtful = False
-        return results
-
-    def _fail(self, error: Exception) -> None:
-        self._trouble.occurred(str(error), None if isinstance(error, apsw.Error) else error)
-        # After an error nothing is known about what the connection believes to
-        # have written; a new one reads the file.
-        _close(self._writer)
-        self._writer = None
-
-    def _take_back(self, db: apsw.Connection) -> None:
-        """Make sure that what was refused is not there, before anything else is written.
-
-        A commit whose sync fails is in the WAL all the same, behind the end that its
-        index knows, and whoever opens the file after a crash would find it. What is
-        written next takes its place, and what follows that in the WAL is void.
-        """
-        if self._doubtful:
-            with _transaction(db, "BEGIN IMMEDIATE"):
-                db.execute(SQL["probe"])
-            self._doubtful = False
-
     def _connection_for_reading(self) -> apsw.Connection:
         if self._reader is None:
-            self._reader = self._connect()
+            self._reader = connect(self._file.path, self._vfs)
             self._reader.execute("PRAGMA query_only = ON")
         return self._reader
 
-    def _connect(self) -> apsw.Connection:
-        db = apsw.Connection(str(self.path), vfs=self._vfs)
-        db.set_busy_timeout(BUSY_TIMEOUT)
-        for pragma in _PRAGMAS:
-            db.execute(f"PRAGMA {pragma}").fetchall()
-        return db
-
     def close(self) -> None:
-        """Write what is left; the last connection moves the WAL into the file."""
+        """Write what is left and let others have the file."""
         with self._closing:
             self._closed = True
             self._records.put(None)
         self._thread.join()
-        self._release()
-
-    def _release(self) -> None:
         with self._reading:
-            for db in (self._reader, self._writer, self._guard):
-                _close(db)
-            self._reader = self._writer = self._guard = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            close_quietly(self._reader)
+            self._reader = None
+        self._committer.close()
+        self._file.close()
 
 
 def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:
@@ -235,26 +197,6 @@ def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:
         # The cursor must not leave this thread: one that is dropped while the
         # connection is in use stays in a list of the connection for ever.
         db.execute(SQL[statement.name], statement.values)
-
-
-@contextmanager
-def _transaction(db: apsw.Connection, begin: str) -> Iterator[None]:
-    db.execute(begin)
-    try:
-        yield
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
-def _attempt(record: _Record, db: apsw.Connection) -> Any:
-    """Return what the record's writer returns, or the refusal it raises."""
-    try:
-        return record.write(db)
-    except IdempotencyMismatch as refusal:
-        return refusal
 
 
 def _publish(record: _Record, result: Any) -> Any:
@@ -267,12 +209,3 @@ def _publish(record: _Record, result: Any) -> Any:
         logs.event("not_visible", level=logging.ERROR, exc_info=error)
         return error
     return result
-
-
-def _close(db: apsw.Connection | None) -> None:
-    """Close `db`, whatever the disk says to that: what was committed is safe without it."""
-    try:
-        if db is not None:
-            db.close(True)
-    except apsw.Error as error:
-        logs.event("storage_close_failed", level=logging.WARNING, reason=str(error))

@@ -1,14 +1,13 @@
-"""The files of a journal from outside: locked, copied, looked through, put back."""
+"""The files of a journal from outside: copied, looked through, put back."""
 
-import fcntl
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
 import apsw
 
+from ingest_service.engines.embedded.journals.journal_file import SIDE_FILES, JournalFile
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.errors import JournalUnusable
 
@@ -16,25 +15,6 @@ T = TypeVar("T")
 
 #: How long a lock of another program is waited for, in milliseconds.
 BUSY_TIMEOUT = 1_000
-
-
-def lock_file(path: Path) -> int:
-    """Hold the lock of `path` as long as the process lives, however it ends."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalUnusable(
-            f"{path}: {error.strerror}; is the folder there and writable?"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise JournalUnusable(
-            f"{path}: another process uses this journal; stop it, or give this one a journal of "
-            "its own with INGEST_JOURNAL."
-        ) from error
-    return descriptor
 
 
 def unusable(path: Path, error: apsw.Error) -> str:
@@ -59,14 +39,29 @@ def back_up(path: str, target: str) -> None:
 
 
 def copy_into(db: apsw.Connection, target: Path) -> None:
-    """Write a compact copy of `db` to `target`, which must not exist; nobody else may read it."""
+    """Write a compact copy of `db` to `target`, which must not exist, for its owner's eyes only.
+
+    It is on the disk then, under its name, and can give back space that is free.
+    """
     # SQLite takes an empty file as it is, with its permissions.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
         db.execute("VACUUM INTO ?", (str(target),)).fetchall()
+        sync(target)
+        sync(target.parent)
     except BaseException:
         target.unlink()
         raise
+
+
+def sync(path: Path) -> None:
+    """Have what is at `path`, a file or the names in a folder, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def verify(path: str) -> tuple[int, int]:
@@ -88,24 +83,57 @@ def verify(path: str) -> tuple[int, int]:
 def restore(path: str, source: str) -> None:
     """Put the backup `source` in the place of the journal at `path`; refuse while it is in use.
 
-    What the old one had not moved into its file yet goes with it: it would be
-    taken for a part of the new one.
+    Wherever this is cut short, there is a whole journal: the old one with everything
+    that it had acknowledged, or the backup.
     """
     verify(source)
-    journal = Path(path)
-    lock = lock_file(journal.with_name(journal.name + ".lock"))
+    file = JournalFile(path)
     try:
-        fresh = journal.with_name(journal.name + ".new")
-        shutil.copyfile(source, fresh)
-        with fresh.open("rb") as copied:
-            os.fsync(copied.fileno())
-        for ending in ("-wal", "-shm"):
-            journal.with_name(journal.name + ending).unlink(missing_ok=True)
-        fresh.replace(journal)
+        if Path(source).samefile(file.path):
+            raise JournalUnusable(f"{source}: is the journal itself.")
+        fresh = file.path.with_name(file.path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        _use_existing(source, lambda db: copy_into(db, fresh))
+        _fold(file.path)
+        fresh.replace(file.path)
+        sync(file.path.parent)
     except OSError as error:
         raise JournalUnusable(f"{path}: cannot be replaced ({error.strerror}).") from error
     finally:
-        os.close(lock)
+        file.close()
+
+
+def _fold(journal: Path) -> None:
+    """Leave nothing beside the journal: a log would be taken for a part of its successor.
+
+    Only what has moved into the file can go before the new one is in its place, and
+    nothing may still have to go after that.
+    """
+    try:
+        db = apsw.Connection(str(journal), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            # The last connection takes the log along.
+            db.close(True)
+        # Without a file the log is nobody's; SQLite takes it away only when it reads.
+        is_empty = journal.stat().st_size == 0
+        left = [path for path in _beside(journal) if path.stat().st_size and not is_empty]
+    except (apsw.NotADBError, apsw.CorruptError):
+        # Which may be why somebody restores; nothing is lost with its log.
+        left = []
+    except apsw.Error as error:
+        raise JournalUnusable(unusable(journal, error)) from error
+    if left:
+        raise JournalUnusable(f"{journal}: another program reads it; end that first.")
+    for path in _beside(journal):
+        path.unlink()
+    sync(journal.parent)
+
+
+def _beside(journal: Path) -> list[Path]:
+    paths = (journal.with_name(journal.name + ending) for ending in (*SIDE_FILES, "-journal"))
+    return [path for path in paths if path.exists()]
 
 
 def _use_existing(path: str, use: Callable[[apsw.Connection], T]) -> T:

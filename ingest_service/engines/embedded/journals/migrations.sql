@@ -108,30 +108,53 @@ CREATE INDEX start_started ON start (started_at) WHERE required IS NOT NULL;
 ALTER TABLE pace ADD COLUMN slots INTEGER NOT NULL DEFAULT 0;
 
 -- name: 3
--- Long columns in pieces, so that a page reads a page; `first_item` is the position in the whole.
--- How a piece is packed: 0 as it is, 1 deflated.
+-- Long columns in pieces, so that a page reads a page. The place of a piece is a single number,
+-- because SQLite reads all of a row to compare a key of several columns. How a piece is packed:
+-- 0 as it is, 1 deflated.
 ALTER TABLE content RENAME TO whole_content;
 CREATE TABLE content (
-    sequence   INTEGER NOT NULL,
-    first_item INTEGER NOT NULL,
+    place      INTEGER PRIMARY KEY,
     items      BLOB    NOT NULL,
     packing    INTEGER NOT NULL,
-    PRIMARY KEY (sequence, first_item)
-) STRICT, WITHOUT ROWID;
-INSERT INTO content SELECT sequence, 0, items, 0 FROM whole_content ORDER BY sequence;
+    sequence   INTEGER AS (place >> 32),
+    -- Which item of the ingestion is the first in here.
+    first_item INTEGER AS (place & 4294967295)
+) STRICT;
+INSERT INTO content (place, items, packing)
+SELECT sequence << 32, items, 0 FROM whole_content ORDER BY sequence;
 DROP TABLE whole_content;
 
--- The states of all items of a finished ingestion, a byte each.
+-- The states of all items of a finished ingestion, a byte each, in the same way.
 CREATE TABLE final_state (
-    sequence   INTEGER NOT NULL,
-    first_item INTEGER NOT NULL,
+    place      INTEGER PRIMARY KEY,
     states     BLOB    NOT NULL,
     packing    INTEGER NOT NULL,
-    PRIMARY KEY (sequence, first_item)
-) STRICT, WITHOUT ROWID;
-INSERT INTO final_state
-SELECT sequence, 0, item_states, 0 FROM ingestion WHERE item_states IS NOT NULL ORDER BY sequence;
+    sequence   INTEGER AS (place >> 32),
+    first_item INTEGER AS (place & 4294967295)
+) STRICT;
+INSERT INTO final_state (place, states, packing)
+SELECT sequence << 32, item_states, 0 FROM ingestion
+WHERE item_states IS NOT NULL ORDER BY sequence;
 ALTER TABLE ingestion DROP COLUMN item_states;
+
+-- The final outcomes of a start, as JSON, and their offsets in the batch, two bytes each. Apart
+-- from the starts, which are looked through more often than outcomes are read.
+CREATE TABLE result (
+    result   INTEGER PRIMARY KEY,
+    offsets  BLOB NOT NULL,
+    outcomes BLOB NOT NULL
+) STRICT;
+ALTER TABLE start ADD COLUMN result INTEGER;
+UPDATE start SET result = numbered.number FROM (
+    SELECT sequence, batch, round, row_number() OVER (ORDER BY sequence, batch, round) AS number
+    FROM start WHERE length(final) > 0
+) AS numbered
+WHERE (start.sequence, start.batch, start.round)
+    = (numbered.sequence, numbered.batch, numbered.round);
+INSERT INTO result
+SELECT result, final, outcomes FROM start WHERE result IS NOT NULL ORDER BY result;
+ALTER TABLE start DROP COLUMN final;
+ALTER TABLE start DROP COLUMN outcomes;
 
 -- When the last request of a start went out, and how long after that of the batch before.
 ALTER TABLE start ADD COLUMN sent_at INTEGER;

@@ -3,8 +3,8 @@ INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size, creat
 VALUES (:sequence, :ingestion_id, :kind, :priority, :batch_size, :created_at, :total);
 
 -- name: add_content
-INSERT INTO content (sequence, first_item, items, packing)
-VALUES (:sequence, :first_item, :content, :packing);
+INSERT INTO content (place, items, packing)
+VALUES (:sequence << 32 | :first_item, :content, :packing);
 
 -- name: forget_keys
 DELETE FROM idempotency_key WHERE created_at <= :before;
@@ -41,11 +41,17 @@ WHERE sequence = :sequence AND batch = :batch AND round = :start_no;
 UPDATE pace SET taken_at = :at, monotonic = :monotonic
 WHERE era = :boot_id AND monotonic < :monotonic;
 
+-- name: add_result
+INSERT INTO result (offsets, outcomes)
+SELECT :offsets, :outcomes FROM start
+WHERE sequence = :sequence AND batch = :batch AND round = :start_no AND settled_at IS NULL;
+
 -- name: settle_start
+-- The second time there is nothing to do.
 UPDATE start
-SET settled_at = :at, item_states = :item_states, final = :final, outcomes = :outcomes,
-    again_at = :resend_at, again_as = :resend_as
-WHERE sequence = :sequence AND batch = :batch AND round = :start_no;
+SET settled_at = :at, item_states = :item_states, again_at = :resend_at, again_as = :resend_as,
+    result = CASE WHEN length(:offsets) THEN last_insert_rowid() END
+WHERE sequence = :sequence AND batch = :batch AND round = :start_no AND settled_at IS NULL;
 
 -- name: finish
 UPDATE ingestion
@@ -54,8 +60,8 @@ SET finished_at = :at, status = :status, succeeded = :succeeded, failed = :faile
 WHERE sequence = :sequence;
 
 -- name: add_states
-INSERT INTO final_state (sequence, first_item, states, packing)
-VALUES (:sequence, :first_item, :content, :packing)
+INSERT INTO final_state (place, states, packing)
+VALUES (:sequence << 32 | :first_item, :content, :packing)
 ON CONFLICT DO UPDATE SET states = excluded.states, packing = excluded.packing;
 
 -- name: cancel
@@ -108,20 +114,22 @@ ORDER BY sequence DESC LIMIT :limit;
 
 -- name: content
 SELECT first_item, items, packing FROM content
-WHERE sequence = :sequence AND first_item < :end AND first_item >= (
-    SELECT max(first_item) FROM content WHERE sequence = :sequence AND first_item <= :start)
-ORDER BY first_item;
+WHERE place < :sequence << 32 | :end AND place >= (
+    SELECT max(place) FROM content
+    WHERE place BETWEEN :sequence << 32 AND :sequence << 32 | :start)
+ORDER BY place;
 
 -- name: final_states
 SELECT first_item, states, packing FROM final_state
-WHERE sequence = :sequence AND first_item < :end AND first_item >= (
-    SELECT max(first_item) FROM final_state WHERE sequence = :sequence AND first_item <= :start)
-ORDER BY first_item;
+WHERE place < :sequence << 32 | :end AND place >= (
+    SELECT max(place) FROM final_state
+    WHERE place BETWEEN :sequence << 32 AND :sequence << 32 | :start)
+ORDER BY place;
 
 -- name: results
-SELECT batch, final, settled_at, outcomes
-FROM ingestion JOIN start USING (sequence)
-WHERE ingestion_id = :ingestion_id AND batch BETWEEN :first AND :last AND outcomes IS NOT NULL
+SELECT batch, offsets, settled_at, outcomes
+FROM ingestion JOIN start USING (sequence) JOIN result USING (result)
+WHERE ingestion_id = :ingestion_id AND batch BETWEEN :first AND :last
 ORDER BY batch, round;
 
 -- name: rate
@@ -137,10 +145,12 @@ WHERE start.started_at >= :since AND start.started_at < :until AND required IS N
 ORDER BY start.started_at LIMIT :limit;
 
 -- name: unfinished
-SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, cancelled_at,
-       first_item, items, packing
-FROM ingestion JOIN content USING (sequence)
-WHERE finished_at IS NULL ORDER BY sequence, first_item;
+SELECT ingestion.sequence, ingestion_id, kind, priority, batch_size, created_at, started_at,
+       cancelled_at, first_item, items, packing
+FROM ingestion CROSS JOIN content
+WHERE finished_at IS NULL
+  AND place BETWEEN ingestion.sequence << 32 AND ingestion.sequence << 32 | 4294967295
+ORDER BY ingestion.sequence, place;
 
 -- name: starts_of_unfinished
 SELECT sequence, batch, round, attempt, places, settled_at, item_states, again_at, again_as
@@ -163,25 +173,38 @@ SELECT min(finished_at) FROM ingestion WHERE finished_at IS NOT NULL;
 SELECT sequence FROM ingestion
 WHERE finished_at < :before ORDER BY finished_at LIMIT 20;
 
+-- name: forget_results
+DELETE FROM result WHERE result IN (
+    SELECT result FROM start WHERE sequence = :sequence ORDER BY batch, round LIMIT 2000
+);
+
 -- name: forget_starts
 DELETE FROM start WHERE sequence = :sequence AND (batch, round) IN (
-    SELECT batch, round FROM start WHERE sequence = :sequence LIMIT 2000
+    SELECT batch, round FROM start WHERE sequence = :sequence ORDER BY batch, round LIMIT 2000
 );
 
 -- name: forget_states
-DELETE FROM final_state WHERE sequence = :sequence;
+DELETE FROM final_state
+WHERE place BETWEEN :sequence << 32 AND :sequence << 32 | 4294967295;
 
 -- name: forget_marks
 DELETE FROM mark WHERE at < :before;
 
 -- name: forget_content
-DELETE FROM content WHERE sequence = :sequence;
+DELETE FROM content
+WHERE place BETWEEN :sequence << 32 AND :sequence << 32 | 4294967295;
 
 -- name: forget_ingestion
 DELETE FROM ingestion WHERE sequence = :sequence;
 
--- name: probe
-UPDATE probe SET counter = counter + 1;
+-- name: number_commit
+UPDATE probe SET counter = :number;
+
+-- name: last_commit
+SELECT counter FROM probe;
 
 -- name: count
 SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL) FROM ingestion;
+
+-- name: free_space
+SELECT freelist_count, auto_vacuum = 2 FROM pragma_freelist_count, pragma_auto_vacuum;

@@ -161,7 +161,7 @@ def _chunks(db: apsw.Connection, statement: str, sequence: int, span: range) -> 
     if not span:
         return []
     rows = _rows(db, statement, sequence=sequence, start=span.start, end=span.stop)
-    return [Chunk(first_item, content) for first_item, content, _ in rows]
+    return [Chunk(*row) for row in rows]
 
 
 def _span(batches: range, size: int, total: int) -> range:

@@ -72,8 +72,7 @@ def _unfinished(db: apsw.Connection) -> Iterator[tuple[Ingestion, int | None]]:
     for _, group in groupby(db.execute(SQL["unfinished"]), key=lambda row: row[0]):
         rows: list[Row] = list(group)
         *head, cancelled_at = rows[0][:8]
-        chunks = (Chunk(first_item, content) for *_, first_item, content, _ in rows)
-        items = join_items(Kind(head[2]), chunks)
+        items = join_items(Kind(head[2]), (Chunk(*row[8:]) for row in rows))
         ingestion = Ingestion.of(to_submission(tuple(head), items))
         ingestion.started_at = to_optional_datetime(head[6])
         yield ingestion, cancelled_at

@@ -18,12 +18,13 @@ from ingest_service.engines.embedded.journal import (
     Wanted,
 )
 from ingest_service.engines.embedded.journals import reads
-from ingest_service.engines.embedded.journals.changes import Statement, statements_of, submitted
+from ingest_service.engines.embedded.journals.changes import statements_of, submitted
 from ingest_service.engines.embedded.journals.database import Database, execute
+from ingest_service.engines.embedded.journals.free_space import FreeSpace
 from ingest_service.engines.embedded.journals.recovery import recover
 from ingest_service.engines.embedded.journals.rows import Row, to_micros
 from ingest_service.engines.embedded.journals.statements import SQL
-from ingest_service.errors import IdempotencyMismatch
+from ingest_service.errors import IdempotencyMismatch, StorageUnavailable
 
 #: Most starts that one step of `prune` forgets.
 _STARTS_PER_STEP = 2_000
@@ -33,9 +34,16 @@ class SqliteJournal:
     """See `Journal`; raises `JournalUnusable` if the file cannot be opened."""
 
     def __init__(
-        self, path: str | os.PathLike[str], clock: Clock | None = None, vfs: str | None = None
+        self,
+        path: str | os.PathLike[str],
+        clock: Clock | None = None,
+        *,
+        min_free_disk: int = 0,
+        vfs: str | None = None,
     ) -> None:
-        self._db = Database(path, (clock or SystemClock()).monotonic, vfs)
+        monotonic = (clock or SystemClock()).monotonic
+        self._db = Database(path, monotonic, vfs)
+        self._space = FreeSpace(self._db.folder, min_free_disk, monotonic)
 
     def recover(self) -> Recovered:
         """Read everything unfinished, once."""
@@ -44,7 +52,12 @@ class SqliteJournal:
     def accept(
         self, submission: Submission, key: IdempotencyKey | None, then: Callable[[], None]
     ) -> "Future[str]":
-        """Record the submission together with its key; give the id that the key stands for."""
+        """Record the submission together with its key; give the id that the key stands for.
+
+        Refuse it if the disk is nearly full; accepted work goes on.
+        """
+        if self._space.is_short:
+            return self._accepted_before(submission, key)
         statements = submitted(submission)
 
         def write(db: apsw.Connection) -> str:
@@ -58,6 +71,20 @@ class SqliteJournal:
                 then()
 
         return self._db.write(write, publish)
+
+    def _accepted_before(self, submission: Submission, key: IdempotencyKey | None) -> "Future[str]":
+        """Answer a request that was accepted when there was room; refuse any other."""
+        done: Future[str] = Future()
+        try:
+            stands_for = self.find_key(key, submission.created_at) if key else None
+        except (IdempotencyMismatch, StorageUnavailable) as refusal:
+            done.set_exception(refusal)
+            return done
+        if stands_for is None:
+            done.set_exception(StorageUnavailable("The disk is nearly full."))
+        else:
+            done.set_result(stands_for)
+        return done
 
     def find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
         """Look the key up."""
@@ -109,16 +136,19 @@ class SqliteJournal:
         return self._db.read(reads.oldest_finished)
 
     def prune(self, finished_before: datetime) -> int:
-        """Forget up to 20 ingestions, or 2,000 starts of one: short enough not to be noticed."""
+        """Forget up to 20 ingestions, or 2,000 starts of one: short enough not to be noticed.
+
+        Once all of them are forgotten, make the file smaller in steps that are as short.
+        """
         oldest = self.oldest_finished()
         if oldest is None or oldest >= finished_before:
-            return 0
+            return self._db.shrink()
         before = to_micros(finished_before)
         return self._db.write(lambda db: _forget(db, before)).result()
 
     def check(self) -> None:
-        """Write something."""
-        self._db.run([Statement("probe", {})])
+        """Commit nothing, which is something to be written all the same."""
+        self._db.run([])
 
     def close(self) -> None:
         """Write what is left; the last connection moves the WAL into the file."""
@@ -131,6 +161,7 @@ def _forget(db: apsw.Connection, before: int) -> int:
     db.execute(SQL["forget_marks"], {"before": before})
     for (sequence,) in db.execute(SQL["expired"], {"before": before}).fetchall():
         gone += 1
+        db.execute(SQL["forget_results"], {"sequence": sequence})
         db.execute(SQL["forget_starts"], {"sequence": sequence})
         if db.changes() == _STARTS_PER_STEP:
             break

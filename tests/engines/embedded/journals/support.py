@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.items import Ids, Items
-from ingest_service.domain.model import Batch, Outcome, Priority, new_ingestion_id
+from ingest_service.domain.model import Batch, Outcome, Priority
 from ingest_service.engines import IdempotencyKey
 from ingest_service.engines.embedded.journal import (
     Cancelled,
@@ -30,7 +31,7 @@ def ingestion(
     """Return an ingestion that nothing has happened to."""
     return Ingestion.of(
         Submission(
-            ingestion_id=new_ingestion_id(),
+            ingestion_id=fresh_id(),
             sequence=sequence,
             priority=Priority.LOW,
             items=items or Ids([1, 2, 3, 4]),

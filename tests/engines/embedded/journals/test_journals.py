@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -339,7 +340,7 @@ def test_lists_pick_by_word_outcome_class_and_age(journal: Journal) -> None:
         else:
             cancel(journal, accepted)
 
-    def listed(**which: object) -> list[int]:
+    def listed(**which: Any) -> list[int]:
         return [snapshot.sequence for snapshot in journal.finished(newest(**which))]
 
     assert listed(word="completed") == [5, 4, 3, 2, 1, 0]

@@ -1,0 +1,150 @@
+"""What is sent when, if nothing changes: every slot to come, in runs of the same ingestion.
+
+The engine asks `choose` what the open slot serves; every prediction repeats the
+same question for the slots to come, so it cannot disagree with what happens.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from ingest_service.domain.model import Priority
+from ingest_service.domain.policy import Policy, QueueEntry, Rule, choose, steps
+from ingest_service.domain.slot_times import SlotModel, SlotTimes
+from ingest_service.domain.snapshot import Forecast, PendingRetry, QueueSnapshot
+
+#: What waits, a line a class, most urgent class first, in order of arrival.
+Lines = Sequence[Sequence[QueueEntry]]
+#: How many slots the effect of a move is followed where classes alternate.
+HORIZON = 20_000
+
+
+class Moment(NamedTuple):
+    """When something is asked."""
+
+    now: float
+    rule: Rule
+    model: SlotModel
+    #: The number of the next slot, from 0.
+    slot: int
+
+    @classmethod
+    def of(cls, snapshot: QueueSnapshot) -> "Moment":
+        """Return the moment of a snapshot."""
+        return cls(snapshot.now, snapshot.rule, snapshot.model, snapshot.slots)
+
+
+class Run(NamedTuple):
+    """Slots in a row that serve the same ingestion."""
+
+    #: Of the first of them, from 0.
+    number: int
+    first_at: float
+    last_at: float
+    batches: int
+    entry: QueueEntry
+
+
+def runs(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> Iterator[Run]:
+    """Yield what the slots to come serve, until nothing is left."""
+    if math.isinf(moment.model.opens_at):
+        return
+    queues = [deque(line) for line in lines]
+    joins = deque(sorted(retries))
+    times = SlotTimes(moment.model, moment.now)
+    number = 0
+    while True:
+        if not any(queues):
+            if not joins:
+                return
+            times.delay(number, joins[0].due)
+        at = times.at(number)
+        while joins and joins[0].due <= at:
+            _join(queues[joins[0].entry.priority - 1], joins.popleft().entry)
+        heads = [queue[0] for queue in queues if queue]
+        entry = heads[choose(heads, moment.rule, moment.slot + number, at)]
+        queue = queues[entry.priority - 1]
+        until = min(_next_step(heads, moment.rule, at), joins[0].due if joins else math.inf)
+        alternating = moment.rule.policy is Policy.WEIGHTED and len(heads) > 1
+        most = 1 if alternating else entry.batches
+        count = most if most == 1 or math.isinf(until) else times.count_before(until, number, most)
+        queue.popleft()
+        if entry.batches > count:
+            queue.appendleft(entry._replace(batches=entry.batches - count))
+        yield Run(number, at, times.at(number + count - 1), count, entry)
+        number += count
+
+
+def _join(queue: deque[QueueEntry], entry: QueueEntry) -> None:
+    """Put a batch that is due in its place, before what its ingestion has left."""
+    later = (at for at, other in enumerate(queue) if other.sequence >= entry.sequence)
+    queue.insert(next(later, len(queue)), entry)
+
+
+def _next_step(heads: Sequence[QueueEntry], rule: Rule, at: float) -> float:
+    """Return when waiting raises the class of one of `heads` next."""
+    if rule.policy is not Policy.AGED:
+        return math.inf
+    return min(
+        (
+            head.since + (raised + 1) * rule.aged_after
+            for head in heads
+            if head.priority - (raised := steps(head, rule, at)) > Priority.HIGH
+        ),
+        default=math.inf,
+    )
+
+
+def upcoming(snapshot: QueueSnapshot, count: int) -> list[tuple[float, QueueEntry]]:
+    """Return the next `count` slots as far as the front of the queue tells: (when, what)."""
+    moment = Moment.of(snapshot)
+    times = SlotTimes(moment.model, moment.now)
+    slots: list[tuple[float, QueueEntry]] = []
+    for run in runs(moment, snapshot.front, snapshot.retries):
+        if run.batches == 1:
+            slots.append((run.first_at, run.entry))
+        else:
+            batches = min(run.batches, count - len(slots))
+            slots += _spread(run, batches, times)
+        if len(slots) >= count:
+            break
+    return slots[:count]
+
+
+def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, QueueEntry]]:
+    # Within a run nothing is missing, so the slots follow one another as they always do;
+    # what a gap before it has shifted shifts all of them.
+    times.delay(run.number, run.first_at)
+    return [(times.at(run.number + each), run.entry) for each in range(batches)]
+
+
+def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:
+    """Return what the next slot serves, retries that are due by then included."""
+    ready = Moment.of(snapshot)
+    first = next(runs(ready, [line[:1] for line in snapshot.front], snapshot.retries), None)
+    return first and first.entry
+
+
+def walked(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dict[int, Forecast]:
+    """Return the forecast of everything that waits, by sequence, under any policy."""
+    forecasts: dict[int, Forecast] = {}
+    for run in runs(moment, lines, retries):
+        finish_at = run.last_at + moment.model.duration
+        begun = forecasts.get(run.entry.sequence)
+        position = len(forecasts) + 1
+        forecasts[run.entry.sequence] = Forecast(
+            begun.position if begun else position,
+            begun.batches_ahead if begun else run.number,
+            begun.next_start_at if begun else run.first_at,
+            finish_at,
+            None,
+        )
+    return forecasts
+
+
+def last_starts(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dict[int, float]:
+    """Return when the last batch of each waiting ingestion starts, as far as one can see ahead."""
+    coming = islice(runs(moment, lines, retries), HORIZON)
+    return {run.entry.sequence: run.last_at for run in coming}

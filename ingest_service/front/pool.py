@@ -1,0 +1,59 @@
+"""A few threads for what can take long, and a bounded line before them."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from ingest_service.front.refusals import ClientGone, Refused
+
+Result = TypeVar("Result")
+
+
+class Pool:
+    """Runs what would hold up the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, waiting: int) -> None:
+        self._loop = loop
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._most = threads + waiting
+        #: What runs or waits.
+        self.busy = 0
+
+    async def run(
+        self,
+        work: Callable[[], Result],
+        is_gone: Callable[[], bool] | None = None,
+        *,
+        bounded: bool = True,
+    ) -> Result:
+        """Return what `work()` returns; without beginning it if the client has gone by then.
+
+        Raise `Refused` if too much waits, unless it is a part of what has begun, and `ClientGone`.
+        """
+        if bounded and self.busy >= self._most:
+            raise Refused("not-ready", "Too many requests are under way.")
+
+        def begin() -> Result:
+            if is_gone is not None and is_gone():
+                raise ClientGone
+            return work()
+
+        self.busy += 1
+        running = self._executor.submit(begin)
+        # Not when the waiting is cancelled: a thread cannot be.
+        running.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._done))
+        return await asyncio.wrap_future(running, loop=self._loop)
+
+    def forget(self, work: Callable[[], object]) -> None:
+        """Have something done that nobody waits for."""
+        with suppress(RuntimeError):  # the pool is closed
+            self._executor.submit(work)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _done(self) -> None:
+        self.busy -= 1

@@ -1,0 +1,120 @@
+"""What an application never sees of a connection: deadlines, room, stuck readers, bad HTTP."""
+
+import asyncio
+from typing import Any
+
+from gunicorn.asgi.protocol import ASGIProtocol
+
+from ingest_service.front import limits
+from ingest_service.front.refusals import Refused
+
+# On the base class, or the subclass would silently get the slow parser.
+ASGIProtocol._check_h1c_protocol_available()  # noqa: SLF001 - see `names`
+
+
+class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
+    """A connection; its worker sees to it that it does not stay for nothing."""
+
+    _closed: bool
+    #: How much of an unfinished head has arrived.
+    head_bytes = 0
+    _half_closed = False
+    _ahead = b""  # its turn comes later; the parser keeps only a little of that
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Find room for it, and give it time for its first head."""
+        super().connection_made(transport)
+        self.worker.await_head(self)
+        self.worker.admit(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived; after the last answer that is nothing."""
+        for at in range(0, len(data), limits.SLICE):
+            receiver = self._body_receiver
+            if receiver is not None and receiver._complete:  # noqa: SLF001 - see `names`
+                self._ahead += data[at:]
+                self._pause_reading()
+                return
+            if not self._closed:
+                super().data_received(data[at : at + limits.SLICE])
+
+    def eof_received(self) -> bool:
+        """Answer what was asked completely: a client may close its half and read on."""
+        receiver = self._body_receiver
+        if self._closed or receiver is None or not receiver._complete:  # noqa: SLF001 - see `names`
+            return False
+        self._half_closed = True
+        # A client that waits for a change is answered now: perhaps nobody is there any more.
+        receiver.signal_disconnect()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it, and let nobody wait for it."""
+        super().connection_lost(exc)
+        self.worker.forget(self)
+        self.resume_writing()
+        self._request_ready.set()
+
+    def pause_writing(self) -> None:
+        """Watch how fast a client takes its answer once more of it waits than there is room."""
+        super().pause_writing()
+        self.worker.watch_reader(self)
+
+    def resume_writing(self) -> None:
+        """Watch no longer."""
+        super().resume_writing()
+        self.worker.stuck.pop(self, None)
+
+    def is_gone(self) -> bool:
+        """Tell whether nobody takes an answer any more."""
+        return self._closed
+
+    def refuse(self, refusal: Refused) -> None:
+        """Answer with a problem and close the connection."""
+        self._safe_write(refusal.to_bytes())
+        self._close_transport()
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        goes_on: bool = super()._feed_callback_parser(data)
+        if goes_on and not self._request_ready.is_set():
+            if not self.head_bytes:
+                self.worker.await_head(self)
+            self.head_bytes += len(data)
+            if self.head_bytes > limits.MAX_HEAD:
+                self.refuse(Refused("malformed-request", "The head is too large."))
+                return False
+        return goes_on
+
+    def _send_error_response(self, status: int, message: str, _: Any = ()) -> None:
+        self.log.debug("Not an HTTP request: %r", message)
+        self._safe_write(Refused.by_server(status).to_bytes())
+
+    def _close_transport(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._request_ready.set()
+            self.worker.linger(self)
+
+    def _arm_keepalive_timer(self) -> None:
+        self.worker.await_head(self)
+        self._take_ahead()
+        if self._half_closed and not self._request_ready.is_set():
+            self._close_transport()
+
+    def _cancel_keepalive_timer(self) -> None:
+        self.head_bytes = 0
+        self.worker.late.pop(self, None)
+        self._take_ahead()
+
+    def _take_ahead(self) -> None:
+        data, self._ahead = self._ahead, b""
+        self.data_received(data)
+
+    def _is_websocket_upgrade(self, _: Any) -> bool:
+        return False  # RFC 9110, section 7.8: an upgrade may be ignored
+
+    def _build_http_scope(self, *request: Any) -> dict[str, Any]:
+        scope: dict[str, Any] = super()._build_http_scope(*request)
+        scope["connection"] = self
+        scope["arrived"] = self._body_receiver._complete  # noqa: SLF001 - see `names`
+        return scope

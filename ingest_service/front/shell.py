@@ -1,0 +1,187 @@
+"""The shell: an ASGI application around the synchronous one.
+
+What is quick is called in the loop, what can take long in a few threads; the answer to
+a submission waits for its commit, and a client that waits for a change, without a thread.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from flask import Flask, Response
+
+from ingest_service.front import limits
+from ingest_service.front.arrivals import Arrivals, Receive
+from ingest_service.front.bridge import Answer, Environ, Parts, call, environ_of, give_body
+from ingest_service.front.commits import Commits
+from ingest_service.front.pool import Pool
+from ingest_service.front.refusals import ClientGone, Refused
+from ingest_service.front.waiters import Waiters
+from ingest_service.service.deferral import deferred
+from ingest_service.service.queries import Queries
+from ingest_service.web import admission
+from ingest_service.web.media_type import ADMITTED
+
+Scope = dict[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_CLOSE = (b"Connection", b"close")
+_MAX_LONG = 10_000
+
+
+class Shell:
+    """Serves one `create_app()` application; `scope["connection"]` tells who asks."""
+
+    def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
+        self._app = app
+        self._queries: Queries = app.extensions["ingest_service"].queries
+        self._pool = Pool(loop, limits.POOL_THREADS, limits.POOL_WAITING)
+        self._large = asyncio.Semaphore(1)
+        self._commits = Commits(loop)
+        self._waiters = Waiters(loop, self._queries.watch)
+        self.arrivals = Arrivals(app.config["BODY_LIMIT"], loop)
+        #: Paths whose last answer was large; the next one is made in a thread.
+        self._long: dict[str, None] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        environ = environ_of(scope)
+        body: bytes | bytearray = b""
+        try:
+            refusal = admission.admit(self._app, environ)
+            if refusal is not None:
+                await self._refuse(refusal, environ, scope, receive, send)
+                return
+            environ[ADMITTED] = True
+            if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
+                body = await self.arrivals.read(receive, arrived=scope["arrived"])
+                give_body(environ, body)
+            answer = await self._answer(environ, len(body), scope["connection"], receive)
+        except Refused as error:
+            # Its body may not have been read to the end.
+            await _send(send, error.answer(environ), closing=True)
+            return
+        except ClientGone:
+            return
+        finally:
+            self.arrivals.release(body)
+        if isinstance(answer.body, Parts):
+            await send(_start(answer))
+            await self._stream(answer.body, send, scope["connection"])
+        else:
+            await _send(send, answer)
+
+    def release_waiters(self) -> None:
+        """Answer all who wait for a change."""
+        self._waiters.release()
+
+    def close(self) -> None:
+        """Begin nothing more in a thread."""
+        self._pool.close()
+
+    async def _answer(
+        self, environ: Environ, size: int, connection: Any, receive: Receive
+    ) -> Answer:
+        if "wait=" in environ["QUERY_STRING"]:
+            return await self._answer_waiting(environ, connection, receive)
+        path = environ["PATH_INFO"]
+        quick = size <= limits.QUICK_BODY and path not in self._long
+        if quick and admission.is_quick(environ):
+            return await self._answer_in_loop(environ)
+        work = partial(call, self._app, environ)
+        if size <= limits.LARGE_BODY:
+            return await self._pool.run(work, connection.is_gone)
+        # A parser holds the interpreter: one such body at a time.
+        async with self._large:
+            return await self._pool.run(work, connection.is_gone)
+
+    async def _answer_in_loop(self, environ: Environ) -> Answer:
+        commits: list[Any] = []
+        deferred.set(commits)
+        answer = call(self._app, environ)
+        if commits:
+            try:
+                await self._commits.settled(commits)
+            except Exception as error:  # noqa: BLE001 - the application has words for each
+                return call(admission.answer_for(self._app, environ, error), environ)
+        elif isinstance(answer.body, Parts) or len(answer.body) > limits.QUICK_BODY:
+            if len(self._long) >= _MAX_LONG:
+                self._long.clear()
+            self._long[environ["PATH_INFO"]] = None
+        return answer
+
+    async def _answer_waiting(self, environ: Environ, connection: Any, receive: Receive) -> Answer:
+        ingestion_id, seconds, query = _waits(environ)
+        if not seconds:
+            return await self._pool.run(partial(call, self._app, environ), connection.is_gone)
+        at_once = environ | {"QUERY_STRING": query}
+        version = self._version(ingestion_id)
+        answer = await self._pool.run(partial(call, self._app, at_once.copy()), connection.is_gone)
+        if version is None or not _is_worth_waiting(answer, environ):
+            return answer
+        await self._waiters.wait(ingestion_id, version, seconds, receive)
+        if connection.is_gone():
+            raise ClientGone
+        return await self._pool.run(partial(call, self._app, at_once), connection.is_gone)
+
+    def _version(self, ingestion_id: str) -> int | None:
+        try:
+            return self._queries.status(ingestion_id).version
+        except Exception:  # noqa: BLE001 - the view says what is wrong with it
+            return None
+
+    async def _stream(self, parts: Parts, send: Send, connection: Any) -> None:
+        """Send a body part by part, each made in a thread once the last one has been taken."""
+        try:
+            part: bytes | None = b""
+            while part is not None and not connection.is_gone():
+                part = await self._pool.run(parts.take, bounded=False)
+                more = part is not None
+                await send({"type": "http.response.body", "body": part or b"", "more_body": more})
+        finally:
+            self._pool.forget(parts.close)
+
+    async def _refuse(
+        self, refusal: Response, environ: Environ, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Send a problem; the connection is kept if the rest of the request is soon read."""
+        length = environ.get("CONTENT_LENGTH", "0")
+        closing = "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ
+        closing = closing or not length.isdigit() or int(length[:19]) > limits.QUICK_BODY
+        if not closing and int(length):
+            body = await self.arrivals.read(receive, arrived=scope["arrived"])
+            self.arrivals.release(body)
+        await _send(send, call(refusal, environ), closing=closing)
+
+
+def _waits(environ: Environ) -> tuple[str, float, str]:
+    """Return which ingestion a request waits for, for how many seconds, and what else it asks."""
+    query = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
+    path = environ["PATH_INFO"].strip("/").split("/")
+    named = [path[1]] if len(path) == 2 else [text for key, text in query if key == "ingestion_id"]
+    waits = [text for key, text in query if key == "wait"]
+    if path[0] != "status" or len(named) != 1 or len(waits) != 1 or not waits[0].isdecimal():
+        return "", 0.0, ""
+    seconds = int(waits[0][:4])
+    others = urlencode([(key, text) for key, text in query if key != "wait"])
+    # More than is allowed is for the view to refuse.
+    return named[0].lower(), float(seconds if seconds <= 60 else 0), others
+
+
+def _is_worth_waiting(answer: Answer, environ: Environ) -> bool:
+    """Tell whether an answer says nothing new about something unfinished."""
+    if not any(name.lower() == b"retry-after" for name, _ in answer.headers):
+        return False  # it is finished
+    return answer.status == 304 or (answer.status == 200 and "HTTP_IF_NONE_MATCH" not in environ)
+
+
+def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:
+    headers = [*answer.headers, *more]
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
+
+
+async def _send(send: Send, answer: Answer, *, closing: bool = False) -> None:
+    await send(_start(answer, _CLOSE) if closing else _start(answer))
+    await send({"type": "http.response.body", "body": answer.body})

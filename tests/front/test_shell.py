@@ -1,0 +1,228 @@
+"""The shell around an application: commits that are awaited, waiters without threads."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from ingest_service.app import create_app
+from ingest_service.errors import StorageUnavailable
+from ingest_service.front import limits
+from ingest_service.front.shell import Shell
+from ingest_service.settings import Settings
+
+_BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
+
+
+class Connection:
+    """Somebody who listens, until told otherwise."""
+
+    gone = False
+
+    def is_gone(self) -> bool:
+        return self.gone
+
+
+class Client:
+    """Sends requests to a shell, without a server."""
+
+    def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
+        self.shell = Shell(app, loop)
+        self.connection = Connection()
+        self.hung_up = asyncio.Event()
+
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", headers: Any = ()
+    ) -> tuple[int, dict[str, str], bytes]:
+        raw_path, _, query = path.encode().partition(b"?")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "raw_path": raw_path,
+            "query_string": query,
+            "http_version": "1.1",
+            "scheme": "http",
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+            "headers": [(b"host", b"localhost"), *headers],
+            "connection": self.connection,
+            "arrived": True,
+        }
+        if body:
+            scope["headers"].append((b"content-length", b"%d" % len(body)))
+        first = [{"type": "http.request", "body": body, "more_body": False}] if body else []
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            if first:
+                return first.pop()
+            await self.hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await self.shell(scope, receive, send)
+        start, *parts = sent
+        names = {name.decode().lower(): value.decode() for name, value in start["headers"]}
+        return start["status"], names, b"".join(part["body"] for part in parts)
+
+
+@pytest.fixture
+def app() -> Flask:
+    return create_app(Settings(interval=3_600, settle=3_600))
+
+
+def _defer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> "list[Future[Any]]":
+    """Let the test be the disk; return what submissions wait for."""
+    futures: list[Future[Any]] = []
+
+    def accept(*_: Any) -> "Future[Any]":
+        futures.append(Future())
+        return futures[-1]
+
+    monkeypatch.setattr(app.extensions["ingest_parts"].journal, "accept", accept)
+    return futures
+
+
+def _succeed(futures: "list[Future[Any]]") -> None:
+    for future in futures:
+        future.set_result(None)
+
+
+def _run(app: Flask, ask: Callable[[Client], Any]) -> Any:
+    async def run() -> Any:
+        client = Client(app, asyncio.get_running_loop())
+        try:
+            return await asyncio.wait_for(ask(client), 20)
+        finally:
+            client.shell.close()
+
+    return asyncio.run(run())
+
+
+def test_an_answer_waits_for_its_commit(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    futures = _defer(app, monkeypatch)
+
+    async def ask(client: Client) -> int:
+        asked = asyncio.ensure_future(client.ask("POST", "/ingest", _BODY))
+        done, _ = await asyncio.wait((asked,), timeout=0.2)
+        assert not done
+        assert (await client.ask("GET", "/health"))[0] == 200
+        futures[0].set_result(None)
+        return (await asked)[0]
+
+    assert _run(app, ask) == 200
+
+
+def test_a_commit_that_fails_is_answered_in_its_words(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    futures = _defer(app, monkeypatch)
+
+    async def ask(client: Client) -> Any:
+        asked = asyncio.ensure_future(client.ask("POST", "/ingest", _BODY))
+        await asyncio.sleep(0.05)
+        futures[0].set_exception(StorageUnavailable("The disk is full."))
+        return await asked
+
+    status, headers, body = _run(app, ask)
+    assert status == 503
+    assert headers["retry-after"] == "5"
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["x-request-id"]
+    assert b"The disk is full." in body
+
+
+def test_a_group_wakes_the_loop_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    futures = _defer(app, monkeypatch)
+
+    async def ask(client: Client) -> list[int]:
+        asked = [asyncio.ensure_future(client.ask("POST", "/ingest", _BODY)) for _ in range(50)]
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(_succeed, futures)
+        return [(await each)[0] for each in asked]
+
+    assert _run(app, ask) == [200] * 50
+
+
+def test_two_thousand_wait_without_a_thread(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = app.extensions["ingest_service"].queries
+    watching: dict[int, Callable[[], None]] = {}
+    keys = itertools.count()
+
+    def watch(_: str, __: int, callback: Callable[[], None]) -> Callable[[], None]:
+        key = next(keys)
+        watching[key] = callback
+
+        def end() -> None:
+            del watching[key]
+
+        return end
+
+    monkeypatch.setattr(queries, "watch", watch)
+    monkeypatch.setattr(limits, "POOL_WAITING", 5_000)
+    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
+    path = f"/status/{accepted.get_json()['ingestion_id']}?wait=30"
+
+    async def ask(client: Client) -> set[int]:
+        asked = [asyncio.ensure_future(client.ask("GET", path)) for _ in range(2_000)]
+        while len(watching) < 2_000:
+            await asyncio.sleep(0.01)
+        for callback in list(watching.values())[:1_000]:
+            callback()
+        client.hung_up.set()
+        return {(await each)[0] for each in asked}
+
+    assert _run(app, ask) == {200}
+    assert not watching
+
+
+def test_an_answer_that_is_news_does_not_wait(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        app.extensions["ingest_service"].queries, "watch", lambda *_: pytest.fail("it waits")
+    )
+    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
+    path = f"/status/{accepted.get_json()['ingestion_id']}?wait=30"
+
+    async def ask(client: Client) -> Any:
+        return await client.ask("GET", path, headers=[(b"if-none-match", b'"other"')])
+
+    assert _run(app, ask)[0] == 200
+
+
+@pytest.mark.parametrize("wait", ["-1", "abc", "1e9", "61", "999999999"])
+def test_a_wrong_wait_is_refused_by_the_application(app: Flask, wait: str) -> None:
+    async def ask(client: Client) -> Any:
+        return await client.ask("GET", f"/status/x?wait={wait}")
+
+    assert _run(app, ask)[0] == 400
+
+
+def test_too_many_requests_are_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "POOL_WAITING", -limits.POOL_THREADS)
+
+    async def ask(client: Client) -> Any:
+        return await client.ask("GET", "/queue")
+
+    status, headers, body = _run(app, ask)
+    assert status == 503
+    assert headers["retry-after"] == "1"
+    assert b"/problems/not-ready" in body
+
+
+def test_nothing_is_begun_for_who_has_gone(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[None] = []
+    app.before_request(lambda: ran.append(None))
+
+    async def ask(client: Client) -> None:
+        client.connection.gone = True
+        with pytest.raises(ValueError, match="not enough"):
+            await client.ask("GET", "/queue")
+
+    _run(app, ask)
+    assert ran == []
