@@ -165,12 +165,13 @@ def _filled(folder: Path, ingestions: int, ids: int) -> Path:
     with apsw.Connection(str(path)) as db:
         db.execute(
             "CREATE TEMP TABLE head AS SELECT * FROM ingestion;"
-            "CREATE TEMP TABLE body AS SELECT * FROM content"
+            "CREATE TEMP TABLE body AS SELECT place, items, packing FROM content"
         ).fetchall()
         db.executemany(
             "UPDATE head SET sequence = ?, ingestion_id = ?;"
             "INSERT INTO ingestion SELECT * FROM head;"
-            "UPDATE body SET sequence = ?; INSERT INTO content SELECT * FROM body",
+            "UPDATE body SET place = ? << 32 | (place & 4294967295);"
+            "INSERT INTO content (place, items, packing) SELECT * FROM body",
             copies,
         ).fetchall()
     db.close()
