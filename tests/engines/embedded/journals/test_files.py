@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from ingest_service.engines.embedded.journals import files
+from ingest_service.engines.embedded.journals.connections import connect
 from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
@@ -230,6 +231,16 @@ def test_wherever_restoring_is_cut_short_there_is_a_whole_journal(
     assert sorted(seen, reverse=True) == seen
     assert set(seen) == {(2, 2), (1, 1)}
     assert verify(str(path)) == (1, 1)
+
+
+def test_opening_a_file_with_content_writes_nothing(path: Path) -> None:
+    """So a reader waits for nobody who writes, and a damaged file stays as it is."""
+    SqliteJournal(path).close()
+    before = path.read_bytes()
+    with closing(apsw.Connection(str(path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        connect(path, None).close()
+    assert path.read_bytes() == before
 
 
 def test_space_that_is_free_can_be_given_back(path: Path, tmp_path: Path) -> None:
