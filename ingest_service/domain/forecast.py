@@ -57,8 +57,9 @@ class _Line:
 
     def __init__(self, sums: Sums, priority: Priority, cuts: Iterable[int]) -> None:
         self.groups: list[_Group] = []
+        self._cuts = sorted(cuts)
         after, counted = -1, 0
-        for sequence in sorted(cuts):
+        for sequence in self._cuts:
             _, before = sums.before(priority, sequence)
             own = sums.batches(priority, sequence)
             self.groups.append(_Group(after, before - counted, single=False))
@@ -94,7 +95,7 @@ class _Line:
 
     def _index(self, sequence: int) -> int:
         # Singles stand at the odd places, in order.
-        return 1 + 2 * bisect_left([group.after for group in self.groups[1::2]], sequence)
+        return 1 + 2 * bisect_left(self._cuts, sequence)
 
 
 def forecast(

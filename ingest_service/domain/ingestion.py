@@ -126,17 +126,19 @@ class Ingestion:
         """Count the states anew, after they were set from outside."""
         self.counts = Counts.of(self.item_states)
 
-    def take_next_batch(self) -> Batch:
-        """Take the next batch out of what is left; its items are not in flight yet."""
+    def first_batch_left(self) -> Batch:
+        """Return the batch that is to be taken next; nothing is changed by that."""
         if self.resends:
-            return self.batch(self.resends.popleft())
+            return self.batch(self.resends[0])
         index = self.next_batch
-        self.next_batch += 1
         return self.batch(Resend(index, 1, 1, range(len(self.submission.span(index)))))
 
-    def put_back(self, batch: Batch) -> None:
-        """Undo `take_next_batch`: the batch was not started after all."""
-        self.resends.appendleft(Resend(batch.index, batch.start_no, batch.attempt, batch.offsets))
+    def take(self, batch: Batch) -> None:
+        """Take `batch`, which is the first, out of what is left."""
+        if self.resends:
+            self.resends.popleft()
+        else:
+            self.next_batch = batch.index + 1
 
     def batch(self, resend: Resend) -> Batch:
         """Return the batch that sends what `resend` says."""
@@ -180,6 +182,10 @@ class Ingestion:
     def states_if_cancelled(self) -> bytearray | None:
         """Return the states as `cancel` would leave them if that finishes it, otherwise None."""
         return None if self.counts.in_flight else self.item_states.translate(_CANCEL)
+
+    def is_open(self, batch: Batch) -> bool:
+        """Tell whether something that `batch` sends has no outcome yet."""
+        return any(self.item_states[position] in _OPEN for position in self._positions(batch))
 
     def cancel(self, at: datetime) -> None:
         """Give up everything that is not in a batch under way."""

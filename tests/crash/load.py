@@ -70,7 +70,8 @@ class Ledger:
         """Start, settle and finish `ingestion`, as the worker does, batch by batch."""
         slots = itertools.count(1)
         while ingestion.batches_left:
-            batch = ingestion.take_next_batch()
+            batch = ingestion.first_batch_left()
+            ingestion.take(batch)
             slot = self.slot + 1
             journal.record(Started(batch, Instant(NOW, slot, "boot"), next(slots), None, 0.0))
             self.slot = slot

@@ -75,6 +75,7 @@ class EmbeddedControl:
             with core.lock:
                 check_room(core, items)
                 core.state.reserve(items)
+                core.state.reopened += 1
             try:
                 at = core.clock.now()
                 core.journal.record(Reopened(ingestion.sequence, ingestion_id, at, failed))
@@ -84,6 +85,7 @@ class EmbeddedControl:
             finally:
                 with core.lock:
                     core.state.release(items)
+                    core.state.reopened += 1
         core.wake()
         logs.event("retried", ingestion_id=ingestion_id, items=items)
         return items

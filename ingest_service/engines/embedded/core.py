@@ -134,6 +134,17 @@ class Core:
         waited = (self.clock.now() - created_at).total_seconds()
         return self.clock.monotonic() - max(0.0, waited)
 
+    def reopened_since(self, count: int) -> bool:
+        """Tell whether something may have been opened again since `state.reopened` was `count`.
+
+        Between the record of that and its effect it is neither finished nor unfinished:
+        whoever has looked into the journal and into memory meanwhile looks again.
+        """
+        if self.state.reopened == count and not count % 2:
+            return False
+        with self.changes:
+            return True
+
     def drain(self) -> None:
         """Start nothing and take nothing from now on."""
         with self.lock:
@@ -184,7 +195,8 @@ class Core:
         while self._overdue:
             with self.changes:
                 changes, apply = self._overdue[0]()
-                self.journal.record(*changes)
+                if changes:
+                    self.journal.record(*changes)
                 with self.lock:
                     apply()
             del self._overdue[0]
@@ -248,15 +260,22 @@ class Core:
 
     def _settle_hopeless(self, settled: Settled) -> "Settlement":
         ingestion = self.state.get(settled.batch.ingestion_id)
-        return ([], lambda: None) if ingestion is None else self.settlement(ingestion, settled)
+        if ingestion is None or not ingestion.is_open(settled.batch):
+            # It was cancelled before that could be recorded.
+            return _NOTHING
+        return self.settlement(ingestion, settled)
 
     def _end(self, ingestion: Ingestion, at: datetime) -> "Settlement":
+        if not ingestion.counts.status.final:
+            # It was opened again before its end could be recorded.
+            return _NOTHING
         record = finished(ingestion, ingestion.item_states, at)
         return [record], lambda: self.state.finish(ingestion, at)
 
 
 #: The changes to record, and what applies them afterwards.
 Settlement = tuple[list[Change], Callable[[], None]]
+_NOTHING: Settlement = [], lambda: None
 
 
 def finished(ingestion: Ingestion, states: bytearray, at: datetime) -> Finished:

@@ -20,7 +20,6 @@ from ingest_service.engines.embedded.journal import (
     Settled,
     Started,
 )
-from ingest_service.errors import StorageUnavailable
 
 #: Age in seconds that the record of a start may have when the upstream is called.
 PROMPT = 0.01
@@ -131,9 +130,9 @@ class EmbeddedDispatch:
         number, interval = state.slots + 1, state.pace.interval
         try:
             instant, now = self._record_start(batch, number)
-        except StorageUnavailable:
+        except BaseException:
             with core.lock:
-                state.put_back(ingestion, batch)
+                state.put_back(ingestion)
             raise
         slot = Slot(number, batch, now, interval)
         with core.lock:

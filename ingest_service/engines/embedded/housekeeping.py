@@ -29,7 +29,9 @@ class Housekeeping:
         if now >= self.due:
             with core.lock:
                 core.state.forget_finished(core.clock.now(), expired=core.expiry())
-            pruned = core.journal.prune(core.expiry())
+            with core.changes:
+                # What is being opened again is not forgotten meanwhile.
+                pruned = core.journal.prune(core.expiry())
             self._expires = now if pruned else self._next_expiry(now)
             self._not_before = now + _BETWEEN_STEPS
         # Counted from the last step and not from now: turns can follow one another faster.

@@ -35,13 +35,17 @@ class EmbeddedReading:
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Look in memory, then in the journal, where the finished ones stay longer."""
-        with self._core.lock:
-            ingestion = self._core.remembered(ingestion_id)
+        core = self._core
+        with core.lock:
+            reopened = core.state.reopened
+            ingestion = core.remembered(ingestion_id)
             snapshot = None if ingestion is None else ingestion.snapshot(batches)
         if ingestion is not None and snapshot is not None:
             return replace(snapshot, keys=ingestion.submission.keys(batches))
-        stored = self._core.journal.find(ingestion_id, batches)
-        if stored is None or self._core.is_expired(stored.finished_at):
+        stored = core.journal.find(ingestion_id, batches)
+        if stored is None and core.reopened_since(reopened):
+            return self.find(ingestion_id, batches)
+        if stored is None or core.is_expired(stored.finished_at):
             raise IngestionNotFound
         return stored
 
@@ -103,13 +107,17 @@ class EmbeddedReading:
         after: int = -1,
     ) -> list[Result]:
         """Find the positions by the states; read the outcomes of just these."""
-        with self._core.lock:
-            ingestion = self._core.remembered(ingestion_id)
+        core = self._core
+        with core.lock:
+            reopened = core.state.reopened
+            ingestion = core.remembered(ingestion_id)
             states = bytes(ingestion.item_states) if ingestion else b""
         batch_size = ingestion.submission.batch_size if ingestion else 0
         if ingestion is None:
             batch_size = self.find(ingestion_id, _NO_BATCHES).batch_size
-            states = self._core.journal.item_states(ingestion_id)
+            states = core.journal.item_states(ingestion_id)
+            if not states and core.reopened_since(reopened):
+                return self.results(ingestion_id, wanted, offset=offset, limit=limit, after=after)
         positions = find_states(states, wanted, after + 1, limit, skip=offset)
         indices = sorted({position // batch_size for position in positions})
         settled = self._core.journal.results(ingestion_id, indices)
@@ -135,7 +143,7 @@ class EmbeddedReading:
             # In this order: what ends in between is in both, and not in neither.
             newest = {each.sequence: each for each in self._unfinished(query)}
             newest |= {each.sequence: each for each in self._core.journal.finished(wanted)}
-            if reopened == self._core.state.reopened:
+            if not self._core.reopened_since(reopened):
                 break
         return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 

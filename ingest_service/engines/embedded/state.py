@@ -62,7 +62,7 @@ class QueueState:
         self.filled_at = -math.inf
         #: Grows with every change of what waits.
         self.version = 0
-        #: How often something finished was opened again.
+        #: How often opening something again has begun or ended; odd in between.
         self.reopened = 0
         #: Items of requests that are being recorded, and how many these are.
         self.reserved = 0
@@ -210,18 +210,17 @@ class QueueState:
         return fills
 
     def take(self, priority: Priority) -> tuple[Ingestion, Batch]:
-        """Take the next batch of the first ingestion of a class; its record follows."""
+        """Take the first ingestion of a class; its next batch waits until its start is recorded."""
         ingestion = self.ready.get(priority)
-        return ingestion, ingestion.take_next_batch()
+        return ingestion, ingestion.first_batch_left()
 
-    def put_back(self, ingestion: Ingestion, batch: Batch) -> None:
+    def put_back(self, ingestion: Ingestion) -> None:
         """Undo `take`."""
-        ingestion.put_back(batch)
         self.ready.put(ingestion)
-        self._changed(ingestion)
 
     def start(self, ingestion: Ingestion, slot: Slot, at: datetime) -> None:
         """Show a taken batch as started; the slot is spent."""
+        ingestion.take(slot.batch)
         self.slots = slot.number
         self.pace = self.pace.taken(slot.at)
         self.in_flight.add(slot)
@@ -264,7 +263,6 @@ class QueueState:
     ) -> None:
         """Queue failed items of an ingestion, which may be finished, once more; see `add`."""
         ingestion.reopen(failed)
-        self.reopened += 1
         self.add(ingestion, since=since, filled_at=filled_at)
 
     def finish(self, ingestion: Ingestion, at: datetime) -> None:

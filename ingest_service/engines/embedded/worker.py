@@ -201,8 +201,11 @@ class Worker:
 
     def _note_progress(self) -> None:
         for under_way in self._under_way:
-            self._note_sent(under_way)
-            self._note_holds(under_way.call)
+            self._note_news(under_way)
+
+    def _note_news(self, under_way: _UnderWay) -> None:
+        self._note_sent(under_way)
+        self._note_holds(under_way.call)
 
     def _note_sent(self, under_way: _UnderWay) -> None:
         """Tell when the last request so far went out: the upstream sees the pace by these."""
@@ -227,6 +230,8 @@ class Worker:
     def _settle_ended(self) -> None:
         now = self._clock.monotonic()
         for under_way in [each for each in self._under_way if each.call.ends_at() <= now]:
+            # Once more, because it can have been sent and answered since the first look.
+            self._note_news(under_way)
             self._settle(under_way)
 
     def _settle(self, under_way: _UnderWay) -> None:

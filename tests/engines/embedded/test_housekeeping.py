@@ -1,26 +1,16 @@
 """What is too old is forgotten, however busy the worker is."""
 
 import math
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
 from ingest_service.app import Parts, build
 from ingest_service.domain.items import Ids
 from ingest_service.domain.model import Priority
 from ingest_service.settings import Settings
-from tests.support import EPOCH, FrozenClock, RecordingUpstream
-
-
-@pytest.fixture
-def frozen() -> Iterator[FrozenDateTimeFactory]:
-    """Give time that stands still."""
-    with freeze_time(EPOCH) as factory:
-        assert isinstance(factory, FrozenDateTimeFactory)
-        yield factory
+from tests.support import FrozenClock, RecordingUpstream
 
 
 @pytest.fixture

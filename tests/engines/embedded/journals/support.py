@@ -56,9 +56,16 @@ def started(batch: Batch, slots: int = 1, seconds: float = 0, gap: float | None 
     return Started(batch, instant(seconds), slots, gap, 5.0)
 
 
+def take(ingestion: Ingestion) -> Batch:
+    """Take the next batch of an ingestion."""
+    batch = ingestion.first_batch_left()
+    ingestion.take(batch)
+    return batch
+
+
 def start(journal: Journal, accepted: Ingestion, slots: int = 1) -> Batch:
     """Start the next batch of an ingestion."""
-    batch = accepted.take_next_batch()
+    batch = take(accepted)
     journal.record(started(batch, slots))
     accepted.start(batch, NOW)
     return batch

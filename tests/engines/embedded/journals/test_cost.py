@@ -155,7 +155,7 @@ def test_the_file_gets_smaller_when_things_are_forgotten(path: Path) -> None:
             accepted = ingestion(sequence, Ids(shuffled))
             accept(journal, accepted)
             cancel(journal, accepted)
-        finish(journal, ingestion(60, at=NOW))
+        finish(journal, ingestion(60))
         assert journal.prune(NOW) == 0
         full = path.stat().st_size
         assert full > 8 * 2**20

@@ -12,7 +12,6 @@ import apsw
 import pytest
 
 from ingest_service.engines.embedded.journals import files
-from ingest_service.engines.embedded.journals.connections import connect
 from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
@@ -233,13 +232,13 @@ def test_wherever_restoring_is_cut_short_there_is_a_whole_journal(
     assert verify(str(path)) == (1, 1)
 
 
-def test_opening_a_file_with_content_writes_nothing(path: Path) -> None:
-    """So a reader waits for nobody who writes, and a damaged file stays as it is."""
+def test_opening_and_copying_change_nothing(path: Path, tmp_path: Path) -> None:
+    """Nobody writes into what may be damaged."""
     SqliteJournal(path).close()
     before = path.read_bytes()
-    with closing(apsw.Connection(str(path))) as other:
-        other.execute("BEGIN IMMEDIATE")
-        connect(path, None).close()
+    back_up(str(path), str(tmp_path / "copy"))
+    verify(str(path))
+    SqliteJournal(path).close()
     assert path.read_bytes() == before
 
 

@@ -35,6 +35,7 @@ from tests.engines.embedded.journals.support import (
     settle,
     start,
     started,
+    take,
 )
 
 
@@ -395,7 +396,7 @@ def test_the_rate_proof_counts_by_the_wire_where_that_is_known(journal: Journal)
     """The smallest gap counts; of a start that nobody saw on the wire, that of the start."""
     accepted = ingestion(1, Ids(range(1, 13)))
     accept(journal, accepted)
-    batches = [accepted.take_next_batch() for _ in range(4)]
+    batches = [take(accepted) for _ in range(4)]
     for number, (batch, gap) in enumerate(zip(batches, (None, 5.0, 5.1, 4.0), strict=True)):
         journal.record(started(batch, number + 1, 5.0 * number, gap))
     journal.record(Sent(batches[0], instant(0.5), None))
@@ -418,7 +419,7 @@ def test_a_start_that_is_recorded_once_more_is_one_start(journal: Journal) -> No
     """After a slow commit: the later instant is the one that counts."""
     accepted = ingestion(1)
     accept(journal, accepted)
-    batch = accepted.take_next_batch()
+    batch = take(accepted)
     journal.record(started(batch, 1, 0.0, 4.0))
     journal.record(started(batch, 1, 1.0, 5.0))
 

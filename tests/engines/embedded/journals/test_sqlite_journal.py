@@ -35,6 +35,7 @@ from tests.engines.embedded.journals.support import (
     settle,
     start,
     started,
+    take,
 )
 
 
@@ -73,7 +74,7 @@ def test_slots_are_what_they_were_said_to_be(reopened: Reopen) -> None:
     """However often a start is recorded: a slow commit is repeated."""
     journal, accepted = reopened(), ingestion(1)
     accept(journal, accepted)
-    batch = accepted.take_next_batch()
+    batch = take(accepted)
     for seconds in (0, 1, 2):
         journal.record(started(batch, 7, seconds))
 
@@ -96,7 +97,7 @@ def test_a_batch_in_flight_at_the_crash_is_sent_again_before_the_rest(reopened: 
 
     recovered = reopened().recover()
     (unfinished,) = recovered.unfinished
-    again, rest = unfinished.take_next_batch(), unfinished.take_next_batch()
+    again, rest = take(unfinished), take(unfinished)
 
     assert (again.batch_id, again.items, again.attempt) == (lost.batch_id, [4, 5, 6], 1)
     assert (lost.start_no, again.start_no) == (1, 2)
@@ -118,7 +119,7 @@ def test_a_batch_that_was_settled_after_it_was_lost_is_settled(reopened: Reopen)
     last = reopened().recover()
 
     assert not last.unsettled
-    assert last.unfinished[0].take_next_batch().items == [4]
+    assert take(last.unfinished[0]).items == [4]
 
 
 def test_a_batch_that_was_started_three_times_without_an_end_is_hopeless(reopened: Reopen) -> None:
@@ -128,12 +129,12 @@ def test_a_batch_that_was_started_three_times_without_an_end_is_hopeless(reopene
     for _ in range(3):
         journal = reopened()
         (recovered,) = journal.recover().unfinished
-        journal.record(started(recovered.take_next_batch()))
+        journal.record(started(take(recovered)))
 
     last = reopened().recover()
 
     assert [batch.items for batch in last.hopeless] == [[1, 2, 3]]
-    assert last.unfinished[0].take_next_batch().items == [4]
+    assert take(last.unfinished[0]).items == [4]
     assert last.unsettled
 
 
@@ -177,7 +178,7 @@ def test_what_was_under_way_when_it_was_cancelled_is_sent_again_and_nothing_else
     assert (unfinished.counts.retrying, unfinished.counts.cancelled) == (3, 3)
     assert (unfinished.counts.succeeded, unfinished.batches_left) == (3, 1)
     assert recovered.unsettled
-    again = unfinished.take_next_batch()
+    again = take(unfinished)
     assert (again.batch_id, again.start_no, again.items) == (lost.batch_id, 2, [4, 5, 6])
     unfinished.start(again, NOW)
     unfinished.settle(again, [GOOD, LATER, BAD], NOW)
@@ -191,7 +192,7 @@ def test_a_cancelled_ingestion_is_open_while_a_hopeless_batch_is(reopened: Reope
     for _ in range(2):
         journal = reopened()
         (unfinished,) = journal.recover().unfinished
-        journal.record(started(unfinished.take_next_batch()))
+        journal.record(started(take(unfinished)))
 
     recovered = reopened().recover()
 
@@ -253,7 +254,7 @@ def test_all_changes_of_a_record_are_written_or_none(reopened: Reopen) -> None:
     """The third one is a bug."""
     journal, accepted = reopened(), ingestion(1, Ids([1]))
     accept(journal, accepted)
-    batch = accepted.take_next_batch()
+    batch = take(accepted)
     broken = Finished(2**63, accepted.ingestion_id, NOW, bytes([2]), accepted.counts)
     with pytest.raises(StorageUnavailable):
         journal.record(started(batch), Settled(batch, NOW, [GOOD]), broken)
