@@ -269,7 +269,7 @@ class TestCancel:
         lives.api.advance(60)
 
         found = lives.api.status(ingestion_id)
-        assert (found["outcome"], found["finished_at"]) == ("cancelled", clock_time(6.45))
+        assert (found["outcome"], found["finished_at"]) == ("cancelled", clock_time(7.5))
         assert lives.api.client.get("/health").get_json()["active_requests"] == 0
 
 
