@@ -193,6 +193,10 @@ class Slot:
     interval: float
 
 
+#: A batch that has ended, and what becomes of it.
+Ended = tuple[Slot, Decision]
+
+
 class Intake(Protocol):
     """Taking responsibility for work."""
 
@@ -291,11 +295,11 @@ class Control(Protocol):
 class Dispatch(Protocol):
     """Handing batches to the upstream, for whoever calls it; instants are monotonic."""
 
-    def take(self) -> Slot | float:
-        """Take the slot that is open, with the batch it serves; its start is durable by then.
+    def take(self, ended: Sequence[Ended] = ()) -> Slot | float:
+        """Settle what has `ended`; take the open slot with the batch it serves, durable by then.
 
         Otherwise return the instant at which to ask again, inf if that is when something
-        changes.
+        changes. Both can share a transaction; if it fails, neither has happened.
         """
         ...
 

@@ -2,15 +2,17 @@
 
 import logging
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from ingest_service import logs
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Priority
 from ingest_service.domain.policy import choose
 from ingest_service.domain.settlement import Decision
-from ingest_service.engines import Hold, Mark, MarkKind, Slot
+from ingest_service.engines import Ended, Hold, Mark, MarkKind, Slot
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
@@ -23,6 +25,16 @@ from ingest_service.engines.embedded.journal import (
 
 #: Age in seconds that the record of a start may have when the upstream is called.
 PROMPT = 0.01
+
+
+class _Settling(NamedTuple):
+    """What settles a batch: what is recorded, and what applies it then."""
+
+    slot: Slot
+    decision: Decision
+    ingestion: Ingestion
+    changes: list[Change]
+    apply: Callable[[], None]
 
 
 class EmbeddedDispatch:
@@ -38,27 +50,41 @@ class EmbeddedDispatch:
         #: Until when a hold is recorded.
         self._hold_recorded = -math.inf
 
-    def take(self) -> Slot | float:
-        """Choose and take in one go, because a better batch can join at any time."""
-        core, state = self._core, self._core.state
+    def take(self, ended: Sequence[Ended] = ()) -> Slot | float:
+        """Choose and take in one go, because a better batch can join at any time.
+
+        What has ended is settled in the same transaction as the start, where there is one.
+        """
+        core = self._core
         with core.changes:
+            settlements = self._settlements(self._settle_first(ended))
+            taken = self._choose(leaving=len(settlements))
+            if not isinstance(taken, float):
+                return self._start(*taken, settlements)
+            self._record_and_apply(settlements)
+            # What is sent again because of that may be due earlier than anything else.
             with core.lock:
-                now = core.clock.monotonic()
-                state.join_due(now)
-                if core.draining:
-                    return math.inf
-                if len(state.in_flight) >= core.concurrent or self._connecting:
-                    return state.next_retry()
-                heads = state.ready.heads()
-                if not heads:
-                    return state.next_retry()
-                opens_at = state.pace.opens_at(state.filled_at)
-                if now < opens_at:
-                    return min(opens_at, state.next_retry())
-                entries = [state.entry(head, now) for head in heads]
-                chosen = entries[choose(entries, core.options.rule, state.slots, now)]
-                ingestion, batch = state.take(Priority(chosen.priority))
-            return self._start(ingestion, batch)
+                return min(taken, core.state.next_retry())
+
+    def _choose(self, leaving: int) -> tuple[Ingestion, Batch] | float:
+        """Return what the open slot serves, or when to look again; `leaving` batches are done."""
+        core, state = self._core, self._core.state
+        with core.lock:
+            now = core.clock.monotonic()
+            state.join_due(now)
+            if core.draining:
+                return math.inf
+            if len(state.in_flight) - leaving >= core.concurrent or self._connecting:
+                return state.next_retry()
+            heads = state.ready.heads()
+            if not heads:
+                return state.next_retry()
+            opens_at = state.pace.opens_at(state.filled_at)
+            if now < opens_at:
+                return min(opens_at, state.next_retry())
+            entries = [state.entry(head, now) for head in heads]
+            chosen = entries[choose(entries, core.options.rule, state.slots, now)]
+            return state.take(Priority(chosen.priority))
 
     def confirm(self, slot: Slot) -> bool:
         """Nobody can have taken another slot in between."""
@@ -106,30 +132,62 @@ class EmbeddedDispatch:
 
     def settle(self, slot: Slot, decision: Decision) -> None:
         """Record and apply; if that finishes the ingestion, in the same transaction."""
-        core, state, batch = self._core, self._core.state, slot.batch
-        with core.changes:
-            ingestion = state.get(batch.ingestion_id)
-            if slot not in state.in_flight or ingestion is None:
-                return
+        with self._core.changes:
+            self._record_and_apply(self._settlements([(slot, decision)]))
+
+    def _settle_first(self, ended: Sequence[Ended]) -> list[Ended]:
+        """Settle what may decide what is started next; return the others."""
+        others: dict[str, Ended] = {}
+        for slot, decision in ended:
+            breaker_moves = (
+                decision.probe_wait is not None or self._core.state.pace.probe_at > -math.inf
+            )
+            joins_now = decision.resend is not None and not decision.wait
+            # Two batches of one ingestion: which of them finishes it depends on the other.
+            if breaker_moves or joins_now or slot.batch.ingestion_id in others:
+                self._record_and_apply(self._settlements([(slot, decision)]))
+            else:
+                others[slot.batch.ingestion_id] = slot, decision
+        return list(others.values())
+
+    def _record_and_apply(self, settlements: Sequence[_Settling]) -> None:
+        if settlements:
+            self._core.journal.record(*_changes(settlements))
+            self._apply(settlements)
+
+    def _settlements(self, ended: Sequence[Ended]) -> list[_Settling]:
+        """Return what settles batches of ingestions of their own."""
+        core, settlements = self._core, []
+        for slot, decision in ended:
+            ingestion = core.state.get(slot.batch.ingestion_id)
+            if slot not in core.state.in_flight or ingestion is None:
+                continue
             at = core.instant(decision.decided_at).at
             resend_at = at + timedelta(seconds=decision.wait) if decision.resend else None
-            settled = Settled(batch, at, decision.outcomes, decision.resend, resend_at)
+            settled = Settled(slot.batch, at, decision.outcomes, decision.resend, resend_at)
             changes, apply = core.settlement(ingestion, settled)
-            core.journal.record(*self._sent_record(slot), *changes)
-            with core.lock:
+            changes = [*self._sent_record(slot), *changes]
+            settlements.append(_Settling(slot, decision, ingestion, changes, apply))
+        return settlements
+
+    def _apply(self, settlements: Sequence[_Settling]) -> None:
+        state = self._core.state
+        for settling in settlements:
+            slot, decision, ingestion = settling.slot, settling.decision, settling.ingestion
+            with self._core.lock:
                 self._forget(slot, decision)
                 if decision.resend is not None and not ingestion.cancelled:
                     due = decision.decided_at + decision.wait
                     state.schedule(ingestion, decision.resend, due)
-                apply()
-        _log_settled(batch, decision)
-        log_finished(ingestion)
+                settling.apply()
+            _log_settled(slot.batch, decision)
+            log_finished(ingestion)
 
-    def _start(self, ingestion: Ingestion, batch: Batch) -> Slot:
+    def _start(self, ingestion: Ingestion, batch: Batch, settlements: Sequence[_Settling]) -> Slot:
         core, state = self._core, self._core.state
         number, interval = state.slots + 1, state.pace.interval
         try:
-            instant, now = self._record_start(batch, number)
+            instant, now = self._record_start(batch, number, settlements)
         except BaseException:
             with core.lock:
                 state.put_back(ingestion)
@@ -147,17 +205,22 @@ class EmbeddedDispatch:
         )
         return slot
 
-    def _record_start(self, batch: Batch, number: int) -> tuple[Instant, float]:
+    def _record_start(
+        self, batch: Batch, number: int, settlements: Sequence[_Settling]
+    ) -> tuple[Instant, float]:
         """Record the start before it happens; return when it happens.
 
         After a crash the pace goes on from the record, so the record must not be
         much older than the call. A slow commit is repeated.
         """
-        core, pace = self._core, self._core.state.pace
+        core, pace, changes = self._core, self._core.state.pace, _changes(settlements)
         for _ in range(3):
             instant = core.instant()
             gap = pace.gap(instant.monotonic)
-            core.journal.record(Started(batch, instant, number, gap, pace.interval))
+            core.journal.record(*changes, Started(batch, instant, number, gap, pace.interval))
+            if changes:
+                self._apply(settlements)
+                changes = []
             now = core.clock.monotonic()
             if now - instant.monotonic <= PROMPT:
                 break
@@ -183,6 +246,10 @@ class EmbeddedDispatch:
         if decision.probe_wait is not None:
             probe_at = decision.decided_at + decision.probe_wait
         state.pace = replace(state.pace, probe_at=probe_at)
+
+
+def _changes(settlements: Sequence[_Settling]) -> list[Change]:
+    return [change for settling in settlements for change in settling.changes]
 
 
 def _log_settled(batch: Batch, decision: Decision) -> None:

@@ -85,9 +85,7 @@ class Worker:
         try:
             self._housekeeping.record_overdue()
             self._note_progress()
-            self._settle_ended()
-            due = self._start_due()
-            due = min(due, self._housekeeping.tidy())
+            due = min(self._turn(self._ended_calls()), self._housekeeping.tidy())
         except StorageUnavailable as error:
             # Stand still, instead of running ahead of the journal.
             return self._failed(str(error), logging.WARNING)
@@ -182,14 +180,38 @@ class Worker:
         pause = SLICE if error is None else SLICE * 2.0 ** min(self._failures - 1, 10)
         return self._clock.monotonic() + min(pause, LONGEST_PAUSE)
 
-    # --- Starting ---
+    # --- Starting, and settling before it ---
 
-    def _start_due(self) -> float:
-        taken = math.inf if self._stopping else self._dispatch.take()
+    def _turn(self, ended: Sequence[_UnderWay]) -> float:
+        """Settle what has ended and start a batch if a slot is open; return when to look again."""
+        if self._stopping:
+            taken: Slot | float = math.inf
+            for under_way in ended:
+                self._settle(under_way)
+        else:
+            taken = self._take(ended)
         if isinstance(taken, Slot):
             self._send(taken)
             return self._clock.monotonic()
         return min(taken, self._next_end())
+
+    def _take(self, ended: Sequence[_UnderWay]) -> Slot | float:
+        decided = [(each.slot, each.decision) for each in ended if each.decision is not None]
+        try:
+            taken = self._dispatch.take(decided)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            if not ended:
+                raise
+            # It may be because of one of them: each by itself, and nothing is started yet.
+            only = len(ended) == 1
+            for under_way in ended:
+                self._settle_crashed(under_way, error) if only else self._settle(under_way)
+            return self._clock.monotonic()
+        for under_way in ended:
+            self._under_way.remove(under_way)
+        return taken
 
     def _send(self, slot: Slot) -> None:
         if not self._dispatch.confirm(slot):
@@ -236,31 +258,41 @@ class Worker:
 
     # --- Ending ---
 
-    def _settle_ended(self) -> None:
+    def _ended_calls(self) -> list[_UnderWay]:
+        """Return the calls that have ended; what becomes of each is decided once."""
         now = self._clock.monotonic()
-        for under_way in [each for each in self._under_way if each.call.ends_at() <= now]:
+        ended = [each for each in self._under_way if each.call.ends_at() <= now]
+        for under_way in ended:
             # Once more, because it can have been sent and answered since the first look.
             self._note_news(under_way)
-            self._settle(under_way)
+            if under_way.decision is None:
+                self._decide(under_way, self._outcomes(under_way))
+        return ended
 
     def _settle(self, under_way: _UnderWay) -> None:
         try:
-            decision = under_way.decision or self._decide(under_way, self._outcomes(under_way))
-            under_way.decision = decision
-            self._dispatch.settle(under_way.slot, decision)
+            self._dispatch.settle(under_way.slot, self._decision(under_way))
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - once more, as a batch that has crashed
-            decision = self._decide(under_way, crashed(under_way.slot.batch, error))
-            under_way.decision = decision
-            self._dispatch.settle(under_way.slot, decision)
+            self._settle_crashed(under_way, error)
+        else:
+            self._under_way.remove(under_way)
+
+    def _settle_crashed(self, under_way: _UnderWay, error: Exception) -> None:
+        """Settle a batch as crashed, whatever its outcomes were: they cannot be recorded."""
+        self._dispatch.settle(
+            under_way.slot, self._decide(under_way, crashed(under_way.slot.batch, error))
+        )
         self._under_way.remove(under_way)
-        self._note_breaker(decision.breaker)
+
+    def _decision(self, under_way: _UnderWay) -> Decision:
+        return under_way.decision or self._decide(under_way, self._outcomes(under_way))
 
     def _decide(self, under_way: _UnderWay, outcomes: Sequence[Outcome]) -> Decision:
         slot, now = under_way.slot, self._clock.monotonic()
         ended_at = min(now, max(slot.at, under_way.call.ended_at()))
-        return decide(
+        under_way.decision = decision = decide(
             slot.batch,
             outcomes,
             self._retry_policy,
@@ -269,6 +301,8 @@ class Worker:
             ended_at=ended_at,
             decided_at=now,
         )
+        self._note_breaker(decision.breaker)
+        return decision
 
     def _outcomes(self, under_way: _UnderWay) -> Sequence[Outcome]:
         """Return exactly one outcome an item that can be kept, whatever the upstream says."""
