@@ -98,9 +98,13 @@ class Ingestion:
     counts: Counts = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.item_states:
-            self.item_states = bytearray(len(self.submission.items))
-        self.recount()
+        if self.item_states:
+            self.recount()
+            return
+        # Nothing to count: there may be a hundred thousand of these at a start.
+        total = len(self.submission.items)
+        self.item_states = bytearray(total)
+        self.counts = Counts(total, total, 0, 0, 0, 0, 0)
 
     @classmethod
     def of(cls, submission: Submission) -> "Ingestion":

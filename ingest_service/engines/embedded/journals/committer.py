@@ -10,7 +10,6 @@ from ingest_service import logs
 from ingest_service.engines.embedded.journals.connections import (
     close_quietly,
     connect,
-    leave_log,
     transaction,
 )
 from ingest_service.engines.embedded.journals.files import copy_into
@@ -147,7 +146,6 @@ class Committer:
         if self._advice is None and self._guard is not None:
             copy = self._file.path.with_name(f"{self._file.path.name}.rescued-{self._number}")
             try:
-                leave_log(self._guard)
                 copy_into(self._guard, copy)
                 what = f"everything acknowledged is in {copy}"
             except (OSError, apsw.Error) as error:

@@ -1,6 +1,5 @@
 """Connections to a SQLite file, all set up in the same way."""
 
-import ctypes
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,12 +51,6 @@ def transaction(db: apsw.Connection, begin: str) -> Iterator[None]:
             db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
-
-
-def leave_log(db: apsw.Connection) -> None:
-    """Have `db` leave the WAL where it is when it is closed: by its name it may be another's."""
-    yes = ctypes.c_int(1)
-    db.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(yes))
 
 
 def close_quietly(db: apsw.Connection | None) -> None:

@@ -90,8 +90,8 @@ class _Progress:
 def _unfinished(db: apsw.Connection) -> Iterator[tuple[Ingestion, int | None]]:
     """Yield what is unfinished as it was accepted, and when it was cancelled."""
     for _, group in groupby(db.execute(SQL["unfinished"]), key=itemgetter(0)):
-        rows: list[Row] = list(group)
-        head = rows[0]
+        rows = list(group)
+        head: Row = rows[0]
         items = join_items(KINDS[head[2]], [Chunk(*row[8:]) for row in rows])
         ingestion = Ingestion.of(to_submission(head, items))
         ingestion.started_at = to_optional_datetime(head[6])

@@ -71,12 +71,12 @@ def test_settling_a_batch_twice_changes_nothing(journal: Journal) -> None:
     accepted = ingestion(1, Ids([1]))
     accept(journal, accepted)
     batch = start(journal, accepted)
-    for _ in range(2):
-        journal.record(Settled(batch, NOW, [BAD]))
+    for seconds in range(2):
+        journal.record(Settled(batch, NOW + timedelta(seconds=seconds), [BAD]))
 
     results = journal.results(accepted.ingestion_id, [0])
 
-    assert [result.outcome for result in results.values()] == [BAD]
+    assert [(result.at, result.outcome) for result in results.values()] == [(NOW, BAD)]
 
 
 def test_what_an_item_was_not_settled_with_at_once_comes_from_a_later_start(
