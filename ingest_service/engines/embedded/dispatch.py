@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ingest_service import logs
 from ingest_service.domain.ingestion import Ingestion
@@ -14,7 +14,6 @@ from ingest_service.engines import Hold, Mark, MarkKind, Slot
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
-    Instant,
     OperatorChanged,
     Sent,
     Settled,
@@ -129,7 +128,7 @@ class EmbeddedDispatch:
         core, state = self._core, self._core.state
         number, interval = state.slots + 1, state.pace.interval
         try:
-            instant, now = self._record_start(batch, number)
+            at, now = self._record_start(batch, number)
         except BaseException:
             with core.lock:
                 state.put_back(ingestion)
@@ -137,7 +136,7 @@ class EmbeddedDispatch:
         slot = Slot(number, batch, now, interval)
         with core.lock:
             self._connecting.add(number)
-            state.start(ingestion, slot, instant.at)
+            state.start(ingestion, slot, at)
         logs.event(
             "batch_started",
             ingestion_id=batch.ingestion_id,
@@ -147,21 +146,23 @@ class EmbeddedDispatch:
         )
         return slot
 
-    def _record_start(self, batch: Batch, number: int) -> tuple[Instant, float]:
-        """Record the start before it happens; return when it happens.
+    def _record_start(self, batch: Batch, number: int) -> tuple[datetime, float]:
+        """Record the start before it happens; return the time on record, and when it happens.
 
         After a crash the pace goes on from the record, so the record must not be
-        much older than the call. A slow commit is repeated.
+        much older than the call. A slow commit is repeated; people are told the first time.
         """
         core, pace = self._core, self._core.state.pace
+        times: list[datetime] = []
         for _ in range(3):
             instant = core.instant()
+            times.append(instant.at)
             gap = pace.gap(instant.monotonic)
             core.journal.record(Started(batch, instant, number, gap, pace.interval))
             now = core.clock.monotonic()
             if now - instant.monotonic <= PROMPT:
                 break
-        return instant, now
+        return times[0], now
 
     def _sent_record(self, slot: Slot) -> list[Change]:
         if slot.number not in self._on_wire:
