@@ -257,6 +257,7 @@ class QueueState:
         self._retries = [retry for retry in self._retries if retry.ingestion is not ingestion]
         heapq.heapify(self._retries)
         self._changed(ingestion)
+        self._drop_stale(ingestion.priority)
 
     def reopen(
         self, ingestion: Ingestion, failed: Iterable[Resend], *, since: float, filled_at: float
@@ -272,11 +273,13 @@ class QueueState:
 
     def move(self, ingestion: Ingestion, priority: Priority) -> None:
         """Give what is left of an ingestion another class."""
-        self._index[ingestion.priority].remove(ingestion.sequence)
+        left = ingestion.priority
+        self._index[left].remove(ingestion.sequence)
         ingestion.move(priority)
         if ingestion.is_queued:
             self.ready.put(ingestion)
         self._changed(ingestion)
+        self._drop_stale(left)
 
     def forget_finished(self, now: datetime, *, expired: datetime) -> None:
         """Let go of what was finished a while ago; the journal knows it."""
@@ -309,6 +312,9 @@ class QueueState:
         """Call everybody who waits."""
         for ingestion_id in list(self._watches):
             self._notify(ingestion_id)
+
+    def _drop_stale(self, priority: Priority) -> None:
+        self.ready.drop_stale(priority, self._index[priority].ready)
 
     def _enqueue(self, ingestion: Ingestion, filled_at: float) -> bool:
         if not ingestion.batches_left or ingestion.is_queued:
