@@ -6,7 +6,6 @@ from typing import NamedTuple
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
 
-
 #: So many stale entries are never worth the trouble.
 _FEW = 100
 
