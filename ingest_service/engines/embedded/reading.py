@@ -39,9 +39,11 @@ class EmbeddedReading:
         with core.lock:
             reopened = core.state.reopened
             ingestion = core.remembered(ingestion_id)
-            snapshot = None if ingestion is None else ingestion.snapshot(batches)
-        if ingestion is not None and snapshot is not None:
-            return replace(snapshot, keys=ingestion.submission.keys(batches))
+        if ingestion is not None:
+            # They never change, so not under the lock: there can be a million.
+            keys = ingestion.submission.keys(batches)
+            with core.lock:
+                return ingestion.snapshot(batches, keys)
         stored = core.journal.find(ingestion_id, batches)
         if stored is None and core.reopened_since(reopened):
             return self.find(ingestion_id, batches)
