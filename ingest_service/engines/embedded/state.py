@@ -7,7 +7,7 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -269,7 +269,7 @@ class QueueState:
         self._drop_stale(ingestion.priority)
 
     def reopen(
-        self, ingestion: Ingestion, failed: Iterable[Resend], *, since: float, filled_at: float
+        self, ingestion: Ingestion, failed: Collection[Resend], *, since: float, filled_at: float
     ) -> None:
         """Queue failed items of an ingestion, which may be finished, once more; see `add`."""
         ingestion.reopen(failed)
