@@ -1,14 +1,14 @@
 """Sums over what waits in a class, in the order of arrival: how many are ahead of a place."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Most entries of a block; with this, 100,000 entries are some 200 blocks.
-_MOST = 1_024
+#: Most entries of a block; with this, 100,000 entries are some 400 blocks.
+_MOST = 512
 
 
 class _Block(Generic[T]):
@@ -153,6 +153,11 @@ class OrderIndex(Generic[T]):
     def oldest(self) -> T | None:
         """Return the first entry of all, None if there is none."""
         return next((block.entries[0] for block in self._blocks if block.entries), None)
+
+    def copied(self) -> Callable[[], Iterator[tuple[T, int]]]:
+        """Return what walks through everything as it is now, whatever comes later."""
+        blocks = [(block.entries[:], block.batches[:]) for block in self._blocks]
+        return lambda: chain.from_iterable(zip(*block, strict=True) for block in blocks)
 
     def walk(self) -> Iterator[tuple[T, int]]:
         """Yield every entry with its batches, in order."""

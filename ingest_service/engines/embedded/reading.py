@@ -69,10 +69,10 @@ class EmbeddedReading:
             # Besides what waits, a hold, a pause or another interval make it stale.
             current = core.state.version, moment.model
             stale = bool(joining) or of_what != current
-            lines = core.state.lines() if stale else ()
+            lines = core.state.lines() if stale else tuple
         if stale:
             # A walk through everything, so not under the lock; once a version is enough.
-            forecasts = walked(moment, _joined_by(entry, lines, joining), snapshot.retries)
+            forecasts = walked(moment, _joined_by(entry, lines(), joining), snapshot.retries)
             if not joining:
                 self._walked = current, forecasts
         return replace(snapshot, place=replace(place, forecast=forecasts.get(entry.sequence)))

@@ -136,11 +136,13 @@ class QueueState:
             )
         return self._pending
 
-    def lines(self) -> Lines:
-        """Return everything that is ready."""
-        return [
-            [waiting.entry(left) for waiting, left in index.walk() if left]
-            for index in self._index.values()
+    def lines(self) -> Callable[[], Lines]:
+        """Return what tells everything that is ready now; to be called without the lock."""
+        copies = [(priority, index.copied()) for priority, index in self._index.items()]
+        return lambda: [
+            # By now it may have another class.
+            [waiting.entry(left)._replace(priority=priority) for waiting, left in walk() if left]
+            for priority, walk in copies
         ]
 
     def reserve(self, items: int, ingestions: int = 1) -> None:

@@ -33,3 +33,17 @@ def test_what_is_moved_to_and_fro_does_not_pile_up() -> None:
 
     assert len(state.ready) < 500
     assert [state.ready.get(Priority.LOW).sequence for _ in waiting] == [1, 2, 3]
+
+
+def test_what_was_ready_is_told_later_as_it_was() -> None:
+    """Whoever walks through everything does so without the lock."""
+    state = QueueState(Pace(5.0, 0.0), lambda: None)
+    first, second = ingestion(1, Ids([1])), ingestion(2, Ids([1]))
+    for one in (first, second):
+        state.add(one, since=0.0, filled_at=0.0)
+    lines = state.lines()
+    state.move(first, Priority.HIGH)
+    state.cancel(second, NOW)
+
+    assert [[entry.sequence for entry in line] for line in lines()] == [[], [], [1, 2]]
+    assert {entry.priority for line in lines() for entry in line} == {Priority.LOW}
