@@ -165,12 +165,13 @@ def _filled(folder: Path, ingestions: int, ids: int) -> Path:
     with apsw.Connection(str(path)) as db:
         db.execute(
             "CREATE TEMP TABLE head AS SELECT * FROM ingestion;"
-            "CREATE TEMP TABLE body AS SELECT * FROM content"
+            "CREATE TEMP TABLE body AS SELECT place, items, packing FROM content"
         ).fetchall()
         db.executemany(
             "UPDATE head SET sequence = ?, ingestion_id = ?;"
             "INSERT INTO ingestion SELECT * FROM head;"
-            "UPDATE body SET sequence = ?; INSERT INTO content SELECT * FROM body",
+            "UPDATE body SET place = (? << 32) | (place & 4294967295);"
+            "INSERT INTO content (place, items, packing) SELECT * FROM body",
             copies,
         ).fetchall()
     db.close()
@@ -182,9 +183,14 @@ def _half_done(folder: Path) -> Path:
     path = folder / "half.sqlite3"
     _accept(path, MILLION, {"interval": 86_400, "settle": 0, "simulated_latency": 0})
     with apsw.Connection(str(path)) as db:
-        db.execute("CREATE TEMP TABLE first AS SELECT * FROM start").fetchall()
+        db.execute(
+            "CREATE TEMP TABLE first AS SELECT * FROM start;"
+            "CREATE TEMP TABLE outcome AS SELECT * FROM result"
+        ).fetchall()
         db.executemany(
-            "UPDATE first SET batch = ?; INSERT INTO start SELECT * FROM first",
+            "UPDATE outcome SET result = result + 1; INSERT INTO result SELECT * FROM outcome;"
+            "UPDATE first SET batch = ?, result = result + 1;"
+            "INSERT INTO start SELECT * FROM first",
             ((n,) for n in range(1, MILLION // 6)),
         ).fetchall()
     db.close()

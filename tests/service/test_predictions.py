@@ -1,7 +1,9 @@
 """Predictions against what then happens, for random histories and every policy."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -26,6 +28,28 @@ def test_an_ingestion_that_was_moved_there_and_back_stands_in_line_once() -> Non
             api.parts.service.operator.move(moved, priority)
 
         assert api.status(behind)["queue"] == before == {"position": 3, "batches_ahead": 4}
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_whoever_changes_the_pace_changes_what_is_predicted(policy: Policy) -> None:
+    """At once, under every policy, also if somebody has asked before."""
+    with serving(Settings(interval=10, policy=policy.value), threaded=False) as api:
+        service, ingestion_id = api.parts.service, api.ingest(range(1, 10), "LOW")
+
+        def finish_at() -> datetime | None:
+            found = service.queries.estimate(ingestion_id)
+            assert found is not None
+            return found.eta.finish_at
+
+        before = finish_at()
+        service.operator.set_interval(100)
+        after = finish_at()
+        service.operator.pause("")
+
+        assert before is not None
+        assert after is not None
+        assert after - before == timedelta(seconds=180)
+        assert finish_at() is None
 
 
 @dataclass(frozen=True)

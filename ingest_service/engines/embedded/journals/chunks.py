@@ -49,7 +49,7 @@ def state_chunks(states: bytes) -> Iterator[Chunk]:
 
 def join_items(kind: Kind, chunks: Iterable[Chunk]) -> Items:
     """Return the items in `chunks`, which follow one another."""
-    return ITEMS[kind].from_bytes(_BETWEEN[kind].join(chunk.unpacked() for chunk in chunks))
+    return ITEMS[kind].from_bytes(_BETWEEN[kind].join([chunk.unpacked() for chunk in chunks]))
 
 
 def keys_of(kind: Kind, chunks: Sequence[Chunk], span: range) -> Sequence[int] | Sequence[str]:

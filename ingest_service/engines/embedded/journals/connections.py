@@ -12,8 +12,6 @@ from ingest_service import logs
 from ingest_service.engines.embedded.journals.files import BUSY_TIMEOUT
 
 PRAGMAS = (
-    # Of a new file only, and before anything is in it.
-    "auto_vacuum = INCREMENTAL",
     "journal_mode = WAL",
     "synchronous = FULL",
     # 16 MiB: a million ids shall not have to wait until they are moved into the file as well.
@@ -29,6 +27,12 @@ def connect(path: Path, vfs: str | None) -> apsw.Connection:
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         db.set_busy_timeout(BUSY_TIMEOUT)
+        if path.stat().st_size == 0:
+            # Before anything is in it; later on it would be a change each time.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
+        if not db.pragma("page_count"):
+            # Before anything is in it; said again later it would be written again.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
         for pragma in PRAGMAS:
             db.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:

@@ -46,7 +46,9 @@ def copy_into(db: apsw.Connection, target: Path) -> None:
     # SQLite takes an empty file as it is, with its permissions.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
+        if db.execute("PRAGMA auto_vacuum").fetchall() == [(0,)]:
+            # Means the copy; in a file that is so already it would be a change of that.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
         db.execute("VACUUM INTO ?", (str(target),)).fetchall()
         sync(target)
         sync(target.parent)

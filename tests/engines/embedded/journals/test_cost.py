@@ -151,11 +151,11 @@ def test_the_file_gets_smaller_when_things_are_forgotten(path: Path) -> None:
     shuffled = list(range(200_000))
     random.Random(1).shuffle(shuffled)  # noqa: S311 - so that they cannot be packed
     with closing(SqliteJournal(path)) as journal:
-        for sequence in range(1, 30):
+        for sequence in range(1, 60):
             accepted = ingestion(sequence, Ids(shuffled))
             accept(journal, accepted)
             cancel(journal, accepted)
-        finish(journal, ingestion(30, at=NOW))
+        finish(journal, ingestion(60))
         assert journal.prune(NOW) == 0
         full = path.stat().st_size
         assert full > 8 * 2**20
@@ -164,7 +164,7 @@ def test_the_file_gets_smaller_when_things_are_forgotten(path: Path) -> None:
             steps += 1
         assert steps > full // 2**20
         assert path.stat().st_size < 2 * 2**20
-        accept(journal, ingestion(31))
+        accept(journal, ingestion(61))
     assert verify(str(path)) == (1, 1)
 
 

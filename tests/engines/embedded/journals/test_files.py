@@ -232,6 +232,16 @@ def test_wherever_restoring_is_cut_short_there_is_a_whole_journal(
     assert verify(str(path)) == (1, 1)
 
 
+def test_opening_and_copying_change_nothing(path: Path, tmp_path: Path) -> None:
+    """Nobody writes into what may be damaged."""
+    SqliteJournal(path).close()
+    before = path.read_bytes()
+    back_up(str(path), str(tmp_path / "copy"))
+    verify(str(path))
+    SqliteJournal(path).close()
+    assert path.read_bytes() == before
+
+
 def test_space_that_is_free_can_be_given_back(path: Path, tmp_path: Path) -> None:
     """By new files, and by those that a backup was put in the place of."""
     copy = tmp_path / "copy"
