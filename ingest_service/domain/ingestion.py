@@ -1,7 +1,7 @@
 """An accepted request: what was asked for, how far it is, and a picture of it at one moment."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -84,8 +84,8 @@ class Ingestion:
     finished_at: datetime | None = None
     #: The first batch that was never taken.
     next_batch: int = 0
-    #: What goes out before it.
-    resends: deque[Resend] = field(default_factory=deque)
+    #: What goes out before it. Most ingestions never have any, and an empty deque is large.
+    resends: deque[Resend] | tuple[()] = ()
     #: Grows with every place in the ready queue; an entry of an earlier one is stale.
     queue_epoch: int = 0
     #: Whether it has an entry in the ready queue.
@@ -136,6 +136,12 @@ class Ingestion:
             return self.batch(self.resends[0])
         index = self.next_batch
         return self.batch(Resend(index, 1, 1, range(len(self.submission.span(index)))))
+
+    def send_again(self, resends: Iterable[Resend]) -> None:
+        """Add what goes out before what was never sent."""
+        if not self.resends:
+            self.resends = deque()
+        self.resends.extend(resends)
 
     def take(self, batch: Batch) -> None:
         """Take `batch`, which is the first, out of what is left."""
@@ -194,7 +200,7 @@ class Ingestion:
     def cancel(self, at: datetime) -> None:
         """Give up everything that is not in a batch under way."""
         self.cancelled = True
-        self.resends.clear()
+        self.resends = ()
         self.next_batch = self.submission.batches_total
         self.item_states = self.item_states.translate(_CANCEL)
         self.recount()
@@ -206,20 +212,22 @@ class Ingestion:
         self.priority = priority
         self.version += 1
 
-    def reopen(self, failed: Iterable[Resend]) -> None:
+    def reopen(self, failed: Collection[Resend]) -> None:
         """Queue items that have failed once more."""
         for resend in failed:
             start = resend.index * self.submission.batch_size
             for offset in resend.offsets:
                 self.item_states[start + offset] = ItemState.RETRYING
-            self.resends.append(resend)
+        self.send_again(failed)
         self.finished_at = None
         self.cancelled = False
         self.recount()
         self.version += 1
 
-    def snapshot(self, batches: range) -> IngestionSnapshot:
-        """Return it as it is now, with the states of the items of `batches`, without their keys."""
+    def snapshot(
+        self, batches: range, keys: Sequence[int] | Sequence[str] = ()
+    ) -> IngestionSnapshot:
+        """Return it as it is now, with the states of the items of `batches`, which have `keys`."""
         size, submission = self.submission.batch_size, self.submission
         first, last = batches.start * size, min(batches.stop * size, len(self.item_states))
         return IngestionSnapshot(
@@ -235,6 +243,7 @@ class Ingestion:
             counts=self.counts,
             version=self.version,
             first_batch=batches.start,
+            keys=keys,
             states=bytes(self.item_states[first:last]),
         )
 

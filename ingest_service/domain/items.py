@@ -19,6 +19,7 @@ class Kind(StrEnum):
 class Ids(Sequence[int]):
     """Integer items, 4 bytes each."""
 
+    __slots__ = ("_ids",)
     kind = Kind.IDS
 
     def __init__(self, ids: Iterable[int]) -> None:

@@ -122,8 +122,11 @@ def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, Queue
 
 def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:
     """Return what the next slot serves, retries that are due by then included."""
-    ready = Moment.of(snapshot)
-    first = next(runs(ready, [line[:1] for line in snapshot.front], snapshot.retries), None)
+    moment, heads = Moment.of(snapshot), snapshot.heads
+    if heads and not snapshot.retries and snapshot.has_times:
+        at = SlotTimes(moment.model, moment.now).at(0)
+        return heads[choose(heads, moment.rule, moment.slot, at)]
+    first = next(runs(moment, [line[:1] for line in snapshot.front], snapshot.retries), None)
     return first and first.entry
 
 

@@ -25,18 +25,18 @@ class _Simulation:
     def __init__(self, model: SlotModel, now: float) -> None:
         self._model = model
         self._opens_at = max(model.opens_at, now)
-        self.ends = sorted(max(end, now) for end in model.ends)
+        self._ends = sorted(max(end, now) for end in model.ends)
 
-    def earliest(self) -> float:
-        if len(self.ends) < self._model.concurrent:
-            return self._opens_at
-        return max(self._opens_at, self.ends[len(self.ends) - self._model.concurrent])
-
-    def take(self, at: float) -> None:
-        while self.ends and self.ends[0] <= at:
-            heapq.heappop(self.ends)
-        heapq.heappush(self.ends, at + self._model.duration)
-        self._opens_at = at + self._model.interval
+    def take(self) -> float:
+        """Take the next slot; return when it opens."""
+        at, ends, model = self._opens_at, self._ends, self._model
+        if len(ends) >= model.concurrent:
+            at = max(at, ends[len(ends) - model.concurrent])
+        while ends and ends[0] <= at:
+            heapq.heappop(ends)
+        heapq.heappush(ends, at + model.duration)
+        self._opens_at = at + model.interval
+        return at
 
 
 class SlotTimes:
@@ -51,8 +51,7 @@ class SlotTimes:
         """Return when slot `number` opens."""
         number -= self._base
         while len(self._first) <= min(number, 4 * self._model.concurrent):
-            self._first.append(self._simulation.earliest())
-            self._simulation.take(self._first[-1])
+            self._first.append(self._simulation.take())
         if number < len(self._first):
             return self._first[number]
         # From here on the same pattern of as many slots as may be under way repeats itself.

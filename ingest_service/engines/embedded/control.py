@@ -6,7 +6,7 @@ from dataclasses import replace
 from ingest_service import logs
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Moment, last_starts
+from ingest_service.domain.runs import Lines, Moment, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Mark, MarkKind, Move, OperatorState
 from ingest_service.engines.embedded.core import Core, finished, log_finished
@@ -52,11 +52,16 @@ class EmbeddedControl:
             ingestion = self._unfinished(ingestion_id)
             if ingestion is None:
                 raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
-            before, ends_before = self._expected(ingestion_id)
+            before, lines_before = self._expected(ingestion_id)
             if priority is not ingestion.priority:
                 self._move(ingestion, priority)
-            after, ends_after = self._expected(ingestion_id)
+            after, lines_after = self._expected(ingestion_id)
         self._core.wake()
+        # A walk through everything, so without the locks.
+        ends_before, ends_after = (
+            _last_starts(before, lines_before),
+            _last_starts(after, lines_after),
+        )
         delays = _delays(ends_before, ends_after, ingestion.sequence)
         return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
 
@@ -173,12 +178,15 @@ class EmbeddedControl:
             raise IngestionNotFound
         return ingestion
 
-    def _expected(self, ingestion_id: str) -> tuple[QueueSnapshot, dict[int, float]]:
-        """Return what an ingestion can expect, and when the last batch of each other starts."""
+    def _expected(self, ingestion_id: str) -> tuple[QueueSnapshot, Callable[[], Lines]]:
+        """Return what an ingestion can expect, and what tells everything that waits."""
         snapshot = self._reading.snapshot(ingestion_id)
         with self._core.lock:
-            lines = self._core.state.lines()
-        return snapshot, last_starts(Moment.of(snapshot), lines, snapshot.retries)
+            return snapshot, self._core.state.lines()
+
+
+def _last_starts(snapshot: QueueSnapshot, lines: Callable[[], Lines]) -> dict[int, float]:
+    return last_starts(Moment.of(snapshot), lines(), snapshot.retries)
 
 
 def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ingest_service import logs
@@ -16,7 +16,6 @@ from ingest_service.engines import Ended, Hold, Mark, MarkKind, Slot
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
-    Instant,
     OperatorChanged,
     Sent,
     Settled,
@@ -187,7 +186,7 @@ class EmbeddedDispatch:
         core, state = self._core, self._core.state
         number, interval = state.slots + 1, state.pace.interval
         try:
-            instant, now = self._record_start(batch, number, settlements)
+            at, now = self._record_start(batch, number, settlements)
         except BaseException:
             with core.lock:
                 state.put_back(ingestion)
@@ -195,7 +194,7 @@ class EmbeddedDispatch:
         slot = Slot(number, batch, now, interval)
         with core.lock:
             self._connecting.add(number)
-            state.start(ingestion, slot, instant.at)
+            state.start(ingestion, slot, at)
         logs.event(
             "batch_started",
             ingestion_id=batch.ingestion_id,
@@ -207,15 +206,17 @@ class EmbeddedDispatch:
 
     def _record_start(
         self, batch: Batch, number: int, settlements: Sequence[_Settling]
-    ) -> tuple[Instant, float]:
-        """Record the start before it happens; return when it happens.
+    ) -> tuple[datetime, float]:
+        """Record the start before it happens; return the time on record, and when it happens.
 
         After a crash the pace goes on from the record, so the record must not be
-        much older than the call. A slow commit is repeated.
+        much older than the call. A slow commit is repeated; people are told the first time.
         """
         core, pace, changes = self._core, self._core.state.pace, _changes(settlements)
+        times: list[datetime] = []
         for _ in range(3):
             instant = core.instant()
+            times.append(instant.at)
             gap = pace.gap(instant.monotonic)
             core.journal.record(*changes, Started(batch, instant, number, gap, pace.interval))
             if changes:
@@ -224,7 +225,7 @@ class EmbeddedDispatch:
             now = core.clock.monotonic()
             if now - instant.monotonic <= PROMPT:
                 break
-        return instant, now
+        return times[0], now
 
     def _sent_record(self, slot: Slot) -> list[Change]:
         if slot.number not in self._on_wire:

@@ -1,14 +1,14 @@
 """Sums over what waits in a class, in the order of arrival: how many are ahead of a place."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Most entries of a block; with this, 100,000 entries are some 200 blocks.
-_MOST = 1_024
+#: Most entries of a block; with this, 100,000 entries are some 400 blocks.
+_MOST = 512
 
 
 class _Block(Generic[T]):
@@ -50,24 +50,11 @@ class OrderIndex(Generic[T]):
         self._items = [0]
         self._slots = [0]
         self._count = 0
+        #: How many entries have batches, how many batches all have, and how many items.
+        self.ready = self.batches = self.items = 0
 
     def __len__(self) -> int:
         return self._count
-
-    @property
-    def ready(self) -> int:
-        """How many entries have batches."""
-        return sum(self._ready)
-
-    @property
-    def batches(self) -> int:
-        """How many batches all entries have."""
-        return sum(self._batches)
-
-    @property
-    def items(self) -> int:
-        """How many items all entries have."""
-        return sum(self._items)
 
     def put(self, sequence: int, entry: T, *, batches: int, items: int, slots: int) -> None:
         """Add an entry, or change what it counts for."""
@@ -78,10 +65,7 @@ class OrderIndex(Generic[T]):
             for column, value in self._columns(block, sequence, entry):
                 column.insert(place, value)
             self._count += 1
-        self._ready[at] += bool(batches) - bool(block.batches[place])
-        self._batches[at] += batches - block.batches[place]
-        self._items[at] += items - block.items[place]
-        self._slots[at] += slots - block.slots[place]
+        self._add_up(at, place, batches, items, slots)
         block.batches[place], block.items[place], block.slots[place] = batches, items, slots
         if len(block.sequences) > _MOST:
             self._split(at)
@@ -93,10 +77,7 @@ class OrderIndex(Generic[T]):
         place = bisect_left(block.sequences, sequence)
         if place == len(block.sequences) or block.sequences[place] != sequence:
             return
-        self._ready[at] -= bool(block.batches[place])
-        self._batches[at] -= block.batches[place]
-        self._items[at] -= block.items[place]
-        self._slots[at] -= block.slots[place]
+        self._add_up(at, place, 0, 0, 0)
         for column, _ in self._columns(block, sequence, None):
             del column[place]
         self._count -= 1
@@ -173,10 +154,28 @@ class OrderIndex(Generic[T]):
         """Return the first entry of all, None if there is none."""
         return next((block.entries[0] for block in self._blocks if block.entries), None)
 
+    def copied(self) -> Callable[[], Iterator[tuple[T, int]]]:
+        """Return what walks through everything as it is now, whatever comes later."""
+        blocks = [(block.entries[:], block.batches[:]) for block in self._blocks]
+        return lambda: chain.from_iterable(zip(*block, strict=True) for block in blocks)
+
     def walk(self) -> Iterator[tuple[T, int]]:
         """Yield every entry with its batches, in order."""
         for block in self._blocks:
             yield from zip(block.entries, block.batches, strict=True)
+
+    def _add_up(self, at: int, place: int, batches: int, items: int, slots: int) -> None:
+        """Let an entry count for so much from now on, in all sums."""
+        block = self._blocks[at]
+        batches_more, items_more = batches - block.batches[place], items - block.items[place]
+        ready_more = bool(batches) - bool(block.batches[place])
+        self._ready[at] += ready_more
+        self._batches[at] += batches_more
+        self._items[at] += items_more
+        self._slots[at] += slots - block.slots[place]
+        self.ready += ready_more
+        self.batches += batches_more
+        self.items += items_more
 
     def _columns(
         self, block: _Block[T], sequence: int, entry: T | None

@@ -41,13 +41,16 @@ class EmbeddedReading:
         return self._steady(lambda: self._find(ingestion_id, batches))
 
     def _find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
-        with self._core.lock:
-            ingestion = self._core.remembered(ingestion_id)
-            snapshot = None if ingestion is None else ingestion.snapshot(batches)
-        if ingestion is not None and snapshot is not None:
-            return replace(snapshot, keys=ingestion.submission.keys(batches))
-        stored = self._core.journal.find(ingestion_id, batches)
-        if stored is None or self._core.is_expired(stored.finished_at):
+        core = self._core
+        with core.lock:
+            ingestion = core.remembered(ingestion_id)
+        if ingestion is not None:
+            # They never change, so not under the lock: there can be a million.
+            keys = ingestion.submission.keys(batches)
+            with core.lock:
+                return ingestion.snapshot(batches, keys)
+        stored = core.journal.find(ingestion_id, batches)
+        if stored is None or core.is_expired(stored.finished_at):
             raise IngestionNotFound
         return stored
 
@@ -55,49 +58,50 @@ class EmbeddedReading:
         """Take the picture; what an ingestion can expect is added up under the same lock."""
         core = self._core
         with core.lock:
-            snapshot = self._picture(of if isinstance(of, Draft) else None)
-            asked = self._asked(of, snapshot.now)
+            moment = self._moment(of)
+            asked = self._asked(of, moment.now)
             if asked is None:
-                return snapshot
-            place, entry, joining = asked
-            moment = Moment.of(snapshot)
-            if snapshot.rule.policy is not Policy.AGED:
-                ahead = forecast(moment, core.state, snapshot.retries, entry, joining)
-                return replace(snapshot, place=replace(place, forecast=ahead))
+                return self._picture(moment, None)
+            entry, joining = asked
+            if moment.rule.policy is not Policy.AGED:
+                ahead = forecast(moment, core.state, core.state.retries(), entry, joining)
+                return self._picture(moment, self._place(entry, moment.now, ahead))
+            place = self._place(entry, moment.now, None)
+            snapshot = self._picture(moment, place)
             of_what, forecasts = self._walked
             # Besides what waits, a hold, a pause or another interval make it stale.
             current = core.state.version, moment.model
             stale = bool(joining) or of_what != current
-            lines = core.state.lines() if stale else ()
+            lines = core.state.lines() if stale else tuple
         if stale:
             # A walk through everything, so not under the lock; once a version is enough.
-            forecasts = walked(moment, _joined_by(entry, lines, joining), snapshot.retries)
+            forecasts = walked(moment, _joined_by(entry, lines(), joining), snapshot.retries)
             if not joining:
                 self._walked = current, forecasts
-        ahead = forecasts.get(entry.sequence)
-        return replace(snapshot, place=replace(place, forecast=ahead))
+        return replace(snapshot, place=replace(place, forecast=forecasts.get(entry.sequence)))
 
-    def _asked(self, of: str | Draft | None, now: float) -> tuple[Place, QueueEntry, int] | None:
-        """Return the place asked for, what stands there, and how many batches would join."""
+    def _asked(self, of: str | Draft | None, now: float) -> tuple[QueueEntry, int] | None:
+        """Return what stands at the place asked for, and how many batches would join."""
         if of is None:
             return None
         if isinstance(of, Draft):
-            entry = QueueEntry(LAST, of.priority, now, "", of.batches_total)
-            return Place(LAST, of.priority, entry.batches, None, None, None), entry, entry.batches
-        core = self._core
-        ingestion = core.remembered(of)
+            return QueueEntry(LAST, of.priority, now, "", of.batches_total), of.batches_total
+        ingestion = self._core.remembered(of)
         if ingestion is None or ingestion.finished_at is not None:
             return None
-        entry = core.state.entry(ingestion, now)
-        place = Place(
+        return self._core.state.entry(ingestion, now), 0
+
+    def _place(self, entry: QueueEntry, now: float, ahead: Forecast | None) -> Place:
+        state = self._core.state
+        ingestion = state.get(entry.ingestion_id)
+        return Place(
             sequence=entry.sequence,
             priority=entry.priority,
             batches=entry.batches,
-            retry_due=core.state.retry_due(ingestion),
-            under_way_until=core.state.in_flight.end_of(entry.ingestion_id, now),
-            forecast=None,
+            retry_due=state.retry_due(ingestion) if ingestion else None,
+            under_way_until=state.in_flight.end_of(entry.ingestion_id, now),
+            forecast=ahead,
         )
-        return place, entry, 0
 
     def results(
         self,
@@ -193,25 +197,29 @@ class EmbeddedReading:
             if before == state.reopenings:
                 return found
 
-    def _picture(self, newcomer: Draft | None) -> QueueSnapshot:
+    def _moment(self, of: str | Draft | None) -> Moment:
+        """Return what decides from now on; a newcomer to an empty queue fills it."""
         core, state, now = self._core, self._core.state, self._core.clock.monotonic()
-        filled_at = state.filled_at
-        front = state.front()
-        if newcomer is not None and not any(front):
-            filled_at = now
+        fills = isinstance(of, Draft) and not any(state.front())
+        model = core.slot_model(now, now if fills else state.filled_at)
+        return Moment(now, core.options.rule, model, state.slots)
+
+    def _picture(self, moment: Moment, place: Place | None) -> QueueSnapshot:
+        core, state = self._core, self._core.state
         return QueueSnapshot(
-            now=now,
+            now=moment.now,
             at=core.clock.now(),
-            rule=core.options.rule,
+            rule=moment.rule,
             pace=state.pace,
-            model=core.slot_model(now, filled_at),
-            slots=state.slots,
+            model=moment.model,
+            slots=moment.slot,
             totals=state.totals(),
-            front=front,
+            front=state.front(),
             retries=state.retries(),
             in_flight=tuple(state.in_flight.batches()),
             unfinished=state.unfinished(),
             worker=core.worker_state(),
+            place=place,
         )
 
     def _reopening(self, query: ListQuery) -> list[IngestionSnapshot]:

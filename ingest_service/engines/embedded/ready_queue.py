@@ -6,6 +6,9 @@ from typing import NamedTuple
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
 
+#: So many stale entries are never worth the trouble.
+_FEW = 100
+
 
 class Entry(NamedTuple):
     """A place in the queue: by order of arrival, which a counter tells and no clock.
@@ -29,7 +32,7 @@ class ReadyQueue:
     """What could be started, used by whoever holds the engine's lock.
 
     An entry is never searched for: one that has become stale is dropped when it
-    comes to the front.
+    comes to the front, or with all others once most of them are stale.
     """
 
     def __init__(self) -> None:
@@ -43,6 +46,20 @@ class ReadyQueue:
         ingestion.is_queued = True
         entry = Entry(ingestion.sequence, ingestion.queue_epoch, ingestion)
         self._queues[ingestion.priority].put(entry)
+
+    def drop_stale(self, priority: Priority, live: int) -> None:
+        """Drop the stale entries of a class if they are more than the `live` ones.
+
+        Each of them keeps an ingestion, and what is at the front may stand there for days.
+        """
+        waiting = self._queues[priority]
+        if waiting.qsize() > 2 * live + _FEW:
+            self._queues[priority] = queue.PriorityQueue()
+            for entry in sorted(entry for entry in waiting.queue if not entry.is_stale):
+                self._queues[priority].put(entry)
+
+    def __len__(self) -> int:
+        return sum(waiting.qsize() for waiting in self._queues.values())
 
     def heads(self) -> list[Ingestion]:
         """Return the first of each class that has one, most urgent class first."""

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -83,11 +83,9 @@ class QueueState:
         self._retries: list[_Retry] = []
         self._ties = itertools.count()
         self._watches: dict[str, dict[int, Callable[[], None]]] = {}
-        self._shown: tuple[int, tuple[tuple[QueueEntry, ...], ...], tuple[PendingRetry, ...]] = (
-            -1,
-            (),
-            (),
-        )
+        #: What snapshots show of each class and of the retries, made anew after a change of it.
+        self._fronts: dict[Priority, tuple[QueueEntry, ...]] = {}
+        self._pending: tuple[PendingRetry, ...] | None = ()
 
     # --- Looking ---
 
@@ -108,7 +106,7 @@ class QueueState:
     @property
     def queued_items(self) -> int:
         """Items that wait, those being recorded included."""
-        return self.reserved + sum(index.items for index in self._index.values())
+        return self.reserved + sum([index.items for index in self._index.values()])
 
     @property
     def waiting(self) -> int:
@@ -125,20 +123,29 @@ class QueueState:
         return totals
 
     def front(self) -> tuple[tuple[QueueEntry, ...], ...]:
-        """Return the first entries of each class; made anew only after a change."""
-        self._show()
-        return self._shown[1]
+        """Return the first entries of each class."""
+        for priority, index in self._index.items():
+            if priority not in self._fronts:
+                first = index.first(FRONT)
+                self._fronts[priority] = tuple(waiting.entry(left) for waiting, left in first)
+        return tuple(map(self._fronts.__getitem__, self._index))
 
     def retries(self) -> tuple[PendingRetry, ...]:
         """Return what joins later."""
-        self._show()
-        return self._shown[2]
+        if self._pending is None:
+            self._pending = tuple(
+                PendingRetry(retry.due, self.entry(retry.ingestion, retry.due)._replace(batches=1))
+                for retry in self._retries
+            )
+        return self._pending
 
-    def lines(self) -> Lines:
-        """Return everything that is ready."""
-        return [
-            [waiting.entry(left) for waiting, left in index.walk() if left]
-            for index in self._index.values()
+    def lines(self) -> Callable[[], Lines]:
+        """Return what tells everything that is ready now; to be called without the lock."""
+        copies = [(priority, index.copied()) for priority, index in self._index.items()]
+        return lambda: [
+            # By now it may have another class.
+            [waiting.entry(left)._replace(priority=priority) for waiting, left in walk() if left]
+            for priority, walk in copies
         ]
 
     def reserve(self, items: int, ingestions: int = 1) -> None:
@@ -243,23 +250,28 @@ class QueueState:
     def schedule(self, ingestion: Ingestion, resend: Resend, due: float) -> None:
         """Let what is sent again wait until `due`."""
         heapq.heappush(self._retries, _Retry(due, next(self._ties), ingestion, resend))
+        self._pending = None
         self.version += 1
 
     def join_due(self, now: float) -> None:
         """Give what is due for another attempt its old place in the queue."""
         while self._retries and self._retries[0].due <= now:
             retry = heapq.heappop(self._retries)
-            retry.ingestion.resends.append(retry.resend)
+            self._pending = None
+            retry.ingestion.send_again([retry.resend])
             self._enqueue(retry.ingestion, -math.inf)
             self._changed(retry.ingestion)
 
     def cancel(self, ingestion: Ingestion, at: datetime) -> None:
         """Give up what is not under way."""
+        if ingestion.counts.retrying:
+            self._retries = [retry for retry in self._retries if retry.ingestion is not ingestion]
+            heapq.heapify(self._retries)
+            self._pending = None
         ingestion.cancel(at)
         ingestion.is_queued = False
-        self._retries = [retry for retry in self._retries if retry.ingestion is not ingestion]
-        heapq.heapify(self._retries)
         self._changed(ingestion)
+        self._drop_stale(ingestion.priority)
 
     def begin_reopening(self, ingestion: Ingestion) -> None:
         """Keep an ingestion in sight that the journal may soon not call finished any more."""
@@ -270,7 +282,7 @@ class QueueState:
             self.reopenings += 1
 
     def reopen(
-        self, ingestion: Ingestion, failed: Iterable[Resend], *, since: float, filled_at: float
+        self, ingestion: Ingestion, failed: Collection[Resend], *, since: float, filled_at: float
     ) -> None:
         """Queue failed items of an ingestion, which may be finished, once more; see `add`."""
         ingestion.reopen(failed)
@@ -288,11 +300,15 @@ class QueueState:
 
     def move(self, ingestion: Ingestion, priority: Priority) -> None:
         """Give what is left of an ingestion another class."""
-        self._index[ingestion.priority].remove(ingestion.sequence)
+        left = ingestion.priority
+        self._index[left].remove(ingestion.sequence)
+        self._note_front(left, ingestion.sequence)
+        self._pending = None
         ingestion.move(priority)
         if ingestion.is_queued:
             self.ready.put(ingestion)
         self._changed(ingestion)
+        self._drop_stale(left)
 
     def forget_finished(self, now: datetime, *, expired: datetime) -> None:
         """Let go of what was finished a while ago; the journal knows it."""
@@ -326,10 +342,13 @@ class QueueState:
         for ingestion_id in list(self._watches):
             self._notify(ingestion_id)
 
+    def _drop_stale(self, priority: Priority) -> None:
+        self.ready.drop_stale(priority, self._index[priority].ready)
+
     def _enqueue(self, ingestion: Ingestion, filled_at: float) -> bool:
         if not ingestion.batches_left or ingestion.is_queued:
             return False
-        fills = not any(index.ready for index in self._index.values())
+        fills = not sum([index.ready for index in self._index.values()])
         if fills:
             self.filled_at = filled_at
         self.ready.put(ingestion)
@@ -339,6 +358,7 @@ class QueueState:
         """Bring everything that is derived from an ingestion up to date; its only place."""
         self.version += 1
         sequence, index = ingestion.sequence, self._index[ingestion.priority]
+        self._note_front(ingestion.priority, sequence)
         items = ingestion.counts.queued
         if items:
             index.put(
@@ -354,6 +374,12 @@ class QueueState:
             self._finish(ingestion)
         self._notify(ingestion.ingestion_id)
 
+    def _note_front(self, priority: Priority, sequence: int) -> None:
+        """Have the front of a class made anew if an ingestion is in it, or would be."""
+        front = self._fronts.get(priority, ())
+        if len(front) < FRONT or sequence <= front[-1].sequence:
+            self._fronts.pop(priority, None)
+
     def _finish(self, ingestion: Ingestion) -> None:
         if self._unfinished.pop(ingestion.sequence, None) is not None:
             del self._sequences[bisect_left(self._sequences, ingestion.sequence)]
@@ -364,16 +390,3 @@ class QueueState:
     def _notify(self, ingestion_id: str) -> None:
         for on_change in list(self._watches.pop(ingestion_id, {}).values()):
             on_change()
-
-    def _show(self) -> None:
-        if self._shown[0] == self.version:
-            return
-        front = tuple(
-            tuple(waiting.entry(left) for waiting, left in index.first(FRONT))
-            for index in self._index.values()
-        )
-        retries = tuple(
-            PendingRetry(retry.due, self.entry(retry.ingestion, retry.due)._replace(batches=1))
-            for retry in self._retries
-        )
-        self._shown = self.version, front, retries

@@ -1,6 +1,7 @@
 """What everybody sees while the start of a batch is being recorded, however long that takes."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -8,7 +9,7 @@ from freezegun.api import FrozenDateTimeFactory
 from ingest_service.app import build
 from ingest_service.domain.items import Ids
 from ingest_service.domain.model import Priority
-from ingest_service.engines.embedded.journal import Change, Started
+from ingest_service.engines.embedded.journal import FINISHED_VERSION, Change, Started
 from ingest_service.errors import StorageUnavailable
 from ingest_service.service.reports import Estimate
 from ingest_service.settings import Settings
@@ -50,6 +51,22 @@ def test_a_batch_waits_until_its_start_is_recorded(scene: Scene) -> None:
 
     assert during
     assert set(during) == {before}
+
+
+def test_the_time_of_a_start_that_took_long_to_record_stays_the_same(
+    scene: Scene, frozen: FrozenDateTimeFactory
+) -> None:
+    """It was recorded again; memory knew the last record of it, and the journal the first."""
+    scene.journal.after = lambda _: frozen.tick(timedelta(seconds=0.1))
+    scene.parts.worker.step()
+    status = scene.parts.service.queries.status
+    shown = status(scene.ingestion_id).started_at
+    for seconds in (1, 61):
+        frozen.tick(timedelta(seconds=seconds))
+        scene.parts.worker.step()
+
+    assert status(scene.ingestion_id).version == FINISHED_VERSION
+    assert status(scene.ingestion_id).started_at == shown
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("full"), ValueError("a bug")])

@@ -145,7 +145,8 @@ def _replay_batch(progress: _Progress, index: int, starts: Sequence[Row]) -> Non
 def _send_lost_again(progress: _Progress) -> None:
     """Have everything sent again that was under way, of a cancelled ingestion as well."""
     ingestion = progress.ingestion
-    ingestion.resends.extend(progress.lost)
+    if progress.lost:
+        ingestion.send_again(progress.lost)
     unended: list[Resend | Batch] = [*progress.lost, *progress.hopeless]
     for start_of in unended:
         start = ingestion.submission.span(start_of.index).start
