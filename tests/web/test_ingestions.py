@@ -1,5 +1,6 @@
 """The list of ingestions."""
 
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,28 @@ class TestIngestions:
         assert self.ids(api.client, outcome="failed") == []
         assert self.ids(api.client, status="triggered") == [failed]
         assert self.ids(api.client) == [moved, gone, failed]
+
+    @pytest.mark.parametrize("seconds", [0, 200], ids=["waiting", "finished"])
+    def test_pages_go_by_the_order_of_arrival_whichever_is_durable_first(
+        self, still: Api, seconds: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One request overtakes another on its way to the disk; both are on a page."""
+        accept, ids, left = still.parts.journal.accept, [], [1]
+
+        def overtaken(*args: Any) -> "Future[str]":
+            if left:
+                left.pop()
+                ids.append(still.ingest([2]))
+            return accept(*args)
+
+        monkeypatch.setattr(still.parts.journal, "accept", overtaken)
+        ids.append(still.ingest([1]))
+        still.advance(seconds)
+        first = get(still.client, "/ingestions", limit=1)
+        second = get(still.client, "/ingestions", limit=1, cursor=first["next_cursor"])
+        shown = [page["ingestions"][0]["ingestion_id"] for page in (first, second)]
+        assert shown == ids
+        assert second["next_cursor"] is None
 
     @pytest.mark.parametrize("kind", [Started, Settled, Cancelled, Reopened])
     def test_a_list_is_whole_and_true_to_its_filter_whatever_is_just_recorded(

@@ -12,7 +12,7 @@ from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines.embedded.journal import Change, Started
 from ingest_service.errors import StorageUnavailable
 from ingest_service.settings import Settings
-from tests.meanwhile import once_recorded, refuse_records
+from tests.meanwhile import Meanwhile, once_recorded, refuse_records
 from tests.restarts import Restarts, restarting
 from tests.service.operating import cancel, move
 from tests.support import Api
@@ -95,6 +95,32 @@ class TestARecordThatFails:
         assert moved == [(2, 1), (1, 0), (3, 3)]
         assert [each["batches"] for each in depth.values()] == [2, 1, 1]
         assert [items for _, items in still.sent()] == [[1, 2, 3], [4], [5, 6], [7]]
+
+    @pytest.mark.parametrize("priority", ["HIGH", "LOW"])
+    def test_a_move_while_it_fails_counts_nothing_twice(self, still: Api, priority: str) -> None:
+        """It takes place before or after, and not in between."""
+        ids = [still.ingest([1, 2, 3, 4]), still.ingest([5, 6])]
+        moving = Meanwhile(lambda: move(still, ids[0], priority))
+        record, left = still.parts.journal.record, [moving]
+
+        def fail(*changes: Change) -> None:
+            if left and isinstance(changes[0], Started):
+                left.pop().begin()
+                raise StorageUnavailable("Full.")
+            record(*changes)
+
+        still.parts.journal.record = fail  # type: ignore[method-assign]
+        still.advance(0.46)
+        moving.end()
+        places = self.places(still, ids)
+        depth = still.client.get("/queue").get_json()["depth"]
+        still.advance(60)
+
+        assert places == ([(1, 0), (2, 2)] if priority == "HIGH" else [(2, 1), (1, 0)])
+        assert (depth[priority]["batches"], depth["MEDIUM"]["batches"]) == (2, 1)
+        sent = [items for _, items in still.sent()]
+        first, other = [[1, 2, 3], [4]], [[5, 6]]
+        assert sent == (first + other if priority == "HIGH" else other + first)
 
     def test_a_cancellation_after_it_gives_it_up(self, still: Api, put_back: list[str]) -> None:
         assert cancel(still, put_back[0])["cancelled_items"] == 4
