@@ -47,7 +47,7 @@ def once_recorded(journal: Journal, kind: type[Change], act: Callable[[], object
     journal.record = recording  # type: ignore[method-assign]
 
 
-def refuse_records(journal: Journal, kind: type[Change], refusal: Exception) -> Callable[[], None]:
+def refuse_records(journal: Journal, kind: type, refusal: Exception) -> Callable[[], None]:
     """Raise `refusal` instead of recording changes of a kind; return what ends that."""
     record, refusing = journal.record, [True]
 

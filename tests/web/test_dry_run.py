@@ -127,3 +127,22 @@ class TestDryRun:
             real = api.client.post("/ingest", json=body)
         assert (refused.status_code, refused.get_json()) == (503, real.get_json())
         assert refused.headers["Retry-After"] == real.headers["Retry-After"]
+
+    @pytest.mark.parametrize("moment", ["look", "snapshot"])
+    def test_asking_takes_no_room_from_a_request_that_comes_at_the_same_time(
+        self, moment: str
+    ) -> None:
+        """Not for a moment, neither before nor after the look at the room."""
+        with serving(Settings(max_queued_items=4), threaded=False) as api:
+            engine, real = api.parts.engine, []
+            owner = engine.intake if moment == "look" else engine.reading
+            asked = getattr(owner, moment)
+
+            def meanwhile(*args: Any) -> Any:
+                found = asked(*args)
+                real.append(api.client.post("/ingest", json={"ids": [1, 2], "priority": "LOW"}))
+                return found
+
+            setattr(owner, moment, meanwhile)
+            self.plan(api, {"ids": [1, 2, 3, 4], "priority": "LOW"})
+        assert [answer.status_code for answer in real] == [200]

@@ -1,12 +1,22 @@
 """The list of ingestions."""
 
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from ingest_service.domain.model import Outcome
+from ingest_service.engines.embedded.journal import (
+    Cancelled,
+    Change,
+    Reopened,
+    Settled,
+    Started,
+)
 from ingest_service.settings import Settings
+from tests.meanwhile import once_recorded
 from tests.restarts import Restarts
 from tests.support import Api, serving
 from tests.web.support import NO, clock_time, get, post, refused
@@ -113,6 +123,81 @@ class TestIngestions:
             assert self.ids(client, status="completed", outcome="failed") == [failed]
             assert self.ids(client, priority="MEDIUM", status="pending") == []
             lives.crash()
+
+    @pytest.mark.parametrize("journal", ["memory", "journal.sqlite3"])
+    def test_a_list_shows_what_was_answered_before(self, tmp_path: Path, journal: str) -> None:
+        """What was accepted, cancelled, moved or opened again, though the worker rests."""
+        where = journal if journal == "memory" else str(tmp_path / journal)
+        with serving(Settings(journal=where), threaded=False) as api:
+            self.check_answers(api)
+            api.parts.journal.close()
+
+    def check_answers(self, api: Api) -> None:
+        """Check the lists after each answer."""
+        api.upstream.reply = lambda batch: [NO] * len(batch.items)
+        failed = api.ingest([1], "HIGH")
+        api.advance(3)
+        gone, moved = api.ingest([2]), api.ingest([3])
+        assert self.ids(api.client, status="yet_to_start") == [moved, gone]
+        api.client.post(f"/ingestions/{gone}/cancel")
+        assert self.ids(api.client, outcome="cancelled") == [gone]
+        assert self.ids(api.client, status="yet_to_start") == [moved]
+        api.client.patch(f"/ingestions/{moved}", json={"priority": "LOW"})
+        assert self.ids(api.client, priority="LOW") == [moved]
+        assert self.ids(api.client, outcome="failed") == [failed]
+        api.client.post(f"/ingestions/{failed}/retry")
+        assert self.ids(api.client, outcome="failed") == []
+        assert self.ids(api.client, status="triggered") == [failed]
+        assert self.ids(api.client) == [moved, gone, failed]
+
+    @pytest.mark.parametrize("seconds", [0, 200], ids=["waiting", "finished"])
+    def test_pages_go_by_the_order_of_arrival_whichever_is_durable_first(
+        self, still: Api, seconds: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One request overtakes another on its way to the disk; both are on a page."""
+        accept, ids, left = still.parts.journal.accept, [], [1]
+
+        def overtaken(*args: Any) -> "Future[str]":
+            if left:
+                left.pop()
+                ids.append(still.ingest([2]))
+            return accept(*args)
+
+        monkeypatch.setattr(still.parts.journal, "accept", overtaken)
+        ids.append(still.ingest([1]))
+        still.advance(seconds)
+        first = get(still.client, "/ingestions", limit=1)
+        second = get(still.client, "/ingestions", limit=1, cursor=first["next_cursor"])
+        shown = [page["ingestions"][0]["ingestion_id"] for page in (first, second)]
+        assert shown == ids
+        assert second["next_cursor"] is None
+
+    @pytest.mark.parametrize("kind", [Started, Settled, Cancelled, Reopened])
+    def test_a_list_is_whole_and_true_to_its_filter_whatever_is_just_recorded(
+        self, still: Api, kind: type[Change]
+    ) -> None:
+        """Everything is in it once, in a state that was asked for."""
+        still.upstream.reply = lambda batch: [NO] * len(batch.items)
+        ids = [still.ingest([number]) for number in (1, 2, 3)]
+        words = ("yet_to_start", "triggered", "completed")
+        seen: list[tuple[str, str]] = []
+        all_seen: list[str] = []
+
+        def look() -> None:
+            all_seen.extend(self.ids(still.client))
+            for word in words:
+                page = get(still.client, "/ingestions", status=word)["ingestions"]
+                seen.extend((word, each["status"]) for each in page)
+
+        if kind is Reopened:
+            still.advance(2)
+        once_recorded(still.parts.journal, kind, look)
+        still.client.post(f"/ingestions/{ids[0]}/retry")
+        still.client.post(f"/ingestions/{ids[2]}/cancel")
+        still.advance(2)
+        assert all_seen == ids[::-1]
+        assert all(asked == shown for asked, shown in seen)
+        assert len(seen) >= 3
 
     @pytest.mark.parametrize("word", ["cancelled", "succeeded", "partially_failed"])
     def test_an_outcome_is_no_status_and_the_answer_says_how_to_ask(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -231,6 +232,52 @@ class TestWhy:
         api.advance(2.5)
         assert why(api, waiting) == ("max_concurrent", clock_time(24.45))
         assert api.status(waiting)["started_at"] == clock_time(12.45)
+
+    def test_a_retry_that_is_due_before_the_slot_is_ahead(self, api: Api) -> None:
+        """Place, reason and time are those of what will happen."""
+        api.upstream.reply = once(LATER)
+        first, second = api.ingest([1]), api.ingest([2])
+        api.advance(2)
+        assert place(api, first) == (1, 0)
+        assert place(api, second) == (2, 1)
+        assert why(api, second) == ("in_line", clock_time(10.45))
+        newcomer = api.ingest([3], "HIGH")
+        assert place(api, newcomer) == (1, 0)
+        assert why(api, newcomer) == ("rate_limit", clock_time(5.45))
+        assert why(api, second) == ("higher_priority", clock_time(15.45))
+        api.advance(60)
+        assert [items for _, items in api.sent()] == [[1], [3], [1], [2]]
+
+    def test_a_retry_that_is_due_after_the_slot_is_behind(self) -> None:
+        """Another one takes the slot before it."""
+        settings = Settings(backoff=30)
+        with serving(settings, threaded=False) as api:
+            api.upstream.reply = once(LATER)
+            first, second = api.ingest([1]), api.ingest([2])
+            api.advance(2)
+            assert place(api, first) == (2, 1)
+            assert place(api, second) == (1, 0)
+            assert why(api, second) == ("rate_limit", clock_time(5.45))
+
+    @pytest.mark.parametrize(("seconds", "reason"), [(40.0, "asked"), (0.5, "reached")])
+    def test_everybody_gives_the_same_reason_for_a_hold(
+        self, api: Api, seconds: float, reason: str
+    ) -> None:
+        """Nobody is there, and it was asked for as well: the one that lasts longer."""
+        gone = Outcome(
+            succeeded=False, transient=True, error="no", unreachable=True, retry_after=seconds
+        )
+        api.upstream.reply = lambda batch: [gone] * len(batch.items)
+        ingestion_id = api.ingest(range(1, 10))
+        api.advance(2)
+        while api.client.get("/health").get_json()["reason"] is None or len(api.sent()) < 2:
+            api.advance(1)
+        found = api.status(ingestion_id)["why_waiting"]
+        queue, health = (api.client.get(path).get_json() for path in ("/queue", "/health"))
+        assert reason in queue["reason"]
+        assert queue["reason"] == health["reason"]
+        assert ("asked" in found["message"]) == (reason == "asked")
+        assert found["until"] == queue["until"] == health["until"]
 
 
 class Whims:

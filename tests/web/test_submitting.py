@@ -1,13 +1,19 @@
 """What is posted and how it is answered: both families, repeated requests, limits."""
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from ingest_service.domain.ingestion import Submission
+from ingest_service.engines import IdempotencyKey
 from ingest_service.settings import Settings
-from tests.support import Api
+from tests.meanwhile import Meanwhile
+from tests.support import Api, serving
 from tests.web.support import IDS, UUID4
 
 MAPPINGS = {
@@ -136,6 +142,42 @@ def test_fifty_requests_with_one_key_at_once_store_one_ingestion(client: FlaskCl
     assert len(set(answers)) == 1
     health = client.get("/health").get_json()
     assert (health["active_requests"], health["queued_items"]) == (1, 4)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["room", "full"])
+@pytest.mark.parametrize("journal", ["memory", "journal.sqlite3"])
+def test_what_is_answered_again_can_be_found(tmp_path: Path, journal: str, full: bool) -> None:
+    """Also while the first request is durable and is only just being made visible."""
+    where = journal if journal == "memory" else str(tmp_path / journal)
+    settings = Settings(journal=where, max_queued_items=4 if full else 100)
+    with serving(settings, threaded=False) as api:
+        app, accept, begun = api.client.application, api.parts.journal.accept, threading.Event()
+        found: list[tuple[bool, int]] = []
+
+        def post() -> None:
+            client = app.test_client()
+            answer = client.post("/ingest", json=IDS, headers={"Idempotency-Key": "k"})
+            status = client.get(f"/status/{answer.get_json()['ingestion_id']}").status_code
+            found.append(("Idempotency-Replayed" in answer.headers, status))
+
+        again = Meanwhile(post)
+
+        def accepting(
+            submission: Submission, key: IdempotencyKey | None, then: Callable[[], None]
+        ) -> "Future[str]":
+            def show() -> None:
+                begun.set()
+                again.begin()
+                then()
+
+            # Only the first is made visible.
+            return accept(submission, key, then if begun.is_set() else show)
+
+        api.parts.journal.accept = accepting  # type: ignore[method-assign]
+        post()
+        again.end()
+        api.parts.journal.close()
+    assert sorted(found) == [(False, 200), (True, 200)]
 
 
 def test_a_refused_request_does_not_use_up_its_key(client: FlaskClient) -> None:

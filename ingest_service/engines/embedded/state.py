@@ -168,9 +168,13 @@ class QueueState:
         return max(slots_for_items, slots_for_ingestions)
 
     def entry(self, ingestion: Ingestion, now: float) -> QueueEntry:
-        """Return the place of an ingestion, whether it is ready or not."""
+        """Return the place of an ingestion, whether it is ready or not.
+
+        By the sums: a batch that is taken waits until its start is recorded.
+        """
         since = self._since.get(ingestion.sequence, now)
-        return _Waiting(ingestion, since).entry(ingestion.batches_left)
+        ready = self.batches(ingestion.priority, ingestion.sequence)
+        return _Waiting(ingestion, since).entry(ready)
 
     def retry_due(self, ingestion: Ingestion) -> float | None:
         """Return when the next retry of an ingestion is due, None if none is pending."""

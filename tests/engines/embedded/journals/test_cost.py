@@ -110,6 +110,8 @@ def test_a_page_of_a_large_ingestion_costs_a_page(
                 (partial(journal.find, name, page), 40),
                 (partial(journal.keys, name, page), 30),
                 (partial(journal.results, name, page), 10),
+                # A byte an item, because a page of results starts after so many of a state.
+                (partial(journal.item_states, name), 90),
                 (partial(journal.finished, newest(10)), 10),
                 (partial(journal.finished, newest(100)), 20),
                 (journal.oldest_finished, 10),
