@@ -18,10 +18,12 @@ from tests.support import EPOCH, Api, FrozenClock, RecordingUpstream, Stepper
 class Restarts:
     """One journal, one upstream, and one process after the other between them."""
 
-    def __init__(self, frozen: FrozenDateTimeFactory, path: Path, settings: Settings) -> None:
+    def __init__(
+        self, frozen: FrozenDateTimeFactory, path: Path, settings: Settings, clock: FrozenClock
+    ) -> None:
         self._frozen = frozen
         self._settings = replace(settings, journal=str(path))
-        self._clock = FrozenClock()
+        self._clock = clock
         self._upstream = RecordingUpstream(self._clock)
         self._began = self._clock.monotonic()
         self.api = self._boot()
@@ -29,9 +31,13 @@ class Restarts:
     def crash(self, down: float = 0.0, **changes: Any) -> None:
         """End at once; come back `down` seconds later with other settings."""
         self.close()
-        self._frozen.tick(timedelta(seconds=down))
+        self.pass_by(down)
         self._settings = replace(self._settings, **changes)
         self.api = self._boot()
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass in which nobody does anything."""
+        self._frozen.tick(timedelta(seconds=seconds))
 
     def close(self) -> None:
         """End for good."""
@@ -45,10 +51,12 @@ class Restarts:
 
 
 @contextmanager
-def restarting(path: Path, settings: Settings | None = None) -> Iterator[Restarts]:
+def restarting(
+    path: Path, settings: Settings | None = None, clock: FrozenClock | None = None
+) -> Iterator[Restarts]:
     """Give a service whose journal is at `path`."""
     with freeze_time(EPOCH) as frozen:
         assert isinstance(frozen, FrozenDateTimeFactory)
-        restarts = Restarts(frozen, path, settings or Settings())
+        restarts = Restarts(frozen, path, settings or Settings(), clock or FrozenClock())
         yield restarts
         restarts.close()

@@ -7,16 +7,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
 from ingest_service.app import build
 from ingest_service.domain.items import Ids
 from ingest_service.domain.model import Batch, Outcome, Priority
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines.embedded.journal import Cancelled, Change
+from ingest_service.engines.embedded.journal import Cancelled, Change, Finished
 from ingest_service.engines.embedded.state import KEEP_IN_MEMORY
 from ingest_service.errors import Conflict
 from ingest_service.settings import Settings
 from ingest_service.upstreams.protocol import FinishedCall
+from tests.meanwhile import Meanwhile, once_recorded
 from tests.restarts import Restarts
 from tests.service.operating import (
     FINE,
@@ -26,9 +28,11 @@ from tests.service.operating import (
     conflict,
     counts,
     replies,
+    retry,
     words,
 )
 from tests.support import GUARD, Api
+from tests.web.support import clock_time
 
 
 @pytest.fixture(autouse=True)
@@ -250,6 +254,85 @@ class TestCancel:
 
         assert counts(lives.api, ingestion_id) == {"succeeded": 1, "failed": 1, "cancelled": 1}
         assert len(lives.api.sent()) == 1
+
+    def test_what_is_under_way_at_the_crash_is_not_finished_after_it(self, lives: Restarts) -> None:
+        """Neither in its status nor in the list, until that has ended; then both say so."""
+        ingestion_id = lives.api.ingest([1, 2, 3, 4])
+        lives.api.advance(0.5)
+        cancel(lives.api, ingestion_id)
+        lives.crash(down=1)
+        for _ in range(2):
+            found = lives.api.status(ingestion_id)
+            assert (found["status"], found["finished_at"]) == ("triggered", None)
+            assert lives.api.client.get("/health").get_json()["active_requests"] == 1
+            lives.crash()
+        lives.api.advance(60)
+
+        found = lives.api.status(ingestion_id)
+        assert (found["outcome"], found["finished_at"]) == ("cancelled", clock_time(7.5))
+        assert lives.api.client.get("/health").get_json()["active_requests"] == 0
+
+
+class TestCancelAndTheEndAtOnce:
+    """Its last batch ends at the very moment at which it is cancelled: one of them is first."""
+
+    def test_a_cancellation_that_comes_first_counts_and_leaves_nothing_behind(
+        self, lives: Restarts
+    ) -> None:
+        """Nothing was left to give up, so what has failed can be tried again, over a restart."""
+        lives.api.upstream.reply = replies(NO)
+        ingestion_id = lives.api.ingest([1])
+        lives.api.advance(0.5)
+        ending = Meanwhile(lambda: lives.api.advance(2))
+        once_recorded(lives.api.parts.journal, Cancelled, ending.begin)
+        answer = lives.api.client.post(f"/ingestions/{ingestion_id}/cancel")
+        ending.end()
+        assert lives.api.status(ingestion_id)["outcome"] == "failed"
+        assert retry(lives.api, ingestion_id)["retried_items"] == 1
+        lives.crash()
+        lives.api.advance(20)
+
+        assert lives.api.status(ingestion_id)["outcome"] == "succeeded"
+        assert [items for _, items in lives.api.sent()] == [[1], [1]]
+        assert answer.status_code == 200
+
+    def test_a_cancellation_that_comes_second_is_refused_and_leaves_nothing_behind(
+        self, lives: Restarts
+    ) -> None:
+        """It waits for the end to be in effect; then there is nothing to be given up."""
+        lives.api.upstream.reply = replies(NO)
+        client, ingestion_id = lives.api.client, lives.api.ingest([1])
+        answers: list[TestResponse] = []
+        late = Meanwhile(
+            lambda: answers.append(client.post(f"/ingestions/{ingestion_id}/cancel")),
+        )
+        once_recorded(lives.api.parts.journal, Finished, late.begin)
+        lives.api.advance(2)
+        late.end()
+        assert conflict(answers[0]) == "It is finished: failed."
+        assert retry(lives.api, ingestion_id)["retried_items"] == 1
+        lives.crash()
+        lives.api.advance(20)
+
+        assert lives.api.status(ingestion_id)["outcome"] == "succeeded"
+
+    @pytest.mark.parametrize("seconds", [0.0, KEEP_IN_MEMORY.total_seconds() + 10], ids=repr)
+    def test_what_ended_by_itself_after_all_can_be_tried_again(
+        self, api: Api, seconds: float
+    ) -> None:
+        """Soon and later: its end is called failed, not cancelled."""
+        api.upstream.reply = replies(NO)
+        ingestion_id = api.ingest([1])
+        api.advance(0.5)
+        cancel(api, ingestion_id)
+        while_it_runs = api.client.post(f"/ingestions/{ingestion_id}/retry")
+        api.advance(2 + seconds)
+        assert api.status(ingestion_id)["outcome"] == "failed"
+        assert retry(api, ingestion_id)["retried_items"] == 1
+        api.advance(20)
+
+        assert conflict(while_it_runs) == "A cancelled ingestion is not tried again."
+        assert api.status(ingestion_id)["outcome"] == "succeeded"
 
 
 class Eager:

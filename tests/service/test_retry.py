@@ -1,15 +1,23 @@
 """Trying again what has failed."""
 
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from flask.testing import FlaskClient
+from freezegun import freeze_time
 
 from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.engines.embedded.journal import Reopened
 from ingest_service.engines.embedded.state import KEEP_IN_MEMORY
+from ingest_service.errors import StorageUnavailable
 from ingest_service.settings import Settings
+from tests.meanwhile import once_recorded, refuse_records
 from tests.restarts import Restarts
 from tests.service.operating import FINE, LATER, NO, cancel, conflict, counts, replies, retry
-from tests.support import Api
+from tests.support import Api, serving
 
 
 @pytest.fixture(autouse=True)
@@ -194,3 +202,115 @@ class TestRetryWithAFullQueue:
         assert api.client.get("/health").get_json()["queued_items"] == 2
         api.advance(60)
         assert api.client.get("/health").get_json()["queued_items"] == 0
+
+
+class TestRetention:
+    """What is older than its retention."""
+
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(retention=3_600)
+
+    @pytest.mark.parametrize("forgotten", [False, True], ids=["there", "forgotten"])
+    @pytest.mark.parametrize("journal", ["memory", "journal.sqlite3"])
+    def test_what_is_not_shown_any_more_cannot_be_changed_either(
+        self, tmp_path: Path, settings: Settings, journal: str, forgotten: bool
+    ) -> None:
+        """Whether anybody has come round to forget it or not."""
+        where = journal if journal == "memory" else str(tmp_path / journal)
+        with serving(replace(settings, journal=where), threaded=False) as api:
+            api.upstream.reply = replies(NO)
+            ingestion_id = api.ingest([1])
+            api.advance(2)
+            with freeze_time("2026-01-01T13:00:02Z"):
+                if forgotten:
+                    api.parts.worker.step()
+                answers = [
+                    api.client.open(path, method=method, json=body)
+                    for method, path, body in (
+                        ("GET", f"/status/{ingestion_id}", None),
+                        ("POST", f"/ingestions/{ingestion_id}/retry", None),
+                        ("POST", f"/ingestions/{ingestion_id}/cancel", None),
+                        ("PATCH", f"/ingestions/{ingestion_id}", {"priority": "HIGH"}),
+                    )
+                ]
+            api.parts.journal.close()
+        assert [answer.status_code for answer in answers] == [404] * 4
+
+
+class TestWhileItIsRecorded:
+    """What others see of a finished ingestion that is being opened again."""
+
+    @pytest.fixture
+    def failed(self, lives: Restarts) -> str:
+        """Give an ingestion that has failed and that only the journal knows."""
+        lives.api.upstream.reply = replies([FINE, NO])
+        ingestion_id = lives.api.ingest([1, 2])
+        lives.api.advance(10)
+        lives.crash()
+        return ingestion_id
+
+    def test_it_is_found_and_listed_all_the_time(self, lives: Restarts, failed: str) -> None:
+        """As it was, until it is as it will be."""
+        client, seen = lives.api.client, []
+
+        def look() -> None:
+            listed = client.get("/ingestions").get_json()["ingestions"]
+            results = client.get(f"/status/{failed}/results").get_json()
+            seen.append(
+                (
+                    client.get(f"/status/{failed}").status_code,
+                    [each["ingestion_id"] for each in listed],
+                    [each["ingestion_id"] for each in picked(client, outcome=PARTLY)],
+                    (len(results["results"]), results["complete"]),
+                    client.get("/health").get_json()["active_requests"],
+                )
+            )
+
+        once_recorded(lives.api.parts.journal, Reopened, look)
+        retry(lives.api, failed)
+        look()
+        assert seen == [(200, [failed], [failed], (2, True), 0), (200, [failed], [], (1, False), 1)]
+
+    def test_a_record_that_fails_changes_nothing(self, lives: Restarts, failed: str) -> None:
+        client = lives.api.client
+        before = client.get(f"/status/{failed}").data
+        heal = refuse_records(lives.api.parts.journal, Reopened, StorageUnavailable("Full."))
+        assert client.post(f"/ingestions/{failed}/retry").status_code == 503
+        assert client.get(f"/status/{failed}").data == before
+        assert client.get("/health").get_json()["active_requests"] == 0
+        assert [each["ingestion_id"] for each in picked(client, outcome=PARTLY)] == [failed]
+        heal()
+        assert retry(lives.api, failed)["retried_items"] == 1
+
+    @pytest.mark.parametrize("method", ["find", "item_states", "finished"])
+    def test_whoever_asks_the_journal_just_then_is_not_told_that_it_is_gone(
+        self, lives: Restarts, failed: str, method: str
+    ) -> None:
+        """Memory did not know it yet when it was asked, and the journal does not any more."""
+        client, journal = lives.api.client, lives.api.parts.journal
+        ask, left = getattr(journal, method), [failed]
+
+        def asking(*args: Any) -> Any:
+            if left:
+                retry(lives.api, left.pop())
+            return ask(*args)
+
+        setattr(journal, method, asking)
+        path, shown = {
+            "find": (f"/status/{failed}", failed),
+            "item_states": (f"/status/{failed}/results", '"id":1,'),
+            "finished": ("/ingestions", failed),
+        }[method]
+        answer = client.get(path)
+        assert (answer.status_code, left) == (200, [])
+        assert shown in answer.text
+
+
+PARTLY = "partially_failed"
+
+
+def picked(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
+    """Return the ingestions that a list shows."""
+    answer = client.get("/ingestions", query_string=query)
+    return cast(list[dict[str, Any]], answer.get_json()["ingestions"])

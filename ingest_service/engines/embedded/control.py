@@ -66,7 +66,9 @@ class EmbeddedControl:
         with core.changes:
             snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
             ingestion = self._unfinished(ingestion_id) or self._finished(ingestion_id)
-            if ingestion.cancelled or snapshot.counts.outcome is OutcomeWord.CANCELLED:
+            # What ended by itself after all is called by its outcome.
+            stopping = ingestion.cancelled and ingestion.finished_at is None
+            if stopping or snapshot.counts.outcome is OutcomeWord.CANCELLED:
                 raise Conflict("A cancelled ingestion is not tried again.")
             failed = ingestion.failed_batches(core.journal.start_counts(ingestion_id))
             items = sum(len(resend.offsets) for resend in failed)
@@ -75,7 +77,7 @@ class EmbeddedControl:
             with core.lock:
                 check_room(core, items)
                 core.state.reserve(items)
-                core.state.reopened += 1
+                core.state.begin_reopening(ingestion)
             try:
                 at = core.clock.now()
                 core.journal.record(Reopened(ingestion.sequence, ingestion_id, at, failed))
@@ -85,7 +87,7 @@ class EmbeddedControl:
             finally:
                 with core.lock:
                     core.state.release(items)
-                    core.state.reopened += 1
+                    core.state.end_reopening()
         core.wake()
         logs.event("retried", ingestion_id=ingestion_id, items=items)
         return items

@@ -134,17 +134,6 @@ class Core:
         waited = (self.clock.now() - created_at).total_seconds()
         return self.clock.monotonic() - max(0.0, waited)
 
-    def reopened_since(self, count: int) -> bool:
-        """Tell whether something may have been opened again since `state.reopened` was `count`.
-
-        Between the record of that and its effect it is neither finished nor unfinished:
-        whoever has looked into the journal and into memory meanwhile looks again.
-        """
-        if self.state.reopened == count and not count % 2:
-            return False
-        with self.changes:
-            return True
-
     def drain(self) -> None:
         """Start nothing and take nothing from now on."""
         with self.lock:

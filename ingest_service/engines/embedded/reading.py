@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
@@ -15,6 +16,8 @@ from ingest_service.engines import Draft, ListQuery, RateProof, Result
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.journal import Results, Wanted
 from ingest_service.errors import IngestionNotFound
+
+T = TypeVar("T")
 
 #: A sequence after all others.
 LAST = 2**62
@@ -35,17 +38,16 @@ class EmbeddedReading:
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Look in memory, then in the journal, where the finished ones stay longer."""
-        core = self._core
-        with core.lock:
-            reopened = core.state.reopened
-            ingestion = core.remembered(ingestion_id)
+        return self._steady(lambda: self._find(ingestion_id, batches))
+
+    def _find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
+        with self._core.lock:
+            ingestion = self._core.remembered(ingestion_id)
             snapshot = None if ingestion is None else ingestion.snapshot(batches)
         if ingestion is not None and snapshot is not None:
             return replace(snapshot, keys=ingestion.submission.keys(batches))
-        stored = core.journal.find(ingestion_id, batches)
-        if stored is None and core.reopened_since(reopened):
-            return self.find(ingestion_id, batches)
-        if stored is None or core.is_expired(stored.finished_at):
+        stored = self._core.journal.find(ingestion_id, batches)
+        if stored is None or self._core.is_expired(stored.finished_at):
             raise IngestionNotFound
         return stored
 
@@ -107,17 +109,18 @@ class EmbeddedReading:
         after: int = -1,
     ) -> list[Result]:
         """Find the positions by the states; read the outcomes of just these."""
-        core = self._core
-        with core.lock:
-            reopened = core.state.reopened
-            ingestion = core.remembered(ingestion_id)
+        return self._steady(lambda: self._results(ingestion_id, wanted, offset, limit, after))
+
+    def _results(
+        self, ingestion_id: str, wanted: Sequence[ItemState], offset: int, limit: int, after: int
+    ) -> list[Result]:
+        with self._core.lock:
+            ingestion = self._core.remembered(ingestion_id)
             states = bytes(ingestion.item_states) if ingestion else b""
         batch_size = ingestion.submission.batch_size if ingestion else 0
         if ingestion is None:
-            batch_size = self.find(ingestion_id, _NO_BATCHES).batch_size
-            states = core.journal.item_states(ingestion_id)
-            if not states and core.reopened_since(reopened):
-                return self.results(ingestion_id, wanted, offset=offset, limit=limit, after=after)
+            batch_size = self._find(ingestion_id, _NO_BATCHES).batch_size
+            states = self._core.journal.item_states(ingestion_id)
         positions = find_states(states, wanted, after + 1, limit, skip=offset)
         indices = sorted({position // batch_size for position in positions})
         settled = self._core.journal.results(ingestion_id, indices)
@@ -138,14 +141,15 @@ class EmbeddedReading:
             word=query.word,
             outcome=query.outcome,
         )
-        while True:
-            reopened = self._core.state.reopened
-            # In this order: what ends in between is in both, and not in neither.
-            newest = {each.sequence: each for each in self._unfinished(query)}
+
+        def look() -> list[IngestionSnapshot]:
+            # In this order: what changes sides in between is in both, and not in neither.
+            newest = {each.sequence: each for each in self._reopening(query)}
+            newest |= {each.sequence: each for each in self._unfinished(query)}
             newest |= {each.sequence: each for each in self._core.journal.finished(wanted)}
-            if not self._core.reopened_since(reopened):
-                break
-        return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
+            return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
+
+        return self._steady(look)
 
     def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
         """Ask the journal."""
@@ -172,6 +176,23 @@ class EmbeddedReading:
         on_change()
         return lambda: None
 
+    def _steady(self, look: Callable[[], T]) -> T:
+        """Return what `look` finds in memory and then in the journal.
+
+        Once more if something finished was opened again meanwhile: that goes the other way.
+        """
+        state = self._core.state
+        while True:
+            before = state.reopenings
+            try:
+                found = look()
+            except IngestionNotFound:
+                if before == state.reopenings:
+                    raise
+                continue
+            if before == state.reopenings:
+                return found
+
     def _picture(self, newcomer: Draft | None) -> QueueSnapshot:
         core, state, now = self._core, self._core.state, self._core.clock.monotonic()
         filled_at = state.filled_at
@@ -193,6 +214,13 @@ class EmbeddedReading:
             worker=core.worker_state(),
         )
 
+    def _reopening(self, query: ListQuery) -> list[IngestionSnapshot]:
+        with self._core.lock:
+            ingestion = self._core.state.reopening
+            if ingestion is None or ingestion.sequence >= query.before:
+                return []
+            return [ingestion.snapshot(_NO_BATCHES)] if _fits(ingestion, query) else []
+
     def _unfinished(self, query: ListQuery) -> list[IngestionSnapshot]:
         chosen: list[IngestionSnapshot] = []
         before = query.before
@@ -211,7 +239,7 @@ class EmbeddedReading:
 def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
     words = FAMILIES[ingestion.submission.kind].words
     return (
-        query.outcome is None
+        query.outcome in (None, ingestion.counts.outcome)
         and query.priority in (None, ingestion.priority)
         and query.word in (None, words[ingestion.counts.status])
     )

@@ -62,8 +62,11 @@ class QueueState:
         self.filled_at = -math.inf
         #: Grows with every change of what waits.
         self.version = 0
-        #: How often opening something again has begun or ended; odd in between.
-        self.reopened = 0
+        #: What was finished and is being opened again: while that is recorded neither the
+        #: journal's lists nor the unfinished ones have it.
+        self.reopening: Ingestion | None = None
+        #: Grows whenever that changes.
+        self.reopenings = 0
         #: Items of requests that are being recorded, and how many these are.
         self.reserved = 0
         self.arriving = 0
@@ -258,12 +261,25 @@ class QueueState:
         heapq.heapify(self._retries)
         self._changed(ingestion)
 
+    def begin_reopening(self, ingestion: Ingestion) -> None:
+        """Keep an ingestion in sight that the journal may soon not call finished any more."""
+        if ingestion.finished_at is not None:
+            self._ingestions[ingestion.ingestion_id] = ingestion
+            self._finished.setdefault(ingestion.ingestion_id, ingestion.finished_at)
+            self.reopening = ingestion
+            self.reopenings += 1
+
     def reopen(
         self, ingestion: Ingestion, failed: Iterable[Resend], *, since: float, filled_at: float
     ) -> None:
         """Queue failed items of an ingestion, which may be finished, once more; see `add`."""
         ingestion.reopen(failed)
         self.add(ingestion, since=since, filled_at=filled_at)
+
+    def end_reopening(self) -> None:
+        """Note that it is as before, or among the unfinished ones."""
+        self.reopening = None
+        self.reopenings += 1
 
     def finish(self, ingestion: Ingestion, at: datetime) -> None:
         """Note the end of an ingestion of which everything was settled before."""

@@ -148,12 +148,21 @@ class Worker:
             return
         announced = any(under_way.call.announced for under_way in self._under_way)
         idle = due == math.inf or self._is_idle(due)
-        if self._trouble is None and (announced or idle):
+        if self._trouble is not None:
+            self._sit_out(due)
+        elif announced or idle:
             timeout = None if due == math.inf else ahead if idle else min(ahead, SLICE)
             with self._changed:
                 self._clock.wait_for(self._changed, self._has_news, timeout)
         else:
             self._clock.sleep(min(ahead, SLICE))
+
+    def _sit_out(self, due: float) -> None:
+        """Wait until `due` whatever happens meanwhile, but for a stop."""
+        while (ahead := due - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(ahead, SLICE))
+            if self._stopping:
+                return
 
     def _is_idle(self, due: float) -> bool:
         """Tell whether nothing but housekeeping is due."""

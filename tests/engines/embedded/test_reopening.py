@@ -47,28 +47,27 @@ def ingestion_id(parts: Parts, frozen: FrozenDateTimeFactory) -> str:
 def test_what_is_being_opened_again_is_found_by_everybody(
     parts: Parts, journal: WatchedJournal, ingestion_id: str
 ) -> None:
-    """For a moment it was neither among the finished nor among the unfinished ones."""
+    """As it was until that is in effect; it is never neither finished nor unfinished."""
     queries = parts.service.queries
     seen: list[object] = []
 
     def look() -> None:
         seen.append(queries.status(ingestion_id).counts.retrying)
         seen.append([entry.ingestion_id for entry in queries.ingestions(2**62, 10)])
-        seen.append(queries.results(ingestion_id, [ItemState.FAILED], 0, 10)[1])
+        seen.append(len(queries.results(ingestion_id, [ItemState.FAILED], 0, 10)[1]))
 
     looker = Thread(target=look, daemon=True)
 
     def look_now(change: object) -> None:
         if isinstance(change, Reopened):
             looker.start()
-            # Enough for whoever does not wait until the change is in effect.
-            looker.join(0.2)
+            looker.join(GUARD)
 
     journal.after = look_now
     assert parts.service.operator.retry(ingestion_id) == 2
     looker.join(GUARD)
 
-    assert seen == [2, [ingestion_id], []]
+    assert seen == [0, [ingestion_id], 2]
 
 
 def test_what_is_being_opened_again_is_not_forgotten_meanwhile(
