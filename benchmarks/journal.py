@@ -30,7 +30,12 @@ CLIENT_PROCESSES = 2
 ROUNDS = 4
 ROUND_SECONDS = 1.5
 #: Nothing is sent meanwhile.
-WAITING: dict[str, Any] = {"interval": 86_400, "settle": 86_400, "max_queued_items": 10**9}
+WAITING: dict[str, Any] = {
+    "interval": 86_400,
+    "settle": 86_400,
+    "max_queued_items": 10**9,
+    "max_ingestions": 10**6,
+}
 #: As many as can be told from an empty start, and no more.
 RESTART_LIMIT = 2.0
 DRAINED = 2_000

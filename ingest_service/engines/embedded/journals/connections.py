@@ -26,9 +26,6 @@ def connect(path: Path, vfs: str | None) -> apsw.Connection:
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         db.set_busy_timeout(BUSY_TIMEOUT)
-        if path.stat().st_size == 0:
-            # Before anything is in it; later on it would be a change each time.
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
         if not db.pragma("page_count"):
             # Before anything is in it; said again later it would be written again.
             db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
