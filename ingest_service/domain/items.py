@@ -29,8 +29,8 @@ class Ids(Sequence[int]):
         return len(self._ids)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._ids[index]
-        return found.tolist() if isinstance(found, array) else found
+        ids = self._ids[index]
+        return ids.tolist() if isinstance(ids, array) else ids
 
     def keys(self, start: int, end: int) -> list[int]:
         """Return what a client calls the items from `start` to `end`."""
@@ -97,9 +97,9 @@ class Mappings(Sequence[dict[str, Any]]):
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Return the items that `to_bytes` made `content` of."""
-        made = cls(())
-        made._keep(content.split(b"\n"))
-        return made
+        mappings = cls(())
+        mappings._keep(content.split(b"\n"))
+        return mappings
 
 
 Items = Ids | Mappings

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from ingest_service.domain.model import Priority
 
 #: The classes of twelve slots under the weighted policy, 8:3:1, spread evenly.
-CYCLE = tuple(Priority[{"H": "HIGH", "M": "MEDIUM", "L": "LOW"}[each]] for each in "HHMHHLHHMHHM")
+CYCLE = tuple(
+    Priority[{"H": "HIGH", "M": "MEDIUM", "L": "LOW"}[letter]] for letter in "HHMHHLHHMHHM"
+)
 
 
 class Policy(StrEnum):

@@ -117,7 +117,7 @@ def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, Queue
     # Within a run nothing is missing, so the slots follow one another as they always do;
     # what a gap before it has shifted shifts all of them.
     times.delay(run.number, run.first_at)
-    return [(times.at(run.number + each), run.entry) for each in range(batches)]
+    return [(times.at(run.number + further), run.entry) for further in range(batches)]
 
 
 def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:

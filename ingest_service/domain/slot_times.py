@@ -67,7 +67,7 @@ class SlotTimes:
             return
         concurrent, duration = self._model.concurrent, self._model.duration
         before = range(max(self._base, number - concurrent), number)
-        ends = [self.at(each) + duration for each in before] + list(self._model.ends)
+        ends = [self.at(earlier) + duration for earlier in before] + list(self._model.ends)
         self._base = number
         self._begin(replace(self._model, opens_at=at, ends=tuple(e for e in ends if e > at)), at)
 

@@ -60,5 +60,5 @@ def _same(origin: str, scheme: str, host: str) -> bool:
 
 def _split(host: str) -> tuple[str, str]:
     """Return name and port of `host`, two empty texts if it is none."""
-    found = _HOST.fullmatch(host)
-    return (found[1], found[2] or "") if found else ("", "")
+    match = _HOST.fullmatch(host)
+    return (match[1], match[2] or "") if match else ("", "")

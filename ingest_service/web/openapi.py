@@ -235,13 +235,13 @@ def _problems(
         slugs += BODY_PROBLEMS
     if not rule.rule.startswith("/health"):
         slugs.append("forbidden")
-    found = [(PROBLEMS[slug], PROBLEMS[slug].status) for slug in dict.fromkeys(slugs)]
+    answers = [(PROBLEMS[slug], PROBLEMS[slug].status) for slug in dict.fromkeys(slugs)]
     invalid = PROBLEMS["validation-error"]
     if documented.query or documented.headers:
-        found.append((invalid, invalid.status))
+        answers.append((invalid, invalid.status))
     if documented.bodies:
-        found.append((invalid, contract.validation_status))
-    return [*dict.fromkeys(found), (PROBLEMS["internal-error"], 500)]
+        answers.append((invalid, contract.validation_status))
+    return [*dict.fromkeys(answers), (PROBLEMS["internal-error"], 500)]
 
 
 def _examples(schemas: tuple[Any, ...]) -> dict[str, Any]:

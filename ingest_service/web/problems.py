@@ -225,15 +225,15 @@ def problem(
 
 def _http_exception(error: HTTPException) -> Response:
     """Keep what Werkzeug decided (status, `Allow`); replace its page."""
-    made = error.get_response()
-    kind = PROBLEMS[_BY_STATUS.get(made.status_code, "malformed-request")]
-    if made.status_code >= 500:
+    response = error.get_response()
+    kind = PROBLEMS[_BY_STATUS.get(response.status_code, "malformed-request")]
+    if response.status_code >= 500:
         kind = PROBLEMS["internal-error"]
-    elif 300 <= made.status_code < 400:
+    elif 300 <= response.status_code < 400:
         kind = PROBLEMS["not-found"]
     answer = problem(kind.slug, error.description or kind.explanation)
-    if "Allow" in made.headers:
-        answer.headers["Allow"] = made.headers["Allow"]
+    if "Allow" in response.headers:
+        answer.headers["Allow"] = response.headers["Allow"]
     return answer
 
 
@@ -242,9 +242,9 @@ def _invalid_json(error: InvalidJson) -> Response:
 
 
 def _invalid(error: ValidationError) -> Response:
-    found = list(_flatten("", error.messages))
-    omitted = sum(count for _, count in found if isinstance(count, int))
-    listed = [{"pointer": at, "detail": text} for at, text in found if isinstance(text, str)]
+    messages = list(_flatten("", error.messages))
+    omitted = sum(count for _, count in messages if isinstance(count, int))
+    listed = [{"pointer": at, "detail": text} for at, text in messages if isinstance(text, str)]
     omitted += max(0, len(listed) - LISTED_ERRORS)
     first = listed[0]
     where = f"{first['pointer']}: " if first["pointer"] else ""

@@ -171,10 +171,10 @@ class Instant(fields.AwareDateTime):
             self.error_messages[key] = text
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        found = super()._deserialize(value, *args, **kwargs)
-        if not 1970 <= found.year <= 9000:
+        instant = super()._deserialize(value, *args, **kwargs)
+        if not 1970 <= instant.year <= 9000:
             raise self.make_error("invalid")
-        return found
+        return instant
 
 
 class PeriodQuery(QuerySchema):

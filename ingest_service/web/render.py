@@ -174,7 +174,7 @@ def rate_proof(since: datetime | None, until: datetime | None, proof: RateProof)
     )
 
 
-def results(snapshot: IngestionSnapshot, found: list[Result]) -> dict[str, Any]:
+def results(snapshot: IngestionSnapshot, page: list[Result]) -> dict[str, Any]:
     """Return what became of items."""
     counts, noun = snapshot.counts, snapshot.kind.value
     return _head(snapshot) | {
@@ -182,7 +182,7 @@ def results(snapshot: IngestionSnapshot, found: list[Result]) -> dict[str, Any]:
         f"processed_{noun}": counts.succeeded,
         f"failed_{noun}": counts.failed,
         "complete": counts.settled == counts.total,
-        "results": [result(snapshot.kind, each) for each in found],
+        "results": [result(snapshot.kind, entry) for entry in page],
     }
 
 

@@ -63,13 +63,13 @@ def show(ingestion_id: str) -> Response:
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     page = query["offset"], query["limit"]
     snapshot = the_service().queries.status(ingestion_id, *page)
-    made = _status(snapshot)
-    if query["wait"] and not _is_news(made):
+    response = _status(snapshot)
+    if query["wait"] and not _is_news(response):
         the_service().queries.await_change(snapshot, query["wait"])
-        made = _status(the_service().queries.status(ingestion_id, *page))
+        response = _status(the_service().queries.status(ingestion_id, *page))
     if "If-None-Match" in request.headers:
-        made.make_conditional(request)
-    return made
+        response.make_conditional(request)
+    return response
 
 
 @bp.get("/status")
@@ -121,8 +121,8 @@ def show_results(ingestion_id: str) -> Response:
     wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
         return streams.stream(query["format"], *the_service().queries.stream(ingestion_id, wanted))
-    found = the_service().queries.results(ingestion_id, wanted, query["offset"], query["limit"])
-    return answer(render.results(*found))
+    page = the_service().queries.results(ingestion_id, wanted, query["offset"], query["limit"])
+    return answer(render.results(*page))
 
 
 @bp.get("/ingestions")
@@ -140,14 +140,14 @@ def show_ingestions() -> Response:
     query = parse_query(IngestionsQuery, request.args)
     limit = query["limit"]
     # One more tells whether there is another page.
-    found = the_service().queries.ingestions(
+    snapshots = the_service().queries.ingestions(
         query["cursor"],
         limit + 1,
         query.get("status"),
         query.get("outcome"),
         query.get("priority"),
     )
-    return answer(render.ingestions(found[:limit], more=len(found) > limit))
+    return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
 
 
 def _status(snapshot: IngestionSnapshot) -> Response:
@@ -162,8 +162,8 @@ def _status(snapshot: IngestionSnapshot) -> Response:
     return JsonResponse(body, headers=headers)
 
 
-def _is_news(made: Response) -> bool:
+def _is_news(response: Response) -> bool:
     """Tell whether the client has said what it knows, and that is not how it is any more."""
     known = request.if_none_match
-    etag, _ = made.get_etag()
+    etag, _ = response.get_etag()
     return bool(known) and etag is not None and not known.contains_weak(etag)

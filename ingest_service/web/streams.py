@@ -21,15 +21,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def stream(form: str, snapshot: IngestionSnapshot, pages: Iterable[list[Result]]) -> Response:
     """Return the results in `pages` as `ndjson` or `csv`."""
     write = _ndjson if form == "ndjson" else _csv
-    made = Response(write(snapshot.kind, pages), mimetype=_MEDIA_TYPES[form])
+    response = Response(write(snapshot.kind, pages), mimetype=_MEDIA_TYPES[form])
     name = f"{snapshot.ingestion_id}.{form}"
-    made.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return made
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 def _ndjson(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[bytes]:
     for page in pages:
-        yield b"".join(to_json(render.result(kind, each)) + b"\n" for each in page)
+        yield b"".join(to_json(render.result(kind, result)) + b"\n" for result in page)
 
 
 def _csv(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[str]:
@@ -44,7 +44,7 @@ def _csv(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[str]:
     )
     yield _rows([columns])
     for page in pages:
-        entries = (render.result(kind, each) for each in page)
+        entries = (render.result(kind, result) for result in page)
         yield _rows([_cell(entry.get(column)) for column in columns] for entry in entries)
 
 

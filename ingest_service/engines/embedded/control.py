@@ -192,4 +192,4 @@ def _last_starts(snapshot: QueueSnapshot, lines: Callable[[], Lines]) -> dict[in
 def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
     """Return by how much others are later than before."""
     both = (before.keys() & after.keys()) - {moved}
-    return [late for each in both if (late := after[each] - before[each]) > 1e-6]
+    return [late for number in both if (late := after[number] - before[number]) > 1e-6]

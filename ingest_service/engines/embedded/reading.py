@@ -148,9 +148,9 @@ class EmbeddedReading:
 
         def look() -> list[IngestionSnapshot]:
             # In this order: what changes sides in between is in both, and not in neither.
-            newest = {each.sequence: each for each in self._reopening(query)}
-            newest |= {each.sequence: each for each in self._unfinished(query)}
-            newest |= {each.sequence: each for each in self._core.journal.finished(wanted)}
+            newest = {entry.sequence: entry for entry in self._reopening(query)}
+            newest |= {entry.sequence: entry for entry in self._unfinished(query)}
+            newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
             return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 
         return self._steady(look)
@@ -189,13 +189,13 @@ class EmbeddedReading:
         while True:
             before = state.reopenings
             try:
-                found = look()
+                answer = look()
             except IngestionNotFound:
                 if before == state.reopenings:
                     raise
                 continue
             if before == state.reopenings:
-                return found
+                return answer
 
     def _moment(self, of: str | Draft | None) -> Moment:
         """Return what decides from now on; a newcomer to an empty queue fills it."""

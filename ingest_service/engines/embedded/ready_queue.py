@@ -63,7 +63,7 @@ class ReadyQueue:
 
     def heads(self) -> list[Ingestion]:
         """Return the first of each class that has one, most urgent class first."""
-        return [found for priority in Priority if (found := self._head(priority)) is not None]
+        return [head for priority in Priority if (head := self._head(priority)) is not None]
 
     def get(self, priority: Priority) -> Ingestion:
         """Remove and return the first of a class, which has one."""

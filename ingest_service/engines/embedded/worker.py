@@ -170,7 +170,7 @@ class Worker:
         return self._news or self._ended() or self._next_end() <= self._clock.monotonic()
 
     def _next_end(self) -> float:
-        return min((each.call.ends_at() for each in self._under_way), default=math.inf)
+        return min((under_way.call.ends_at() for under_way in self._under_way), default=math.inf)
 
     def _failed(self, reason: str, level: int, error: BaseException | None = None) -> float:
         if reason != self._trouble:
@@ -196,7 +196,11 @@ class Worker:
         return min(taken, self._next_end())
 
     def _take(self, ended: Sequence[_UnderWay]) -> Slot | float:
-        decided = [(each.slot, each.decision) for each in ended if each.decision is not None]
+        decided = [
+            (under_way.slot, under_way.decision)
+            for under_way in ended
+            if under_way.decision is not None
+        ]
         try:
             taken = self._dispatch.take(decided)
         except StorageUnavailable:
@@ -261,7 +265,7 @@ class Worker:
     def _ended_calls(self) -> list[_UnderWay]:
         """Return the calls that have ended; what becomes of each is decided once."""
         now = self._clock.monotonic()
-        ended = [each for each in self._under_way if each.call.ends_at() <= now]
+        ended = [one for one in self._under_way if one.call.ends_at() <= now]
         for under_way in ended:
             # Once more, because it can have been sent and answered since the first look.
             self._note_news(under_way)
