@@ -28,7 +28,7 @@ class Waiters:
         if self._released or len(self._waiting) >= limits.MAX_WAITERS:
             return
         changed = self._loop.create_future()
-        hung_up = asyncio.ensure_future(receive())
+        hung_up = asyncio.ensure_future(_hang_up(receive))
 
         def call_back() -> None:
             self._loop.call_soon_threadsafe(_set, changed)
@@ -49,6 +49,12 @@ class Waiters:
         self._released = True
         for changed in self._waiting:
             _set(changed)
+
+
+async def _hang_up(receive: Receive) -> None:
+    """Return when the client has gone; the end of its request comes before that."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _set(changed: "asyncio.Future[None]") -> None:

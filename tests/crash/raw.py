@@ -56,6 +56,7 @@ class Raw:
         line = self._file.readline()
         assert line.startswith(b"HTTP/1.1 "), line
         headers = http.client.parse_headers(self._file)
+        assert len(headers.get_all("Content-Length", [])) <= 1, headers
         length = int(headers.get("Content-Length", "0"))
         body = self._file.read(length)
         assert len(body) == length

@@ -382,6 +382,23 @@ def test_a_waiter_that_closes_its_half_is_answered(server: Server) -> None:
         assert client.answer().status == 200
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["any answer", "only news"])
+def test_a_waiter_is_answered_at_the_first_change(server: Server, known: bool) -> None:
+    """And not before, whether or not it says what it knows already."""
+    posted = server.request("POST", "/ingest", {"ids": [1], "priority": "LOW"})
+    ingestion_id = posted.json()["ingestion_id"]
+    now = server.request("GET", f"/status/{ingestion_id}")
+    etag = [f"If-None-Match: {now.headers['ETag']}"] if known else []
+    with Raw(server.port) as client:
+        client.send(head("GET", f"/status/{ingestion_id}?wait=50", *etag))
+        assert client.is_silent(0.5)
+        assert server.request("POST", f"/ingestions/{ingestion_id}/cancel").status == 200
+        answer = client.answer()
+
+    assert answer.status == 200
+    assert answer.json()["outcome"] == "cancelled"
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/health", "/health/ready", "/queue", "/ingestions", "/docs", "/nowhere"]
 )
