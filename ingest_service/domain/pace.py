@@ -52,7 +52,10 @@ class Pace:
 
     def taken(self, now: float) -> "Pace":
         """Return the pace after the slot that is open at `now` was spent."""
-        return replace(self, last_at=now, started_at=now)
+        # Spelt out, because it happens for every batch.
+        return Pace(
+            self.interval, self.settle, now, now, self.held_until, self.probe_at, self.paused
+        )
 
     def sent(self, at: float) -> "Pace":
         """Return the pace that counts from `at`, if what was started last went out only then."""

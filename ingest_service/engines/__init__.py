@@ -191,6 +191,8 @@ class Slot:
     at: float
     #: Seconds between slots at that time.
     interval: float
+    #: Whether no other batch may be started beside it.
+    fills: bool = False
 
 
 #: A batch that has ended, and what becomes of it.

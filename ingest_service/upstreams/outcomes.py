@@ -61,6 +61,8 @@ def seconds_asked(outcome: object) -> float | None:
 
 def _tidied(outcome: Outcome) -> Outcome:
     """Return the outcome with fields of the right types, which do not contradict each other."""
+    if _is_tidy(outcome):
+        return outcome
     succeeded = bool(outcome.succeeded)
     return replace(
         outcome,
@@ -71,6 +73,18 @@ def _tidied(outcome: Outcome) -> Outcome:
         unreachable=bool(outcome.unreachable and not succeeded),
         unsent=bool(outcome.unsent and not succeeded),
         retry_after=seconds_asked(outcome),
+    )
+
+
+def _is_tidy(outcome: Outcome) -> bool:
+    """Tell whether it is a plain success, as nearly all are: nothing has to be made of it."""
+    return (
+        outcome.succeeded is True
+        and outcome.error is None
+        and outcome.retry_after is None
+        and not (outcome.transient or outcome.unreachable or outcome.unsent)
+        and (outcome.status_code is None or type(outcome.status_code) is int)
+        and _status(outcome.status_code) == outcome.status_code
     )
 
 

@@ -191,7 +191,8 @@ class EmbeddedDispatch:
             with core.lock:
                 state.put_back(ingestion)
             raise
-        slot = Slot(number, batch, now, interval)
+        fills = len(state.in_flight) + 1 >= core.concurrent
+        slot = Slot(number, batch, now, interval, fills)
         with core.lock:
             self._connecting.add(number)
             state.start(ingestion, slot, at)
@@ -246,7 +247,8 @@ class EmbeddedDispatch:
         probe_at = -math.inf
         if decision.probe_wait is not None:
             probe_at = decision.decided_at + decision.probe_wait
-        state.pace = replace(state.pace, probe_at=probe_at)
+        if probe_at != state.pace.probe_at:
+            state.pace = replace(state.pace, probe_at=probe_at)
 
 
 def _changes(settlements: Sequence[_Settling]) -> list[Change]:

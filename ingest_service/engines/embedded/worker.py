@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ingest_service import logs
@@ -36,6 +36,22 @@ class _UnderWay:
     sent_at: float | None = None
     #: What becomes of it, once it has ended: decided once, however often it is recorded.
     decision: Decision | None = None
+
+
+@dataclass(slots=True)
+class _News:
+    """What a call calls when there is something new about it."""
+
+    wake: Callable[[], None]
+    slot: Slot
+    call: Call | None = None
+
+    def __call__(self) -> None:
+        call = self.call
+        # That it is on the wire matters only where another could be started beside it.
+        sent_only = call is not None and call.ends_at() > -math.inf and not call.retry_after()
+        if not (sent_only and self.slot.fills):
+            self.wake()
 
 
 class Worker:
@@ -84,7 +100,6 @@ class Worker:
         self._news = False
         try:
             self._housekeeping.record_overdue()
-            self._note_progress()
             due = min(self._turn(self._ended_calls()), self._housekeeping.tidy())
         except StorageUnavailable as error:
             # Stand still, instead of running ahead of the journal.
@@ -192,7 +207,8 @@ class Worker:
             taken = self._take(ended)
         if isinstance(taken, Slot):
             self._send(taken)
-            return self._clock.monotonic()
+            # Where another may start beside it, the next turn looks for that.
+            return self._next_end() if taken.fills else self._clock.monotonic()
         return min(taken, self._next_end())
 
     def _take(self, ended: Sequence[_UnderWay]) -> Slot | float:
@@ -220,27 +236,22 @@ class Worker:
     def _send(self, slot: Slot) -> None:
         if not self._dispatch.confirm(slot):
             return
-        under_way = _UnderWay(slot, self._call(slot))
+        call = self._call(slot)
+        under_way = _UnderWay(slot, call)
         self._under_way.append(under_way)
-        call = under_way.call
         self._dispatch.called(slot, None if call.announced else call.ends_at())
         self._note_sent(under_way)
 
     def _call(self, slot: Slot) -> Call:
+        news = _News(self.wake, slot)
         try:
-            return self._upstream.start(slot.batch, self.wake)
+            call = self._upstream.start(slot.batch, news)
         except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
             return FinishedCall(crashed(slot.batch, error))
+        news.call = call
+        return call
 
     # --- While it is under way ---
-
-    def _note_progress(self) -> None:
-        for under_way in self._under_way:
-            self._note_news(under_way)
-
-    def _note_news(self, under_way: _UnderWay) -> None:
-        self._note_sent(under_way)
-        self._note_holds(under_way.call)
 
     def _note_sent(self, under_way: _UnderWay) -> None:
         """Tell when the last request so far went out: the upstream sees the pace by these."""
@@ -266,9 +277,11 @@ class Worker:
         """Return the calls that have ended; what becomes of each is decided once."""
         now = self._clock.monotonic()
         ended = [one for one in self._under_way if one.call.ends_at() <= now]
+        # In this order: whatever a call has said by its end is heard before it is settled.
+        for under_way in self._under_way:
+            self._note_sent(under_way)
+            self._note_holds(under_way.call)
         for under_way in ended:
-            # Once more, because it can have been sent and answered since the first look.
-            self._note_news(under_way)
             if under_way.decision is None:
                 self._decide(under_way, self._outcomes(under_way))
         return ended
