@@ -272,15 +272,13 @@ class Ingestion:
         return ItemState.CANCELLED if given_up else outcome.state
 
     def _mark(self, batch: Batch, states: Sequence[ItemState]) -> None:
-        span = self.submission.span(batch.index)
-        before = Counts.of(self.item_states[span.start : span.stop])
+        # The counts are in the order of the states, behind the total.
+        counts = list(self.counts)
         for position, state in zip(self._positions(batch), states, strict=True):
+            counts[1 + self.item_states[position]] -= 1
+            counts[1 + state] += 1
             self.item_states[position] = state
-        after = Counts.of(self.item_states[span.start : span.stop])
-        # The batch's own total is taken away and added again.
-        self.counts = Counts(
-            *(had - lost + won for had, lost, won in zip(self.counts, before, after, strict=True))
-        )
+        self.counts = Counts(*counts)
         self.version += 1
 
     def _finish(self, at: datetime) -> None:

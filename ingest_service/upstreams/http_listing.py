@@ -38,6 +38,8 @@ def listed_outcomes(batch: Batch, whole: Outcome) -> Sequence[Outcome]:
 
 def _matched(batch: Batch, entries: list[Any]) -> list[Any]:
     """Return the entries in the order of the items; by what they call them, if they do."""
+    if _is_in_order(batch, entries):
+        return entries
     names = [_name_in(entry, batch.kind) for entry in entries]
     if all(name is None for name in names):
         return entries
@@ -51,6 +53,18 @@ def _matched(batch: Batch, entries: list[Any]) -> list[Any]:
     if len(matched) != len(entries):
         raise Unreadable("The upstream listed an outcome twice, or one of an unknown item.")
     return matched
+
+
+def _is_in_order(batch: Batch, entries: list[Any]) -> bool:
+    """Tell whether every entry names the item at its place, as nearly all answers do."""
+    key = _KEYS[batch.kind][0]
+    try:
+        names = [entry[key] for entry in entries]
+    except (KeyError, TypeError, IndexError):
+        return False
+    items = list(batch.items) if batch.kind is Kind.IDS else [item["id"] for item in batch.items]
+    # True and 1.0 are equal to 1, and name another item.
+    return names == items and set(map(type, names)) == set(map(type, items))
 
 
 def _next_of(by_name: dict[str, deque[Any]], name: str) -> Any:

@@ -68,6 +68,8 @@ class ThreadedCall:
         #: Parts that are not on the wire, and parts that have not ended.
         self._unsent = self._missing = len(self._parts)
         self._sent_at = -math.inf
+        #: What answers asked for: when each came, and for how many seconds.
+        self._asked: list[tuple[float, float]] = []
         self.deadline = clock.monotonic() + timeout
 
     def tasks(self, most: int, send: Send, *, tells: bool) -> list[Task]:
@@ -130,7 +132,9 @@ class ThreadedCall:
             if stage is _Stage.ENDED:
                 part.end, part.ended_at = _kept(end), self._clock.monotonic()
                 self._missing -= 1
-                news |= not self._missing or bool(requests_to_wait(part.end, part.ended_at))
+                asked = requests_to_wait(part.end, part.ended_at)
+                self._asked += asked
+                news |= not self._missing or bool(asked)
         if news:
             self._on_news()
 
@@ -158,8 +162,7 @@ class ThreadedCall:
     def retry_after(self) -> Sequence[tuple[float, float]]:
         """Return what the answers so far asked for, an entry an answer."""
         with self._lock:
-            ends = [(part.end, part.ended_at) for part in self._parts]
-        return [request for end, at in ends for request in requests_to_wait(end, at)]
+            return list(self._asked)
 
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes of all parts; a part that is late counts as failed."""
