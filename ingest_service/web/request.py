@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from flask import current_app, request
+from flask import current_app, g, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
+from ingest_service.domain.caller import Caller
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
 from ingest_service.service import Service
@@ -24,6 +25,11 @@ def the_service() -> Service:
     """Return the service behind this application."""
     service: Service = current_app.extensions["ingest_service"]
     return service
+
+
+def the_caller() -> Caller:
+    """Return who asks."""
+    return Caller(request_id=g.request_id)
 
 
 def read_body() -> bytes:
