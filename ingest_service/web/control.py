@@ -17,7 +17,7 @@ from ingest_service.web.control_schemas import (
 )
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import PeriodQuery, parse_query
-from ingest_service.web.request import parse_body, the_service
+from ingest_service.web.request import check_priority, check_whole_queue, parse_body, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
 from ingest_service.web.responses import answer
 
@@ -55,6 +55,7 @@ def move(ingestion_id: str) -> Response:
     ingestions end later because of it, and by how many seconds at most.
     """
     priority = parse_body(MoveRequest)["priority"]
+    check_priority(priority)
     return answer(render.moved(the_service().operator.move(ingestion_id, priority)))
 
 
@@ -98,6 +99,7 @@ def pause() -> Response:
 
     Nothing is started until it is resumed, also over restarts; batches under way end.
     """
+    check_whole_queue()
     body = parse_body(PauseRequest, optional=True)
     the_service().operator.pause(body["reason"])
     return _queue()
@@ -110,6 +112,7 @@ def resume() -> Response:
 
     Goes on at the pace: slots that were not used are gone.
     """
+    check_whole_queue()
     the_service().operator.resume()
     return _queue()
 
@@ -128,6 +131,7 @@ def set_interval() -> Response:
     Counts from the last start, and holds over restarts until `INGEST_INTERVAL` itself is
     changed.
     """
+    check_whole_queue()
     # The sum makes a minus zero a zero.
     the_service().operator.set_interval(parse_body(IntervalRequest)["interval_seconds"] + 0.0)
     return _queue()
