@@ -10,7 +10,6 @@ from typing import Any
 
 import flask
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ingest_service.keys.keyring import Keyring
@@ -20,7 +19,7 @@ from ingest_service.settings import Settings
 from ingest_service.web import cors, door
 from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
-from ingest_service.web.scopes import KEY, scope_of
+from ingest_service.web.scopes import KEY, finder
 
 Environ = dict[str, Any]
 
@@ -51,6 +50,7 @@ def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
 
     app.extensions["strange"] = strange
     app.extensions["keyring"] = keyring
+    app.extensions["scope"] = finder(app)
     _trust_proxies(app, settings.trusted_proxies)
     app.before_request(_admit_request)
     if keyring is not None:
@@ -109,13 +109,8 @@ def _judge(app: Flask, environ: Environ) -> Response | None:
 
 
 def _check_key(app: Flask, keyring: Keyring, environ: Environ) -> Response | None:
-    try:
-        # As it will be done for the view, so that both find the same.
-        endpoint, _ = app.url_map.bind_to_environ(environ).match()
-        scope = scope_of(app, endpoint)
-    except HTTPException:
-        # Only who has a key is told that there is nothing.
-        scope = None
+    # None: only who has a key is told that there is nothing.
+    scope: Scope | None = app.extensions["scope"](environ["REQUEST_METHOD"], environ["PATH_INFO"])
     if scope is Scope.OPEN:
         return None
     key = keyring.admit(environ.get("HTTP_AUTHORIZATION", ""))
@@ -138,8 +133,7 @@ def _check_key(app: Flask, keyring: Keyring, environ: Environ) -> Response | Non
 def _too_often(rate: Rate) -> Response:
     detail = f"This key may ask {rate.quota} times a minute; again in {rate.more_in} s."
     refusal = problem("too-many-requests", detail)
-    refusal.headers["Retry-After"] = str(rate.more_in)
-    refusal.headers.update(rate.headers)
+    refusal.headers.extend({"Retry-After": str(rate.more_in), **rate.headers})
     return refusal
 
 
