@@ -15,7 +15,7 @@ from ingest_service.keys.scope import Scope
 
 CLIENTS = 16
 REQUESTS = 4_000
-ROUNDS = 3
+ROUNDS = 5
 _BODY = b'{"ids":[1,2,3,4,5],"priority":"MEDIUM"}'
 #: Keys in the file beside those that are used.
 _OTHERS = 100

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,11 +65,15 @@ def refused_start(tmp_path: Path, *options: str, **settings: object) -> list[str
 
 
 def test_a_network_is_let_in_only_with_keys(tmp_path: Path, keys_file: Path) -> None:
-    for options, settings in (((), {"host": EVERYWHERE}), (("-b", f"{EVERYWHERE}:0"), {})):
+    asked: tuple[tuple[tuple[str, ...], dict[str, object]], ...] = (
+        ((), {"host": EVERYWHERE}),
+        (("-b", f"{EVERYWHERE}:0"), {}),
+    )
+    for options, settings in asked:
         (line,) = refused_start(tmp_path, *options, **settings)
         assert "keys --file keys.toml new NAME" in line
         (tmp_path / "log").unlink()
-    allowing: tuple[dict[str, str], ...] = (
+    allowing: tuple[dict[str, Any], ...] = (
         {"insecure": "yes"},
         {"api_keys_file": str(keys_file)},
     )
