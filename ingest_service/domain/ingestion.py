@@ -169,20 +169,21 @@ class Ingestion:
 
     def start(self, batch: Batch, at: datetime) -> None:
         """Show the items of `batch` as in flight."""
-        self._mark(batch, [ItemState.IN_FLIGHT] * len(batch.offsets))
+        self._mark(batch, bytes([ItemState.IN_FLIGHT]) * len(batch.offsets))
         if self.started_at is None:
             self.started_at = at
 
     def settle(self, batch: Batch, outcomes: Iterable[Outcome], at: datetime) -> None:
         """Show what became of the items of `batch`."""
-        self._mark(batch, [self._state(outcome) for outcome in outcomes])
+        self._mark(batch, self._states(outcomes))
         self._finish(at)
 
     def states_after(self, batch: Batch, outcomes: Iterable[Outcome]) -> bytearray | None:
         """Return the states as `settle` would leave them if that finishes it, otherwise None."""
-        states = [self._state(outcome) for outcome in outcomes]
-        open_before = self.counts.total - self.counts.settled
-        if open_before > len(states) or ItemState.RETRYING in states:
+        if self.counts.total - self.counts.settled > len(batch.offsets):
+            return None
+        states = self._states(outcomes)
+        if ItemState.RETRYING in states:
             return None
         after = bytearray(self.item_states)
         for position, state in zip(self._positions(batch), states, strict=True):
@@ -267,17 +268,19 @@ class Ingestion:
             at = states.find(ItemState.FAILED, span.stop)
         return resends
 
-    def _state(self, outcome: Outcome) -> ItemState:
-        given_up = self.cancelled and outcome.state is ItemState.RETRYING
-        return ItemState.CANCELLED if given_up else outcome.state
+    def _states(self, outcomes: Iterable[Outcome]) -> bytes:
+        states = bytes([outcome.state for outcome in outcomes])
+        return states.translate(_CANCEL) if self.cancelled else states
 
-    def _mark(self, batch: Batch, states: Sequence[ItemState]) -> None:
+    def _mark(self, batch: Batch, states: bytes) -> None:
+        positions = list(self._positions(batch))
+        before = bytes([self.item_states[position] for position in positions])
+        for position, state in zip(positions, states, strict=True):
+            self.item_states[position] = state
         # The counts are in the order of the states, behind the total.
         counts = list(self.counts)
-        for position, state in zip(self._positions(batch), states, strict=True):
-            counts[1 + self.item_states[position]] -= 1
-            counts[1 + state] += 1
-            self.item_states[position] = state
+        for state in {*before, *states}:
+            counts[1 + state] += states.count(state) - before.count(state)
         self.counts = Counts(*counts)
         self.version += 1
 
