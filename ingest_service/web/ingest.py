@@ -45,9 +45,10 @@ def submit() -> Response:
     """
     items, priority = parse_submission()
     key = _idempotency_key()
+    submissions = the_service().submissions
     if parse_query(SubmitQuery, request.args)["dry_run"]:
-        return answer(render.plan(the_service().submissions.plan(items, priority), items, priority))
-    accepted = the_service().submissions.accept(items, priority, key)
+        return answer(render.plan(submissions.plan(items, priority), items, priority))
+    accepted = submissions.accept(items, priority, key)
     headers = {"Location": f"/status/{accepted.ingestion_id}"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -55,7 +56,7 @@ def submit() -> Response:
 
 
 def _idempotency_key() -> str | None:
-    key = request.headers.get("Idempotency-Key")
+    key: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not _VISIBLE_ASCII.fullmatch(key):
         raise ValidationError("Idempotency-Key: send from 1 to 255 visible ASCII characters.")
     return key

@@ -11,6 +11,7 @@ from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
 from ingest_service.errors import IngestionNotFound, StorageUnavailable
 from ingest_service.keys.scope import Scope
+from ingest_service.service.reports import Estimate
 from ingest_service.web import render, streams
 from ingest_service.web.control_schemas import IngestionList
 from ingest_service.web.openapi import operation
@@ -63,13 +64,14 @@ def show(ingestion_id: str) -> Response:
 
 
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
-    page = query["offset"], query["limit"]
-    snapshot = the_service().queries.status(ingestion_id, *page)
-    response = _status(snapshot)
+    page, queries = (query["offset"], query["limit"]), the_service().queries
+    snapshot = queries.status(ingestion_id, *page)
+    response = _status(snapshot, queries.estimate(ingestion_id))
     if query["wait"] and not _is_news(response):
-        the_service().queries.await_change(snapshot, query["wait"])
-        response = _status(the_service().queries.status(ingestion_id, *page))
-    if "If-None-Match" in request.headers:
+        queries.await_change(snapshot, query["wait"])
+        snapshot = queries.status(ingestion_id, *page)
+        response = _status(snapshot, queries.estimate(ingestion_id))
+    if "HTTP_IF_NONE_MATCH" in request.environ:
         response.make_conditional(request)
     return response
 
@@ -155,8 +157,7 @@ def show_ingestions() -> Response:
     return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
 
 
-def _status(snapshot: IngestionSnapshot) -> Response:
-    estimate = the_service().queries.estimate(snapshot.ingestion_id)
+def _status(snapshot: IngestionSnapshot, estimate: Estimate | None) -> Response:
     body = to_json(render.status(snapshot, estimate))
     headers = {
         "ETag": f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"',
