@@ -9,6 +9,7 @@ from marshmallow import ValidationError
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
+from ingest_service.engines import ListQuery
 from ingest_service.errors import IngestionNotFound, StorageUnavailable
 from ingest_service.keys.scope import Scope
 from ingest_service.web import render, streams
@@ -21,7 +22,7 @@ from ingest_service.web.query_schemas import (
     StatusQuery,
     parse_query,
 )
-from ingest_service.web.request import parse_body, the_service
+from ingest_service.web.request import parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import FindRequest
 from ingest_service.web.response_schemas import (
     IdsResults,
@@ -64,11 +65,11 @@ def show(ingestion_id: str) -> Response:
 
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     page = query["offset"], query["limit"]
-    snapshot = the_service().queries.status(ingestion_id, *page)
+    snapshot = the_service().queries.status(ingestion_id, *page, the_caller())
     response = _status(snapshot)
     if query["wait"] and not _is_news(response):
         the_service().queries.await_change(snapshot, query["wait"])
-        response = _status(the_service().queries.status(ingestion_id, *page))
+        response = _status(the_service().queries.status(ingestion_id, *page, the_caller()))
     if "If-None-Match" in request.headers:
         response.make_conditional(request)
     return response
@@ -124,8 +125,11 @@ def show_results(ingestion_id: str) -> Response:
     query = parse_query(ResultsQuery, request.args)
     wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
-        return streams.stream(query["format"], *the_service().queries.stream(ingestion_id, wanted))
-    page = the_service().queries.results(ingestion_id, wanted, query["offset"], query["limit"])
+        pages = the_service().queries.stream(ingestion_id, wanted, the_caller())
+        return streams.stream(query["format"], *pages)
+    page = the_service().queries.results(
+        ingestion_id, wanted, query["offset"], query["limit"], the_caller()
+    )
     return answer(render.results(*page))
 
 
@@ -146,11 +150,15 @@ def show_ingestions() -> Response:
     limit = query["limit"]
     # One more tells whether there is another page.
     snapshots = the_service().queries.ingestions(
-        query["cursor"],
-        limit + 1,
-        query.get("status"),
-        query.get("outcome"),
-        query.get("priority"),
+        ListQuery(
+            query["cursor"],
+            limit + 1,
+            query.get("status"),
+            query.get("outcome"),
+            query.get("priority"),
+            query.get("submitted_by"),
+        ),
+        the_caller(),
     )
     return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
 
