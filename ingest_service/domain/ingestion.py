@@ -28,6 +28,10 @@ class Submission:
     items: Items
     batch_size: int
     created_at: datetime
+    #: Name of the API key it came with, None without one.
+    submitted_by: str | None = None
+    #: The request that it came with.
+    request_id: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -66,6 +70,8 @@ class IngestionSnapshot:
     counts: Counts
     #: Grows with every change that can be seen.
     version: int
+    #: Name of the API key it came with, None without one.
+    submitted_by: str | None = None
     #: The first batch that `keys` and `states` tell about.
     first_batch: int = 0
     #: What a client calls the items of those batches.
@@ -243,6 +249,7 @@ class Ingestion:
             finished_at=self.finished_at,
             counts=self.counts,
             version=self.version,
+            submitted_by=submission.submitted_by,
             first_batch=batches.start,
             keys=keys,
             states=bytes(self.item_states[first:last]),

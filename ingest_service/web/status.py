@@ -9,6 +9,7 @@ from marshmallow import ValidationError
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
+from ingest_service.engines import ListQuery
 from ingest_service.errors import IngestionNotFound, StorageUnavailable
 from ingest_service.keys.scope import Scope
 from ingest_service.service.reports import Estimate
@@ -22,7 +23,7 @@ from ingest_service.web.query_schemas import (
     StatusQuery,
     parse_query,
 )
-from ingest_service.web.request import parse_body, the_service
+from ingest_service.web.request import parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import FindRequest
 from ingest_service.web.response_schemas import (
     IdsResults,
@@ -64,7 +65,7 @@ def show(ingestion_id: str) -> Response:
 
 
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
-    page, queries = (query["offset"], query["limit"]), the_service().queries
+    page, queries = (query["offset"], query["limit"], the_caller()), the_service().queries
     snapshot = queries.status(ingestion_id, *page)
     response = _status(snapshot, queries.estimate(ingestion_id))
     if query["wait"] and not _is_news(response):
@@ -126,8 +127,11 @@ def show_results(ingestion_id: str) -> Response:
     query = parse_query(ResultsQuery, request.args)
     wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
-        return streams.stream(query["format"], *the_service().queries.stream(ingestion_id, wanted))
-    page = the_service().queries.results(ingestion_id, wanted, query["offset"], query["limit"])
+        pages = the_service().queries.stream(ingestion_id, wanted, the_caller())
+        return streams.stream(query["format"], *pages)
+    page = the_service().queries.results(
+        ingestion_id, wanted, query["offset"], query["limit"], the_caller()
+    )
     return answer(render.results(*page))
 
 
@@ -148,11 +152,15 @@ def show_ingestions() -> Response:
     limit = query["limit"]
     # One more tells whether there is another page.
     snapshots = the_service().queries.ingestions(
-        query["cursor"],
-        limit + 1,
-        query.get("status"),
-        query.get("outcome"),
-        query.get("priority"),
+        ListQuery(
+            query["cursor"],
+            limit + 1,
+            query.get("status"),
+            query.get("outcome"),
+            query.get("priority"),
+            query.get("submitted_by"),
+        ),
+        the_caller(),
     )
     return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
 

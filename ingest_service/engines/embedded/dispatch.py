@@ -12,7 +12,8 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Priority
 from ingest_service.domain.policy import choose
 from ingest_service.domain.settlement import Decision
-from ingest_service.engines import Ended, Hold, Mark, MarkKind, Slot
+from ingest_service.engines import Ended, Hold, Slot
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
