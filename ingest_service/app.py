@@ -11,12 +11,12 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines.embedded.core import EngineOptions
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
+from ingest_service.engines.options import EngineOptions
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
@@ -72,7 +72,7 @@ def build(
         settle=settings.settle,
         max_response=settings.upstream_max_response,
     )
-    queries = Queries(clock, engine.reading, engine.control)
+    queries = Queries(clock, engine.reading, engine.records)
     batch_sizes = {
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
@@ -80,7 +80,7 @@ def build(
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, queries),
+        operator=Operator(engine.control, engine.records, queries),
     )
     path = settings.api_keys_file
     return Parts(service, engine, None if path is None else Keyring(path, clock))

@@ -56,7 +56,7 @@ def ask(server: Server, method: str, path: str, key: str = KEY, body: object = N
     return server.request(method, path, body, {"Authorization": f"Bearer {key}"})
 
 
-def refused_start(tmp_path: Path, *options: str, **settings: object) -> list[str]:
+def refused_start(tmp_path: Path, *options: str, **settings: Any) -> list[str]:
     """Assert that a server with these settings does not start; return what it says."""
     server = Server(tmp_path / "journal.sqlite3", tmp_path / "log", *options, **settings)
     server.launch()
