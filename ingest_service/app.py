@@ -29,6 +29,7 @@ from ingest_service.upstreams.protocol import Connector, Upstream
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.simulated import SimulatedUpstream
 from ingest_service.upstreams.threaded import ThreadedUpstream
+from ingest_service.web.lean_flask import LeanFlask
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     memory unless it names a journal. Whoever brings `parts` also starts their worker.
     """
     settings = settings or Settings.from_env(os.environ)
-    app = Flask(__name__, static_folder=None)
+    app = LeanFlask(__name__, static_folder=None)
     if parts is None:
         parts = build(settings)
         parts.worker.start()
