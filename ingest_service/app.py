@@ -11,12 +11,13 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines.embedded.core import EngineOptions
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
+from ingest_service.engines.options import EngineOptions
+from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries
@@ -28,6 +29,7 @@ from ingest_service.upstreams.protocol import Connector, Upstream
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.simulated import SimulatedUpstream
 from ingest_service.upstreams.threaded import ThreadedUpstream
+from ingest_service.web.lean_flask import LeanFlask
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Parts:
 
     service: Service
     engine: EmbeddedEngine
+    #: None where nobody needs a key.
+    keyring: Keyring | None
 
     @property
     def worker(self) -> Worker:
@@ -69,7 +73,7 @@ def build(
         settle=settings.settle,
         max_response=settings.upstream_max_response,
     )
-    queries = Queries(clock, engine.reading, engine.control)
+    queries = Queries(clock, engine.reading, engine.records)
     batch_sizes = {
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
@@ -77,9 +81,10 @@ def build(
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, queries),
+        operator=Operator(engine.control, engine.records, queries),
     )
-    return Parts(service, engine)
+    path = settings.api_keys_file
+    return Parts(service, engine, None if path is None else Keyring(path, clock))
 
 
 def _options(settings: Settings) -> EngineOptions:
@@ -106,11 +111,11 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     memory unless it names a journal. Whoever brings `parts` also starts their worker.
     """
     settings = settings or Settings.from_env(os.environ)
-    app = Flask(__name__, static_folder=None)
+    app = LeanFlask(__name__, static_folder=None)
     if parts is None:
         parts = build(settings)
         parts.worker.start()
-    web.init_app(app, settings, parts.service)
+    web.init_app(app, settings, parts.service, parts.keyring)
     app.extensions["ingest_parts"] = parts
     return app
 

@@ -30,6 +30,7 @@ _REMOTE = {
 }
 _LOCAL = {
     "serve": ("serve", "Run the service."),
+    "keys": ("keys", "Make, list, replace and revoke API keys."),
     "backup": ("journal", "Copy the journal, also while the service runs."),
     "check": ("journal", "Look for damage in the journal, also while the service runs."),
     "restore": ("journal", "Go back to a backup; the service must not run."),

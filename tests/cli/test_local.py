@@ -73,3 +73,42 @@ def test_a_real_api_and_a_file_are_named() -> None:
     assert lines[2:4] == [
         "Work is kept  in a.sqlite3, over restarts", "The API is    batch+http://127.0.0.1/",
     ]  # fmt: skip
+
+
+def test_keys_are_made_listed_replaced_and_revoked(tmp_path: Path) -> None:
+    """The key alone goes to the output, for a script to take."""
+    file = str(tmp_path / "keys.toml")
+    ran = run("keys", "--file", file, "new", "nightly", "--scope", "submit", "--scope", "read",
+              "--max-priority", "MEDIUM", "--expires-in", "90d")  # fmt: skip
+    assert ran.exit_code == 0, ran.output
+    assert ran.stdout.startswith("ik_")
+    assert len(ran.stdout.split()) == 1
+    assert "only time the key is shown" in ran.stderr
+
+    replaced = run("keys", "--file", file, "rotate", "nightly", "--overlap", "1h")
+    assert replaced.stdout.startswith("ik_")
+    assert replaced.stdout != ran.stdout
+    listed = run("keys", "--file", file, "list").stdout.splitlines()
+    assert listed[0].split() == ["name", "scopes", "limits", "expires"]
+    assert "read submit  MEDIUM at most" in listed[1]
+    assert run("keys", "--file", file, "revoke", "nightly").exit_code == 0
+    assert len(run("keys", "--file", file, "list").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("new", "a b", "--scope", "read"), "letters, digits"),
+        (("new", "a"), "--scope"),
+        (("new", "a", "--scope", "all"), "is not one of"),
+        (("new", "a", "--scope", "read", "--requests-per-minute", "0"), "whole number from 1"),
+        (("new", "a", "--scope", "read", "--expires-at", "2027-01-01"), "time zone"),
+        (("rotate", "a", "--overlap", "soon"), "must be"),
+    ],
+)
+def test_a_wrong_key_is_not_made(tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    file = tmp_path / "keys.toml"
+    ran = run("keys", "--file", str(file), *options)
+    assert ran.exit_code == 2
+    assert told in ran.stderr
+    assert not file.exists()

@@ -93,9 +93,12 @@ def test_clients_that_sip_a_stream_hold_up_nobody(server: Server, crowd: ExitSta
     assert _memory(server) - before < 200_000_000
 
 
-@pytest.mark.parametrize(("pause", "cut_off"), [(4.0, True), (0.1, False)])
-def test_only_who_takes_next_to_nothing_is_cut_off(
-    tmp_path: Path, pause: float, cut_off: bool
+@pytest.mark.parametrize(
+    ("pause", "rate", "cut_off"),
+    [(4.0, 1_000, True), (0.1, 1_000, False), (4.0, 0, False)],
+)
+def test_only_who_takes_less_than_is_set_is_cut_off(
+    tmp_path: Path, pause: float, rate: int, cut_off: bool
 ) -> None:
     """With a second instead of thirty: after it a stream without an end has one."""
     server = Server(
@@ -104,6 +107,7 @@ def test_only_who_takes_next_to_nothing_is_cut_off(
         "-c",
         str(Path(__file__).parent / "hasty_conf.py"),
         app="tests.crash.narrow_wsgi:app",
+        min_response_rate=rate,
         **_IDLE,
     )
     server.start()
@@ -248,6 +252,16 @@ _HEAD = b"Host: localhost\r\nContent-Type: application/json\r\n"
         (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"Transfer-Encoding: x\r\n"), 400),
         (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"Host: other\r\n"), 400),
         (head("POST", "/queue/resume", _CHUNKED) + chunked(b"", 9, b"Host: other\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-Sum:\r\nX-B: \xe9\r\n"), 200),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-A: 1\r\nnonsense\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X Sum: 1\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-Sum : 1\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-A: 1\r\n folded\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b": 1\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-Sum: \x00\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"0\r\n"), 400),
+        (b"\r\n" + head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"nonsense\r\n"), 400),
+        (head("POST", "/queue/resume", _CHUNKED) + chunked(b"", 9, b"nonsense\r\n"), 400),
         (head("POST", "/ingest", "Transfer-Encoding: gzip, chunked") + chunked(_IDS, 9), 400),
         (head("POST", "/ingest", "Transfer-Encoding: chunked, chunked") + chunked(_IDS, 9), 400),
         (head("POST", "/ingest", "Transfer-Encoding: identity") + _IDS, 400),
@@ -294,6 +308,25 @@ def test_what_the_rules_say_about_framing(
         assert not any(letter.isdigit() for letter in line.headers.get("Server", ""))
     accepted = framing_server.request("GET", "/health").json()["active_requests"] - known
     assert accepted == (status == 200 and request_.startswith(b"POST"))
+
+
+@pytest.mark.parametrize(("trailer", "status"), [(b"X-Sum: 1\r\n", 200), (b"nonsense\r\n", 400)])
+@pytest.mark.parametrize("before", [b"", post(_IDS)], ids=["first", "behind another"])
+def test_trailers_are_looked_at_however_they_arrive(
+    framing_server: Server, before: bytes, trailer: bytes, status: int
+) -> None:
+    """Byte by byte, or in one piece with what comes before."""
+    request = head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, trailer)
+    for in_pieces in (False, True):
+        known = framing_server.request("GET", "/health").json()["active_requests"]
+        with Raw(framing_server.port) as client:
+            client.send(before)
+            (client.send_each if in_pieces else client.send)(request)
+            if before:
+                assert client.answer().status == 200
+            assert client.answer().status == status
+        accepted = framing_server.request("GET", "/health").json()["active_requests"] - known
+        assert accepted == bool(before) + (status == 200)
 
 
 @pytest.fixture(scope="module")

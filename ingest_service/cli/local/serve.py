@@ -23,7 +23,7 @@ _APPLICATION = "ingest_service.wsgi:app"
     ),
 )
 @click.option("--port", type=click.IntRange(1, 65_535), help="By default PORT, or 8000.")
-@click.option("--host", help="INGEST_HOST; by default 127.0.0.1 and ::1.")
+@click.option("--host", help="INGEST_HOST; by default both loopback addresses.")
 @click.option("--journal", metavar="FILE", help="INGEST_JOURNAL; what keeps accepted work.")
 @click.option("--upstream", metavar="URL", help="INGEST_UPSTREAM; the external API.")
 @click.option("--interval", metavar="SECONDS", help="INGEST_INTERVAL; between batch starts.")
@@ -50,7 +50,7 @@ def serve(port: int | None, **settings: str | None) -> None:
 
 def announcement(settings: Settings) -> list[str]:
     """Return what whoever starts a service wants to know."""
-    host = os.environ.get("INGEST_HOST") or "127.0.0.1"
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host.strip("[]")
     address = f"http://{f'[{host}]' if ':' in host else host}:{os.environ.get('PORT', '8000')}"
     kept = f"in {settings.journal}, over restarts"
     if settings.journal == IN_MEMORY:
