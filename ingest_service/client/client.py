@@ -1,7 +1,7 @@
 """The client: one object for a service, one for an ingestion."""
 
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -342,7 +342,7 @@ def _accepted_id(answer: Answer) -> str:
 
 def _usable(key: str | None) -> str:
     if key is None:
-        return secrets.token_hex(16)
+        return os.urandom(16).hex()
     if not _KEY.fullmatch(key):
         raise ValueError("An idempotency key has from 1 to 200 visible ASCII characters.")
     return key

@@ -91,7 +91,7 @@ def _lines(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
 
 def _of_lines(blocks: Iterable[tuple[int, bytes]], name: str) -> Iterator[Piece]:
     for number, block in blocks:
-        text = block.replace(b"\r\n", b"\n")
+        text = block.replace(b"\r\n", b"\n") if b"\r" in block else block
         # Of such lines, which are most, no line is looked at.
         if not text.translate(None, _PLAIN) and not _is_odd(text):
             yield Piece(text[:-1].replace(b"\n", b","), text.count(b"\n"))
