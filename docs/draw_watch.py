@@ -6,12 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks._server import serving
-from ingest_service.cli.remote.screens import ingestion
+from ingest_service.cli.remote.screens import ingestions
 from ingest_service.client import IngestClient, Status
 
 WIDTH = 88
@@ -38,10 +38,11 @@ def main() -> None:
 def draw(statuses: list[Status]) -> None:
     """Write the picture that `watch` shows of `statuses`."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(Group(*map(ingestion, statuses)))
+    console.print(ingestions(statuses))
     svg = console.export_svg(title="ingest-service watch")
     # The fonts of whoever looks at it; nothing is fetched.
     svg = re.sub(r"@font-face \{.*?\}\n", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*<!-- .*? -->", "", svg)
     Path(__file__).with_name("watch.svg").write_text(svg)
 
 

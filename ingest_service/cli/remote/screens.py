@@ -6,6 +6,7 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -50,10 +51,15 @@ class Watch:
         """Show a change of what was asked for as `name`."""
         self._statuses[name] = status
         known = [each for each in self._statuses.values() if each is not None]
-        self._live.update(Group(*(ingestion(each) for each in known)), refresh=True)
+        self._live.update(ingestions(known), refresh=True)
 
 
-def ingestion(status: Status) -> RenderableType:
+def ingestions(statuses: Iterable[Status]) -> RenderableType:
+    """Return the pictures of ingestions, one below the other."""
+    return Group(*(Padding(_ingestion(status), (0, 0, 1, 0)) for status in statuses))
+
+
+def _ingestion(status: Status) -> RenderableType:
     """Return the picture of an ingestion."""
     head = Text.assemble(
         (shown(status.ingestion_id), "bold"),
@@ -67,7 +73,12 @@ def ingestion(status: Status) -> RenderableType:
     bar.add_column(no_wrap=True)
     counts = status.counts
     bar.add_row(
-        ProgressBar(total=max(1, counts.total), completed=counts.settled),
+        ProgressBar(
+            total=max(1, counts.total),
+            completed=counts.settled,
+            complete_style="blue",
+            finished_style=_OUTCOMES.get(status.outcome or "", "yellow"),
+        ),
         Text(shown(watching.progress(status))),
     )
     said = " · ".join(filter(None, (watching.place(status), watching.expectation(status))))
