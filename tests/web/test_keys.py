@@ -195,10 +195,17 @@ def test_a_key_may_not_ask_for_more_urgency_than_it_has(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/queue/pause"), ("POST", "/queue/resume"), ("PATCH", "/queue")]
+    ("method", "path", "body"),
+    [
+        ("POST", "/queue/pause", {"reason": "mine"}),
+        ("POST", "/queue/resume", {}),
+        ("PATCH", "/queue", {"interval_seconds": 1}),
+    ],
 )
-def test_a_key_for_its_own_changes_nothing_for_others(api: Api, method: str, path: str) -> None:
-    answer = ask(api, OWN_ONLY, path, method, json={"interval_seconds": 1})
+def test_a_key_for_its_own_changes_nothing_for_others(
+    api: Api, method: str, path: str, body: dict[str, Any]
+) -> None:
+    answer = ask(api, OWN_ONLY, path, method, json=body)
     assert answer.status_code == HTTPStatus.FORBIDDEN
     assert "whole queue" in answer.get_json()["detail"]
 
