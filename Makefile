@@ -5,10 +5,10 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser lint types imports check bench clean
+.PHONY: serve test test-crash test-browser test-package lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
-	PORT=$(PORT) $(RUN)gunicorn wsgi:app
+	$(RUN)python -m ingest_service serve --port $(PORT)
 
 test: $(READY)  ## run the unit and API tests, on all cores
 	$(RUN)pytest -n auto
@@ -18,6 +18,9 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py
+
+test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
+	$(RUN)pytest --timeout=300 tests/package
 
 lint: $(READY)
 	$(RUN)ruff check .
