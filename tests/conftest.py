@@ -1,6 +1,7 @@
 """Fixtures: every test of behaviour runs stepped on its own thread and with the real one."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from freezegun import configure
@@ -10,7 +11,7 @@ from ingest_service.settings import Settings
 from tests.support import Api, serving
 
 # Without this, --durations and hypothesis subtract real time from frozen time.
-configure(extend_ignore_list=["_pytest.timing", "hypothesis"])
+configure(extend_ignore_list=["_pytest.timing", "hypothesis", "psycopg", "psycopg_pool"])
 
 # The same examples every time: a gate that sometimes fails teaches nobody anything.
 hypothesis_settings.register_profile("gate", deadline=None, derandomize=True)
@@ -23,8 +24,63 @@ def settings() -> Settings:
     return Settings()
 
 
-@pytest.fixture(params=["stepped", "threaded"])
+#: How the tests of behaviour run: in this process, and with any number of workers.
+_EMBEDDED = ["stepped", "threaded"]
+_POSTGRES = {"pg-1": 1, "pg-3": 3}
+#: Tests of the engine that needs a server.
+_NEED_POSTGRES = Path(__file__).parent / "engines" / "postgres"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Choose the engine: without the option nothing of PostgreSQL is needed, nor imported."""
+    parser.addoption("--postgres", action="store_true", help="run what can run on PostgreSQL")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what needs a server."""
+    if collection_path == _NEED_POSTGRES and not config.getoption("--postgres"):
+        return True
+    return None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test of behaviour in all the ways there are."""
+    if "api" in metafunc.fixturenames:
+        on_postgres = metafunc.config.getoption("--postgres")
+        metafunc.parametrize("api", [*_POSTGRES] if on_postgres else _EMBEDDED, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With PostgreSQL, run only what has to do with it."""
+    if config.getoption("--postgres"):
+        items[:] = [
+            item
+            for item in items
+            if "api" in getattr(item, "fixturenames", ()) or _NEED_POSTGRES in item.path.parents
+        ]
+
+
+@pytest.fixture
 def api(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Api]:
-    """Give a client in frozen time: stepped on the test's thread, then with the worker's own."""
+    """Give a client in frozen time.
+
+    Stepped on the test's thread, with the worker's own, or with workers that step in turn.
+    """
+    if workers := _POSTGRES.get(request.param):
+        from tests.postgres import serving_on_postgres
+
+        database = request.getfixturevalue("database")
+        with serving_on_postgres(database, settings, workers) as served:
+            yield served
+        return
     with serving(settings, threaded=request.param == "threaded") as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """Give the address of a database with our schema, made for this process."""
+    from tests.postgres import fresh_database
+
+    with fresh_database() as address:
+        yield address

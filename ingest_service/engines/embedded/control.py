@@ -6,7 +6,7 @@ from dataclasses import replace
 from ingest_service import logs
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, last_starts
+from ingest_service.domain.runs import Lines, Moment, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Mark, MarkKind, Move, OperatorState
 from ingest_service.engines.embedded.core import Core, finished, log_finished
@@ -62,8 +62,8 @@ class EmbeddedControl:
             _last_starts(before, lines_before),
             _last_starts(after, lines_after),
         )
-        delays = _delays(ends_before, ends_after, ingestion.sequence)
-        return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
+        later = delays(ends_before, ends_after, ingestion.sequence)
+        return Move(snapshot.priority, before, after, len(later), max(later, default=0.0))
 
     def reopen(self, ingestion_id: str) -> int:
         """Queue the failed items once more, in the old place."""
@@ -187,9 +187,3 @@ class EmbeddedControl:
 
 def _last_starts(snapshot: QueueSnapshot, lines: Callable[[], Lines]) -> dict[int, float]:
     return last_starts(Moment.of(snapshot), lines(), snapshot.retries)
-
-
-def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
-    """Return by how much others are later than before."""
-    both = (before.keys() & after.keys()) - {moved}
-    return [late for number in both if (late := after[number] - before[number]) > 1e-6]

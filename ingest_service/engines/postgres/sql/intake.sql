@@ -1,0 +1,42 @@
+-- Taking responsibility for work.
+
+-- name: claim_key
+-- Of several at once all but one wait here, and then find what the first has stored.
+INSERT INTO idempotency_key (key, digest, id, created_at)
+VALUES (%(key)s, %(digest)s, %(id)s::uuid, coalesce(%(now)s::timestamptz, clock_timestamp()))
+ON CONFLICT (key) DO UPDATE
+SET digest = excluded.digest, id = excluded.id, created_at = excluded.created_at
+WHERE idempotency_key.created_at <= excluded.created_at - %(lifetime)s::interval
+RETURNING id;
+
+-- name: find_key
+SELECT digest, id FROM idempotency_key
+WHERE key = %(key)s
+  AND created_at > coalesce(%(now)s::timestamptz, clock_timestamp()) - %(lifetime)s::interval;
+
+-- name: add_ingestion
+INSERT INTO ingestion (
+    id, kind, priority, batch_size, batches, total, unsent, created_at, since, filled_at)
+SELECT %(id)s::uuid, %(kind)s, %(priority)s::smallint, %(batch_size)s::integer,
+       %(batches)s::integer, %(total)s::integer, %(total)s, at, extract(epoch FROM at)::float8,
+       extract(epoch FROM at)::float8
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS at) AS moment;
+
+-- name: add_content
+INSERT INTO content (sequence, first_item, items, packing)
+SELECT sequence, piece.*
+FROM ingestion, unnest(
+    %(first_items)s::integer[], %(contents)s::bytea[], %(packings)s::smallint[]) AS piece
+WHERE id = %(id)s::uuid;
+
+-- name: count_now
+SET CONSTRAINTS ALL IMMEDIATE;
+
+-- name: check_room
+SELECT check_room(%(most_items)s, %(most_ingestions)s);
+
+-- name: waiting_line
+-- What waits in a class, in its order, in pieces.
+SELECT sequence, queued, batch_size FROM ingestion
+WHERE queued > 0 AND priority = %(priority)s AND sequence > %(after)s
+ORDER BY priority, sequence LIMIT %(limit)s;
