@@ -13,7 +13,7 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines import Control, Intake, Reading
+from ingest_service.engines import Control, Intake, Reading, Records
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
@@ -46,6 +46,8 @@ class Engine(Protocol):
     def reading(self) -> Reading: ...
     @property
     def control(self) -> Control: ...
+    @property
+    def records(self) -> Records: ...
 
     def start(self) -> None:
         """Send batches from now on, if that is done here."""
@@ -98,7 +100,7 @@ def build(
         engine = _postgres_engine(settings, clock, upstream)
     else:
         engine = _embedded_engine(settings, clock, journal, upstream)
-    queries = Queries(clock, engine.reading, engine.control)
+    queries = Queries(clock, engine.reading, engine.records)
     batch_sizes = {
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
@@ -106,7 +108,7 @@ def build(
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, queries),
+        operator=Operator(engine.control, engine.records, queries),
     )
     return Parts(service, engine)
 

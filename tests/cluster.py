@@ -63,7 +63,7 @@ class Cluster:
 
     def run(self, program: str, *arguments: str | Path) -> str:
         """Run one of its programs as the user that owns the files."""
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             [_binary(program), *arguments],
             user=self._user,
             cwd=self._folder,

@@ -56,7 +56,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [
             item
             for item in items
-            if "api" in getattr(item, "fixturenames", ()) or _NEED_POSTGRES in item.path.parents
+            if _NEED_POSTGRES in item.path.parents
+            or (
+                "api" in getattr(item, "fixturenames", ())
+                and not item.get_closest_marker("embedded")
+            )
         ]
 
 

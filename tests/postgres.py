@@ -27,7 +27,7 @@ _WIPE = """
 SET session_replication_role = replica;
 DELETE FROM again; DELETE FROM start; DELETE FROM outcome; DELETE FROM batch;
 DELETE FROM content; DELETE FROM ingestion; DELETE FROM idempotency_key; DELETE FROM mark;
-DELETE FROM worker; DELETE FROM pace; DELETE FROM depth;
+DELETE FROM worker; DELETE FROM owned; DELETE FROM pace; DELETE FROM depth;
 INSERT INTO pace DEFAULT VALUES; INSERT INTO depth DEFAULT VALUES;
 ALTER SEQUENCE ingestion_sequence_seq RESTART; ALTER SEQUENCE start_start_seq RESTART;
 SET session_replication_role = DEFAULT;

@@ -13,7 +13,8 @@ from ingest_service.domain.model import Batch, ItemState, batch_ids
 from ingest_service.domain.policy import choose
 from ingest_service.domain.retry_policy import CircuitBreaker
 from ingest_service.domain.settlement import Decision
-from ingest_service.engines import Ended, MarkKind, Slot
+from ingest_service.engines import Ended, Slot
+from ingest_service.engines.audit import MarkKind
 from ingest_service.engines.chunks import Chunk, join_items
 from ingest_service.engines.offsets import pack_offsets, unpack_offsets
 from ingest_service.engines.options import EngineOptions
@@ -160,7 +161,10 @@ class PostgresDispatch:
         tx.run("line_up", at=row.now)
         due = tx.row("next_retry").due
         retry_at = math.inf if due is None else float(due)
-        if row.stage in (Stage.CONFIRMED, Stage.CALLED) and row.connecting_until > row.now:
+        pace = pace_of(row, self._options, self._settle)
+        connecting = row.stage in (Stage.CONFIRMED, Stage.CALLED) and row.connecting_until > row.now
+        if connecting and pace.interval:
+            # The interval counts from when that is on the wire.
             return min(float(row.connecting_until), retry_at)
         under_way = tx.row("under_way").number
         if under_way >= concurrent(row, self._options):
@@ -169,7 +173,6 @@ class PostgresDispatch:
         if not entries:
             return retry_at
         depth = tx.row("depth")
-        pace = pace_of(row, self._options, self._settle)
         # What is only in line because of a retry has not filled the queue.
         opens_at = fenced(pace, row).opens_at(depth.filled_at if any(depth.ready) else -math.inf)
         if row.now < opens_at:

@@ -14,6 +14,8 @@ from ingest_service.engines.postgres.intake import PostgresIntake
 from ingest_service.engines.postgres.listening import Listening
 from ingest_service.engines.postgres.pictures import Pictures
 from ingest_service.engines.postgres.reading import PostgresReading
+from ingest_service.engines.postgres.records import PostgresRecords
+from ingest_service.engines.postgres.room import Room
 from ingest_service.engines.postgres.upkeep import Upkeep
 from ingest_service.upstreams.protocol import Upstream
 
@@ -23,11 +25,12 @@ REPLICA_CONNECTIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class PostgresEngine:
-    """Intake, reading and control; the batches are sent by workers, which are other processes."""
+    """All protocols but `Dispatch`; the batches are sent by workers, which are other processes."""
 
     intake: PostgresIntake
     reading: PostgresReading
     control: PostgresControl
+    records: PostgresRecords
     database: Database
     _pictures: Pictures
     _listening: Listening
@@ -62,9 +65,11 @@ def postgres_engine(
     listening = Listening(conninfo)
     pictures = Pictures(database, clock, options, settle, latency)
     reading = PostgresReading(database, options, pictures, listening)
-    intake = PostgresIntake(database, options, reading)
-    control = PostgresControl(database, clock, options, pictures, intake)
-    return PostgresEngine(intake, reading, control, database, pictures, listening)
+    room = Room(database, options, pictures)
+    intake = PostgresIntake(database, room)
+    control = PostgresControl(database, clock, options, pictures, room)
+    records = PostgresRecords(database, options)
+    return PostgresEngine(intake, reading, control, records, database, pictures, listening)
 
 
 @dataclass(frozen=True, slots=True)

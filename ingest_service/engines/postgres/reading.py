@@ -1,7 +1,6 @@
 """Telling about it: every answer is of one moment, read in one transaction."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -10,15 +9,7 @@ from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import ItemState, Priority, shown_as
 from ingest_service.domain.snapshot import QueueSnapshot
-from ingest_service.engines import (
-    EXAMPLES,
-    GAP_TOLERANCE,
-    Draft,
-    ListQuery,
-    RateProof,
-    Result,
-    Start,
-)
+from ingest_service.engines import Draft, ListQuery, Result
 from ingest_service.engines.chunks import Chunk, keys_of
 from ingest_service.engines.offsets import find_states, unpack_offsets
 from ingest_service.engines.options import EngineOptions
@@ -89,18 +80,10 @@ class PostgresReading:
                 retention=self._options.retention,
                 priority=None if query.priority is None else int(query.priority),
                 shown=shown,
+                submitted_by=query.submitted_by,
                 outcome=None if query.outcome is None else query.outcome.value,
             )
         return [snapshot_of(row) for row in rows]
-
-    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
-        """Read the starts of the period."""
-        period = {"since": since, "until": until, "tolerance": GAP_TOLERANCE}
-        with self._database.reading() as tx:
-            rate = tx.row("rate", **period)
-            early = tx.rows("early_starts", limit=EXAMPLES, **period) if rate.early else []
-        examples = [Start(row.at, str(row.id), row.batch, row.gap, row.required) for row in early]
-        return RateProof(rate.starts, rate.smallest, rate.early, examples)
 
     def watch(
         self, ingestion_id: str, version: int, on_change: Callable[[], None]
@@ -144,6 +127,7 @@ def snapshot_of(
         finished_at=row.finished_at,
         counts=counts_of(row),
         version=row.version,
+        submitted_by=row.submitted_by,
         first_batch=batches.start,
         keys=keys,
         states=states,

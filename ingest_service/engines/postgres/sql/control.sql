@@ -2,7 +2,7 @@
 
 -- name: find_for_change
 SELECT * FROM ingestion
-WHERE id = %(id)s::uuid
+WHERE id = %(id)s::uuid AND deleted_at IS NULL
   AND (finished_at IS NULL OR finished_at >= coalesce(%(now)s::timestamptz, clock_timestamp())
        - %(retention)s::interval)
 FOR UPDATE;
@@ -61,8 +61,25 @@ UPDATE pace SET paused = %(reason)s;
 UPDATE pace SET interval_ = %(interval)s, configured = %(configured)s;
 
 -- name: add_mark
-INSERT INTO mark (at, kind, before, after)
-VALUES (coalesce(%(now)s::timestamptz, clock_timestamp()), %(kind)s, %(before)s, %(after)s);
+INSERT INTO mark (at, kind, before, after, key, target, request_id)
+VALUES (coalesce(%(now)s::timestamptz, clock_timestamp()), %(kind)s, %(before)s, %(after)s,
+        %(key)s, %(target)s, %(request_id)s);
+
+-- name: delete_outcomes
+DELETE FROM outcome WHERE sequence = %(sequence)s;
+
+-- name: delete_batches
+DELETE FROM batch WHERE sequence = %(sequence)s;
+
+-- name: delete_content
+DELETE FROM content WHERE sequence = %(sequence)s;
+
+-- name: delete_key
+DELETE FROM idempotency_key WHERE id = %(id)s::uuid;
+
+-- name: delete_ingestion
+UPDATE ingestion SET deleted_at = finished_at, version = version + 1
+WHERE sequence = %(sequence)s;
 
 -- name: stage
 SELECT pace.start, stage, last_at, start.sequence,

@@ -33,6 +33,11 @@ CREATE TABLE ingestion (
     queued       integer GENERATED ALWAYS AS (unsent + retrying) STORED,
     -- The status that its counts make up, once it is finished.
     status       text,
+    -- The name of the API key it came with, and in which request; when it was deleted: from then
+    -- on the row tells only that it was there, and to what its starts belong.
+    submitted_by text,
+    request_id   text,
+    deleted_at   timestamptz,
     -- If this makes the queue not empty: since when it is not.
     filled_at    double precision NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02,
@@ -41,6 +46,9 @@ CREATE INDEX line ON ingestion (priority, sequence) INCLUDE (left_) WHERE left_ 
 CREATE INDEX waiting ON ingestion (priority, sequence) WHERE queued > 0;
 CREATE INDEX unfinished ON ingestion (sequence) WHERE finished_at IS NULL;
 CREATE INDEX finished ON ingestion (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX created ON ingestion (created_at);
+CREATE INDEX waiting_of ON ingestion (submitted_by, priority, sequence)
+    WHERE queued > 0 AND submitted_by IS NOT NULL;
 
 -- Its items in pieces, so that a page reads a page.
 CREATE TABLE content (
@@ -165,21 +173,35 @@ CREATE TABLE depth (
 ) WITH (fillfactor = 20);
 INSERT INTO depth DEFAULT VALUES;
 
+-- They belong to the API key that came with them; '' is nobody's.
 CREATE TABLE idempotency_key (
-    key          text PRIMARY KEY,
+    owner        text NOT NULL,
+    key          text NOT NULL,
     digest       bytea NOT NULL,
     id           uuid NOT NULL,
-    created_at   timestamptz NOT NULL
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (owner, key)
 );
 CREATE INDEX idempotency_key_created ON idempotency_key (created_at);
+CREATE INDEX idempotency_key_ingestion ON idempotency_key (id);
 
--- What was done to the queue; before and after are JSON.
+-- Items that wait of each API key; written after the depth.
+CREATE TABLE owned (
+    owner        text PRIMARY KEY,
+    items        bigint NOT NULL
+) WITH (fillfactor = 50);
+
+-- What was done, by whom (the name of an API key), to which ingestion (NULL: to the queue as a
+-- whole) and in which request; before and after are JSON.
 CREATE TABLE mark (
     mark         bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     at           timestamptz NOT NULL,
     kind         text NOT NULL,
     before       jsonb,
-    after        jsonb
+    after        jsonb,
+    key          text,
+    target       text,
+    request_id   text
 );
 CREATE INDEX mark_at ON mark (at);
 
@@ -215,12 +237,20 @@ BEGIN
     END IF;
 END $$;
 
+CREATE FUNCTION add_to_owned(name text, more_items integer) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO owned VALUES (name, more_items)
+    ON CONFLICT (owner) DO UPDATE SET items = owned.items + excluded.items;
+$$;
+
 CREATE FUNCTION count_ingestion() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         PERFORM add_to_depth(
             NEW.priority, NEW.left_, (NEW.left_ > 0)::int, NEW.queued, (NEW.queued > 0)::int,
             (NEW.finished_at IS NULL)::int, CASE WHEN NEW.left_ > 0 THEN NEW.filled_at END);
+        IF NEW.submitted_by IS NOT NULL THEN
+            PERFORM add_to_owned(NEW.submitted_by, NEW.queued);
+        END IF;
         RETURN NULL;
     END IF;
     IF TG_OP = 'UPDATE' AND OLD.priority = NEW.priority THEN
@@ -240,6 +270,9 @@ BEGIN
             (NEW.finished_at IS NULL)::int,
             CASE WHEN OLD.left_ = 0 AND NEW.left_ > 0 THEN NEW.filled_at END);
     END IF;
+    IF OLD.submitted_by IS NOT NULL AND TG_OP = 'UPDATE' AND NEW.queued <> OLD.queued THEN
+        PERFORM add_to_owned(OLD.submitted_by, NEW.queued - OLD.queued);
+    END IF;
     IF TG_OP = 'UPDATE' AND OLD.version <> NEW.version THEN
         PERFORM pg_notify('ingest_changed', NEW.id::text);
     END IF;
@@ -248,12 +281,17 @@ END $$;
 CREATE CONSTRAINT TRIGGER count_ingestion AFTER INSERT OR UPDATE OR DELETE ON ingestion
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_ingestion();
 
--- Refuse what would not fit; called last in a transaction, after the depth is counted.
-CREATE FUNCTION check_room(most_items bigint, most_ingestions bigint) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Refuse what would not fit; called last in a transaction, after the depth is counted. The more
+-- special limit is told first.
+CREATE FUNCTION check_room(
+    most_items bigint, most_ingestions bigint, owner_ text, most_of_owner bigint
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     waiting depth;
 BEGIN
+    IF most_of_owner < (SELECT items FROM owned WHERE owner = owner_) THEN
+        RAISE EXCEPTION 'the quota is full' USING ERRCODE = 'IG002';
+    END IF;
     SELECT * INTO waiting FROM depth WHERE one;
     IF waiting.items[1] + waiting.items[2] + waiting.items[3] > most_items
         OR waiting.ingestions[1] + waiting.ingestions[2] + waiting.ingestions[3] > most_ingestions

@@ -31,13 +31,13 @@ SELECT duration FROM start WHERE duration IS NOT NULL ORDER BY settled_at DESC L
 
 -- name: find
 SELECT * FROM ingestion
-WHERE id = %(id)s::uuid
+WHERE id = %(id)s::uuid AND deleted_at IS NULL
   AND (finished_at IS NULL OR finished_at >= coalesce(%(now)s::timestamptz, clock_timestamp())
        - %(retention)s::interval);
 
 -- name: place
 SELECT sequence, priority, since, id, left_, retrying, finished_at FROM ingestion
-WHERE id = %(id)s::uuid
+WHERE id = %(id)s::uuid AND deleted_at IS NULL
   AND (finished_at IS NULL OR finished_at >= coalesce(%(now)s::timestamptz, clock_timestamp())
        - %(retention)s::interval);
 
@@ -80,7 +80,8 @@ WHERE left_ > 0 ORDER BY priority, sequence;
 
 -- name: list
 SELECT * FROM ingestion
-WHERE sequence < %(before)s
+WHERE sequence < %(before)s AND deleted_at IS NULL
+  AND (%(submitted_by)s::text IS NULL OR submitted_by = %(submitted_by)s)
   AND (finished_at IS NULL OR finished_at >= coalesce(%(now)s::timestamptz, clock_timestamp())
        - %(retention)s::interval)
   AND (%(priority)s::smallint IS NULL OR priority = %(priority)s)
@@ -109,4 +110,25 @@ WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
 ORDER BY at LIMIT %(limit)s;
 
 -- name: version
-SELECT version, finished_at FROM ingestion WHERE id = %(id)s::uuid;
+SELECT version, finished_at FROM ingestion WHERE id = %(id)s::uuid AND deleted_at IS NULL;
+
+-- name: audited_marks
+SELECT at, (extract(epoch FROM at) * 1000000)::bigint AS micros, mark, key, kind, target, before,
+       after, request_id
+FROM mark
+WHERE at >= greatest(%(since)s, coalesce(%(now)s::timestamptz, clock_timestamp())
+        - %(retention)s::interval)
+  AND at < %(until)s AND (at, 1, mark) < (%(before)s, %(source)s, %(number)s)
+  AND (%(key)s::text IS NULL OR key = %(key)s) AND kind = ANY (%(kinds)s::text[])
+ORDER BY at DESC, mark DESC LIMIT %(limit)s;
+
+-- name: audited_submissions
+SELECT created_at, (extract(epoch FROM created_at) * 1000000)::bigint AS micros, sequence,
+       submitted_by, id, kind, total, request_id
+FROM ingestion
+WHERE created_at >= greatest(%(since)s, coalesce(%(now)s::timestamptz, clock_timestamp())
+        - %(retention)s::interval)
+  AND created_at < %(until)s
+  AND (created_at, 0, sequence) < (%(before)s, %(source)s, %(number)s)
+  AND (%(key)s::text IS NULL OR submitted_by = %(key)s)
+ORDER BY created_at DESC, sequence DESC LIMIT %(limit)s;
