@@ -5,12 +5,12 @@ import socket
 import sys
 
 from ingest_service.errors import SettingsError
-from ingest_service.settings import Settings
+from ingest_service.settings import DATABASE, Settings
 
 # Here, in the parent, a wrong setting ends everything with one line; a worker
 # that fails would be reported with a traceback.
 try:
-    Settings.from_env(os.environ)
+    settings = Settings.from_env(os.environ)
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
@@ -40,6 +40,9 @@ limit_request_field_size = 65536
 
 def on_starting(server):
     """Refuse what would break the promises: the queue and its thread live in one process."""
+    if settings.journal.startswith(DATABASE):
+        # There the queue lives in the database, and what sends batches are processes of their own.
+        return
     for signal in ("hup", "ttin", "usr2"):
         # Each would start a second process beside the one that serves.
         setattr(server, f"handle_{signal}", _refuse_signal(server, signal))

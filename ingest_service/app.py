@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from flask import Flask
@@ -20,6 +21,7 @@ from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
+from ingest_service.errors import SettingsError
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries
@@ -35,6 +37,7 @@ from ingest_service.upstreams.threaded import ThreadedUpstream
 if TYPE_CHECKING:
     from ingest_service.engines.postgres.dispatch import Defer
     from ingest_service.engines.postgres.engine import WorkerParts
+    from ingest_service.engines.postgres.work import WorkerProcess
 
 
 class Engine(Protocol):
@@ -128,11 +131,15 @@ def _embedded_engine(
 
 def _postgres_engine(settings: Settings, clock: Clock, upstream: Upstream | None) -> Engine:
     """Join a replica; the packages it needs are looked for only now."""
+    address = database_address(settings)
     from ingest_service.engines.postgres.engine import postgres_engine
+    from ingest_service.engines.postgres.migrations import check_schema
+
+    check_schema(address)
 
     return postgres_engine(
         clock,
-        database_address(settings),
+        address,
         _options(settings),
         settle=settings.settle,
         latency=lambda: upstream.latency if upstream else _latency(settings),
@@ -142,6 +149,15 @@ def _postgres_engine(settings: Settings, clock: Clock, upstream: Upstream | None
 
 def database_address(settings: Settings) -> str:
     """Return what to connect to the database with; the password in it is for nobody's eyes."""
+    if not settings.journal.startswith(DATABASE):
+        raise SettingsError(
+            f"INGEST_JOURNAL={settings.journal} is no database; this needs {DATABASE}..."
+        )
+    if find_spec("psycopg") is None or find_spec("procrastinate") is None:
+        raise SettingsError(
+            "INGEST_JOURNAL names a PostgreSQL database, and the packages for it are not "
+            "installed: pip install 'ingest-service[postgres]'."
+        )
     from ingest_service.engines.postgres.database import connection_string
 
     return connection_string(settings.journal, settings.database_password_file)
@@ -170,6 +186,28 @@ def build_worker(
         settle=settings.settle,
         max_response=settings.upstream_max_response,
     )
+
+
+def worker_process(settings: Settings, threads: int) -> "WorkerProcess":
+    """Join a process that sends batches; it has this to do alone."""
+    from ingest_service.engines.postgres.carriage import Carriage, deferring
+    from ingest_service.engines.postgres.migrations import check_schema
+    from ingest_service.engines.postgres.work import Opener, WorkerProcess
+
+    check_schema(database_address(settings))
+    clock = SystemClock()
+    parts = build_worker(settings, deferring(), clock=clock, connections=threads + 2)
+    carriage = Carriage(parts.database.conninfo, threads, parts.carrier.carry, parts.dispatch.lose)
+    opener = Opener(clock, parts.dispatch, parts.carrier, parts.upkeep, threads)
+    return WorkerProcess(opener, carriage, parts.upkeep, parts.database)
+
+
+def migrate(settings: Settings, *, check: bool) -> str:
+    """Bring the database's schema up to date, or only look; return in words how it is."""
+    from ingest_service.engines.postgres import migrations
+
+    address = database_address(settings)
+    return migrations.check_schema(address) if check else migrations.migrate(address)
 
 
 def _latency(settings: Settings) -> float | None:

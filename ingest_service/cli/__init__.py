@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from ingest_service.cli import database
 from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
 from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.errors import IngestServiceError, SettingsError
@@ -13,13 +14,17 @@ from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
-        settings = Settings.from_env(os.environ, journal=SERVER_JOURNAL)
+        settings = _settings()
         options = _parser(settings.journal).parse_args(arguments)
         sys.stdout.write(options.run(options) + "\n")
     except IngestServiceError as error:
         sys.stderr.write(f"ingest_service: {error}\n")
         return 1
     return 0
+
+
+def _settings() -> Settings:
+    return Settings.from_env(os.environ, journal=SERVER_JOURNAL)
 
 
 def _parser(journal: str) -> argparse.ArgumentParser:
@@ -36,6 +41,12 @@ def _parser(journal: str) -> argparse.ArgumentParser:
     restore_.set_defaults(run=_restore)
     check = commands.add_parser("check", help="look for damage in the journal, also while it runs")
     check.set_defaults(run=_check)
+    migrate = commands.add_parser("migrate", help="bring a PostgreSQL database up to date")
+    migrate.add_argument("--check", action="store_true", help="only tell whether it is")
+    migrate.set_defaults(run=lambda options: database.migrate(_settings(), check=options.check))
+    work = commands.add_parser("work", help="send batches, with PostgreSQL; any number of these")
+    work.add_argument("--threads", type=int, default=4, help="batches at a time (default: 4)")
+    work.set_defaults(run=lambda options: database.work(_settings(), options.threads))
     demo = commands.add_parser(
         "demo-upstream",
         help="run an API to try things with: slow, unreliable, and strict about its rate",
@@ -69,6 +80,7 @@ def _restore(options: argparse.Namespace) -> str:
 
 def _file(options: argparse.Namespace) -> str:
     journal: str = options.journal
+    database.refuse_database(journal)
     if journal == IN_MEMORY:
         raise SettingsError("INGEST_JOURNAL=memory is no file; name one with --journal.")
     return journal

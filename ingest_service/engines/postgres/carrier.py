@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ingest_service import logs
 from ingest_service.clock import Clock
@@ -15,6 +16,8 @@ from ingest_service.engines.calls import begin, held_until, outcomes_of
 from ingest_service.engines.postgres.dispatch import CONNECTING, PostgresDispatch
 from ingest_service.errors import StorageUnavailable
 from ingest_service.upstreams.protocol import Call, Upstream, crashed
+
+T = TypeVar("T")
 
 #: Seconds between two tries to record the end of a batch.
 _AGAIN_AFTER = 0.25
@@ -36,13 +39,23 @@ class Carrier:
         self.upstream = upstream
         self.retry_policy = retry_policy
         self.max_response = max_response
+        self._carried: set[int] = set()
+
+    @property
+    def busy(self) -> int:
+        """How many batches are carried now."""
+        return len(self._carried)
 
     def carry(self, start: int) -> None:
         """Send the batch of `start`, unless it was given back; return when it is settled."""
-        slot = self.dispatch.fetch(start)
-        under_way = None if slot is None else self.begin(slot)
-        while under_way is not None and (due := under_way.turn()) > -math.inf:
-            under_way.wait(due)
+        self._carried.add(start)
+        try:
+            self._carry(start)
+        except Exception as error:  # noqa: BLE001 - a bug must not leave a start without an end
+            logs.event("worker_held", level=logging.ERROR, reason=str(error), exc_info=error)
+            self._until_recorded(lambda: self.dispatch.lose(start))
+        finally:
+            self._carried.discard(start)
 
     def begin(self, slot: Slot) -> "BatchUnderWay | None":
         """Call the upstream if the slot is still there."""
@@ -51,6 +64,26 @@ class Carrier:
         under_way = BatchUnderWay(self, slot)
         under_way.call()
         return under_way
+
+    def _carry(self, start: int) -> None:
+        slot = self._until_recorded(lambda: self.dispatch.fetch(start))
+        if slot is None:
+            return
+        try:
+            under_way = self.begin(slot)
+        except StorageUnavailable:
+            # Nobody knows whether it was confirmed; it was not sent.
+            self._until_recorded(lambda: self.dispatch.give_back(slot))
+            return
+        while under_way is not None and (due := under_way.turn()) > -math.inf:
+            under_way.wait(due)
+
+    def _until_recorded(self, act: Callable[[], T]) -> T:
+        while True:
+            try:
+                return act()
+            except StorageUnavailable:
+                self.clock.sleep(_AGAIN_AFTER)
 
 
 class BatchUnderWay:
@@ -64,6 +97,7 @@ class BatchUnderWay:
         self._call: Call | None = None
         #: When its last request went out, as far as was told, and until when the slot is kept.
         self._sent_at: float | None = None
+        self._called = False
         self._kept_until = -math.inf
         self._held_until = -math.inf
         self._outcomes: Sequence[Outcome] | None = None
@@ -73,7 +107,6 @@ class BatchUnderWay:
         """Call the upstream."""
         carrier = self._carrier
         self._call = begin(carrier.upstream, self.slot.batch, self._wake)
-        self._note_called(self._call)
 
     def turn(self) -> float:
         """Tell what is new; settle it if it has ended.
@@ -85,6 +118,7 @@ class BatchUnderWay:
         assert call is not None  # noqa: S101 - called before
         ended = call.ends_at() <= now
         try:
+            self._note_called(call)
             self._note_sent(call)
             self._note_holds(call)
             if not ended:
@@ -119,14 +153,13 @@ class BatchUnderWay:
 
     def _note_called(self, call: Call) -> None:
         now = self._carrier.clock.monotonic()
-        if now < self._kept_until:
+        if now < self._kept_until or (self._called and not call.connecting()):
             return
         self._carrier.dispatch.called(self.slot, None if call.announced else call.ends_at())
-        self._kept_until = now + CONNECTING / 2
+        self._called, self._kept_until = True, now + CONNECTING / 2
 
     def _note_sent(self, call: Call) -> None:
         if call.connecting():
-            self._note_called(call)
             return
         at = call.sent_at()
         if at != self._sent_at:

@@ -20,7 +20,7 @@ from ingest_service.engines.offsets import pack_offsets, unpack_offsets
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Connection, Database, Transaction
 from ingest_service.engines.postgres.marks import add_mark
-from ingest_service.engines.postgres.settling import give_back, settle_start
+from ingest_service.engines.postgres.settling import give_back, lose, settle_start
 from ingest_service.engines.postgres.slots import (
     FENCE,
     STALE,
@@ -99,6 +99,19 @@ class PostgresDispatch:
         with self._database.transaction() as tx:
             tx.row("lock_pace")
             give_back(tx, slot.number)
+            tx.run("wake")
+
+    def lose(self, start: int) -> None:
+        """Have a start sent again whose worker is gone; one that was not confirmed was not sent."""
+        with self._database.transaction() as tx:
+            at = tx.row("lock_pace").at
+            row = tx.row("start_under_way", start=start)
+            if row is None:
+                return
+            if row.confirmed_at is None:
+                give_back(tx, start)
+            else:
+                lose(tx, batch_of(tx, row), start, at)
             tx.run("wake")
 
     def called(self, slot: Slot, ends_at: float | None) -> None:

@@ -34,7 +34,8 @@ class Upkeep:
         self._options = options
         self._upstream_trouble = upstream_trouble
         self._id = uuid4()
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        #: Which process this is, for people.
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
         #: What keeps the worker from working, in words.
         self.trouble: str | None = None
         self._beat_at = -math.inf
@@ -56,7 +57,7 @@ class Upkeep:
             tx.run(
                 "beat",
                 worker=self._id,
-                name=self._name,
+                name=self.name,
                 trouble=self.trouble,
                 upstream=self._upstream_trouble(),
             )

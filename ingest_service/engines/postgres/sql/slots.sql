@@ -86,6 +86,11 @@ SELECT start.*, ingestion.id, ingestion.kind, ingestion.batch_size, ingestion.to
 FROM start JOIN ingestion USING (sequence)
 WHERE start = %(start)s AND settled_at IS NULL AND confirmed_at IS NULL;
 
+-- name: start_under_way
+SELECT start.*, ingestion.id, ingestion.kind, ingestion.batch_size, ingestion.total
+FROM start JOIN ingestion USING (sequence)
+WHERE start = %(start)s AND settled_at IS NULL;
+
 -- name: confirm
 -- The slot counts from here; refused if it was given back, or is older than a second, or if
 -- somebody has stopped the queue meanwhile.

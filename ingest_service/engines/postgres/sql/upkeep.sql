@@ -42,9 +42,3 @@ WHERE created_at <= coalesce(%(now)s::timestamptz, clock_timestamp()) - %(lifeti
 DELETE FROM mark
 WHERE at < coalesce(%(now)s::timestamptz, clock_timestamp()) - %(retention)s::interval;
 
--- name: next_expiry
-SELECT extract(epoch FROM min(finished_at))::float8 AS at FROM ingestion
-WHERE finished_at IS NOT NULL;
-
--- name: lost_start
-SELECT start.start, sequence FROM start WHERE start = %(start)s AND settled_at IS NULL;
