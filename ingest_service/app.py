@@ -22,6 +22,7 @@ from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
 from ingest_service.errors import SettingsError
+from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries
@@ -67,6 +68,8 @@ class Parts:
 
     service: Service
     engine: Engine
+    #: None where nobody needs a key.
+    keyring: Keyring | None
 
     @property
     def worker(self) -> Worker:
@@ -113,7 +116,8 @@ def build(
         queries=queries,
         operator=Operator(engine.control, engine.records, queries),
     )
-    return Parts(service, engine)
+    path = settings.api_keys_file
+    return Parts(service, engine, None if path is None else Keyring(path, clock))
 
 
 def _embedded_engine(
@@ -248,7 +252,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     if parts is None:
         parts = build(settings)
         parts.engine.start()
-    web.init_app(app, settings, parts.service)
+    web.init_app(app, settings, parts.service, parts.keyring)
     app.extensions["ingest_parts"] = parts
     return app
 

@@ -1,6 +1,7 @@
 """Fixtures: every test of behaviour runs stepped on its own thread and with the real one."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from freezegun import configure
 from hypothesis import settings as hypothesis_settings
 
 from ingest_service.settings import Settings
-from tests.support import Api, serving
+from tests.support import ELSEWHERE, Api, serving
 
 # Without this, --durations and hypothesis subtract real time from frozen time.
 configure(extend_ignore_list=["_pytest.timing", "hypothesis", "psycopg", "psycopg_pool"])
@@ -27,6 +28,8 @@ def settings() -> Settings:
 #: How the tests of behaviour run: in this process, and with any number of workers.
 _EMBEDDED = ["stepped", "threaded"]
 _POSTGRES = {"pg-1": 1, "pg-3": 3}
+#: Fixtures that give a service, or what belongs to one.
+_SERVED = {"api", "still", "client"}
 #: Tests of the engine that needs a server.
 _NEED_POSTGRES = Path(__file__).parent / "engines" / "postgres"
 
@@ -70,21 +73,19 @@ def api(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Api]:
 
     Stepped on the test's thread, with the worker's own, or with workers that step in turn.
     """
-    if workers := _POSTGRES.get(request.param):
-        from tests.postgres import serving_on_postgres
-
-        database = request.getfixturevalue("database")
-        with serving_on_postgres(database, settings, workers) as served:
-            yield served
-        return
-    with serving(settings, threaded=request.param == "threaded") as served:
+    workers = _POSTGRES.get(request.param, 1)
+    with serving(settings, threaded=request.param == "threaded", workers=workers) as served:
         yield served
 
 
-@pytest.fixture(scope="session")
-def database() -> Iterator[str]:
-    """Give the address of a database with our schema, made for this process."""
-    from tests.postgres import fresh_database
+@pytest.fixture(scope="session", autouse=True)
+def database(pytestconfig: pytest.Config) -> Iterator[str | None]:
+    """Give the address of a database of this process, where tests run on PostgreSQL."""
+    if not pytestconfig.getoption("--postgres"):
+        yield None
+        return
+    from tests.postgres import fresh_database, serving_on_postgres
 
     with fresh_database() as address:
+        ELSEWHERE.append(partial(serving_on_postgres, address))
         yield address

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from ingest_service.cli import database
+from ingest_service.cli import database, keys
 from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
 from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.errors import IngestServiceError, SettingsError
@@ -14,8 +14,8 @@ from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
-        settings = _settings()
-        options = _parser(settings.journal).parse_args(arguments)
+        settings = Settings.from_env(os.environ, journal=SERVER_JOURNAL)
+        options = _parser(settings).parse_args(arguments)
         sys.stdout.write(options.run(options) + "\n")
     except IngestServiceError as error:
         sys.stderr.write(f"ingest_service: {error}\n")
@@ -23,15 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _settings() -> Settings:
-    return Settings.from_env(os.environ, journal=SERVER_JOURNAL)
-
-
-def _parser(journal: str) -> argparse.ArgumentParser:
+def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ingest_service", description=__doc__)
     parser.add_argument(
-        "--journal", default=journal, help="the journal's file (default: %(default)s)"
+        "--journal", default=settings.journal, help="the journal's file (default: %(default)s)"
     )
+    parser.set_defaults(keys_file=settings.api_keys_file)
     commands = parser.add_subparsers(required=True, metavar="command")
     backup = commands.add_parser("backup", help="copy the journal, also while the service runs")
     backup.add_argument("target", help="the file to write; it must not exist")
@@ -41,12 +38,8 @@ def _parser(journal: str) -> argparse.ArgumentParser:
     restore_.set_defaults(run=_restore)
     check = commands.add_parser("check", help="look for damage in the journal, also while it runs")
     check.set_defaults(run=_check)
-    migrate = commands.add_parser("migrate", help="bring a PostgreSQL database up to date")
-    migrate.add_argument("--check", action="store_true", help="only tell whether it is")
-    migrate.set_defaults(run=lambda options: database.migrate(_settings(), check=options.check))
-    work = commands.add_parser("work", help="send batches, with PostgreSQL; any number of these")
-    work.add_argument("--threads", type=int, default=4, help="batches at a time (default: 4)")
-    work.set_defaults(run=lambda options: database.work(_settings(), options.threads))
+    database.add_commands(commands, settings)
+    keys.add_commands(commands)
     demo = commands.add_parser(
         "demo-upstream",
         help="run an API to try things with: slow, unreliable, and strict about its rate",

@@ -1,10 +1,23 @@
 """The commands for PostgreSQL: the schema, and the processes that send batches."""
 
+import argparse
 import sys
 
 from ingest_service import app, logs
 from ingest_service.errors import SettingsError
 from ingest_service.settings import DATABASE, Settings
+
+
+def add_commands(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", settings: Settings
+) -> None:
+    """Add them to the others."""
+    parser = commands.add_parser("migrate", help="bring a PostgreSQL database up to date")
+    parser.add_argument("--check", action="store_true", help="only tell whether it is")
+    parser.set_defaults(run=lambda options: migrate(settings, check=options.check))
+    parser = commands.add_parser("work", help="send batches, with PostgreSQL; any number of these")
+    parser.add_argument("--threads", type=int, default=4, help="batches at a time (default: 4)")
+    parser.set_defaults(run=lambda options: work(settings, options.threads))
 
 
 def migrate(settings: Settings, *, check: bool) -> str:

@@ -29,7 +29,7 @@ from ingest_service.web.control_schemas import (
 )
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import AuditQuery, PeriodQuery, parse_query
-from ingest_service.web.request import parse_body, the_caller, the_service
+from ingest_service.web.request import check_priority, parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
 from ingest_service.web.responses import answer
 
@@ -67,6 +67,7 @@ def move(ingestion_id: str) -> Response:
     ingestions end later because of it, and by how many seconds at most.
     """
     priority = parse_body(MoveRequest)["priority"]
+    check_priority(priority)
     return answer(render.moved(the_service().operator.move(ingestion_id, priority, the_caller())))
 
 

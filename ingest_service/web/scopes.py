@@ -7,6 +7,9 @@ from flask import Flask
 
 from ingest_service.keys.scope import Scope
 
+#: Where a request's environment has the key it was let in with.
+KEY = "ingest.key"
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 

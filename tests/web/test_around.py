@@ -49,6 +49,7 @@ def test_health_counts_the_ingestions_that_are_not_finished(api: Api) -> None:
         "reason": None,
         "until": None,
         "trouble": None,
+        "keys": None,
         "version": VERSION,
     }
 
