@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items
             if _NEED_POSTGRES in item.path.parents
             or (
-                "api" in getattr(item, "fixturenames", ())
+                _SERVED & set(getattr(item, "fixturenames", ()))
                 and not item.get_closest_marker("embedded")
             )
         ]

@@ -147,9 +147,9 @@ class BatchUnderWay:
             self._changed.notify_all()
 
     def _look_again(self, call: Call, now: float) -> float:
-        if call.connecting():
-            return min(call.ends_at(), now + CONNECTING / 2)
-        return call.ends_at()
+        # It may have ended since that was looked at: then at once.
+        ends_at = max(now, call.ends_at())
+        return min(ends_at, now + CONNECTING / 2) if call.connecting() else ends_at
 
     def _note_called(self, call: Call) -> None:
         now = self._carrier.clock.monotonic()

@@ -15,7 +15,7 @@ from ingest_service.engines import Move
 from ingest_service.engines.audit import MarkKind
 from ingest_service.engines.offsets import pack_offsets
 from ingest_service.engines.options import EngineOptions
-from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.database import Database, Transaction, checked_id
 from ingest_service.engines.postgres.marks import add_mark
 from ingest_service.engines.postgres.pictures import Pictures
 from ingest_service.engines.postgres.reading import snapshot_of
@@ -141,7 +141,7 @@ class PostgresControl:
         logs.event("interval_changed", seconds=seconds)
 
     def _find(self, tx: Transaction, ingestion_id: str, caller: Caller) -> Any:
-        values = {"id": ingestion_id, "retention": self._options.retention}
+        values = {"id": checked_id(ingestion_id), "retention": self._options.retention}
         row = tx.row("find_for_change", **values)
         if row is None or not caller.sees(row.submitted_by):
             raise IngestionNotFound

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import conninfo as conninfos
@@ -15,7 +16,7 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_service.engines.postgres.statements import SQL
-from ingest_service.errors import JournalUnusable, StorageUnavailable
+from ingest_service.errors import IngestionNotFound, JournalUnusable, StorageUnavailable
 
 Connection = psycopg.Connection[Any]
 #: Most seconds a transaction may do nothing: whoever is frozen in one must not hold the others up.
@@ -51,6 +52,16 @@ def connection_string(address: str, password_file: str | None) -> str:
 
 def _given(address: str) -> dict[str, Any]:
     return dict(conninfos.conninfo_to_dict(address))
+
+
+def checked_id(ingestion_id: str) -> str:
+    """Return an id that the database can look up; raise `IngestionNotFound` for any other text."""
+    try:
+        if str(UUID(ingestion_id)) == ingestion_id:
+            return ingestion_id
+    except ValueError:
+        pass
+    raise IngestionNotFound
 
 
 class Transaction:

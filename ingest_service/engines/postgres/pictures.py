@@ -23,7 +23,7 @@ from ingest_service.domain.snapshot import (
 )
 from ingest_service.engines import Draft
 from ingest_service.engines.options import EngineOptions
-from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.database import Database, Transaction, checked_id
 from ingest_service.engines.postgres.slots import concurrent, entry_of, pace_of
 from ingest_service.engines.postgres.sums import DatabaseSums
 from ingest_service.errors import IngestionNotFound
@@ -158,7 +158,7 @@ class Pictures:
             joining = of.batches_total
             entry = QueueEntry(_LAST, of.priority, row.now, "", joining)
         else:
-            known = tx.row("place", id=of, retention=self._options.retention)
+            known = tx.row("place", id=checked_id(of), retention=self._options.retention)
             if known is None:
                 raise IngestionNotFound
             if known.finished_at is not None:

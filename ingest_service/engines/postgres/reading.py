@@ -14,7 +14,7 @@ from ingest_service.engines.chunks import Chunk, keys_of
 from ingest_service.engines.offsets import find_states, unpack_offsets
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.outcomes import decode_outcomes
-from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.database import Database, Transaction, checked_id
 from ingest_service.engines.postgres.listening import Listening
 from ingest_service.engines.postgres.pictures import Pictures
 from ingest_service.engines.postgres.settling import counts_of
@@ -102,7 +102,7 @@ class PostgresReading:
         return end
 
     def _row(self, tx: Transaction, ingestion_id: str) -> Any:
-        row = tx.row("find", id=ingestion_id, retention=self._options.retention)
+        row = tx.row("find", id=checked_id(ingestion_id), retention=self._options.retention)
         if row is None:
             raise IngestionNotFound
         return row
