@@ -1,11 +1,13 @@
 # Everything a fresh machine needs is Python 3.11+ and make.
 PYTHON ?= python3
 PORT ?= 8000
+# Of chaos, in test-scale.
+SECONDS ?= 100
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser lint types imports check bench clean
+.PHONY: serve test test-postgres test-scale test-crash test-browser lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
@@ -18,6 +20,12 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py
+
+test-postgres: $(READY)  ## the behaviour on PostgreSQL: INGEST_TEST_POSTGRES, or a server of its own
+	$(RUN)pytest --postgres -n auto
+
+test-scale: $(READY)  ## many replicas and workers, killed, frozen and cut off; SECONDS=600 for longer
+	SECONDS=$(SECONDS) $(RUN)pytest --timeout=1800 tests/scale
 
 lint: $(READY)
 	$(RUN)ruff check .

@@ -12,7 +12,7 @@ from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState
 from ingest_service.domain.runs import upcoming
-from ingest_service.domain.snapshot import Place, QueueSnapshot
+from ingest_service.domain.snapshot import Place, QueueSnapshot, WorkerState
 from ingest_service.domain.wait_reason import standstill, wait_reason
 from ingest_service.engines import ListQuery, RateProof, Reading, Records, Result, visible
 from ingest_service.engines.audit import AuditEntry, AuditQuery
@@ -234,6 +234,8 @@ class Queries:
         worker = self._reading.snapshot().worker
         if worker.stopping:
             raise Stopping("The service is stopping and takes no new work.")
+        if worker.processes == 0:
+            raise Stopping("No worker: nothing is sent before one is started.")
         if not worker.alive:
             raise Stopping("The worker thread does not run.")
         self._records.check()
@@ -263,6 +265,7 @@ class Queries:
         return Health(
             at=snapshot.at,
             worker_alive=snapshot.worker.alive,
+            workers=_workers(snapshot.worker),
             trouble=snapshot.worker.trouble or snapshot.worker.upstream_trouble,
             unfinished=snapshot.unfinished,
             queued_items=snapshot.queued_items,
@@ -290,6 +293,10 @@ class Queries:
 
 def _unless(hidden: set[str], ingestion_id: str) -> str | None:
     return None if ingestion_id in hidden else ingestion_id
+
+
+def _workers(worker: WorkerState) -> int:
+    return int(worker.alive) if worker.processes is None else worker.processes
 
 
 def _finish_at(place: Place) -> float | None:

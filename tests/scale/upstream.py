@@ -85,8 +85,8 @@ class _Upstream:
         self._record.write(json.dumps([client.began, key, ids]) + "\n")
         results = [{"id": each, "status": "succeeded"} for each in ids]
         text = json.dumps({"results": results}).encode()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
-        answer = head.encode() + b"\r\n\r\n" + text
+        top = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+        answer = top.encode() + b"\r\n\r\n" + text
         self._due.append((at + self._latency, connection, answer))
 
 

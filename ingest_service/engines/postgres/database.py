@@ -16,6 +16,7 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_service.engines.postgres.statements import SQL
+from ingest_service.engines.postgres.watchdog import Watchdog
 from ingest_service.errors import IngestionNotFound, JournalUnusable, StorageUnavailable
 
 Connection = psycopg.Connection[Any]
@@ -102,6 +103,7 @@ class Database:
     def __init__(self, conninfo: str, size: int, now: Callable[[], datetime] | None = None) -> None:
         self.conninfo = conninfo
         self._now = now
+        self._watchdog = Watchdog()
         self._pool = ConnectionPool(
             conninfo,
             min_size=0,
@@ -156,7 +158,11 @@ class Database:
         self._pool.open()
         try:
             with self._pool.connection() as connection:
-                yield connection
+                self._watchdog.begin(connection)
+                try:
+                    yield connection
+                finally:
+                    self._watchdog.end(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise StorageUnavailable("The database cannot be used now.") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
