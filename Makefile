@@ -7,10 +7,11 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-postgres test-scale test-crash test-browser lint types imports check bench clean
+.PHONY: serve test test-postgres test-scale test-crash test-browser test-package lint types imports \
+	check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
-	PORT=$(PORT) $(RUN)gunicorn wsgi:app
+	$(RUN)python -m ingest_service serve --port $(PORT)
 
 test: $(READY)  ## run the unit and API tests, on all cores
 	$(RUN)pytest -n auto
@@ -26,6 +27,9 @@ test-postgres: $(READY)  ## the behaviour on PostgreSQL: INGEST_TEST_POSTGRES, o
 
 test-scale: $(READY)  ## many replicas and workers, killed, frozen and cut off; SECONDS=600 for longer
 	SECONDS=$(SECONDS) $(RUN)pytest --timeout=1800 tests/scale
+
+test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
+	$(RUN)pytest --timeout=300 tests/package
 
 lint: $(READY)
 	$(RUN)ruff check .

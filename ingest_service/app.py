@@ -1,15 +1,17 @@
 """The composition root: the one place where parts are chosen and joined."""
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask
 
-from ingest_service import web
+from ingest_service import logs, web
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
@@ -21,7 +23,7 @@ from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
-from ingest_service.errors import SettingsError
+from ingest_service.errors import SettingsError, StorageUnavailable
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
@@ -34,6 +36,7 @@ from ingest_service.upstreams.protocol import Connector, Upstream
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.simulated import SimulatedUpstream
 from ingest_service.upstreams.threaded import ThreadedUpstream
+from ingest_service.web.lean_flask import LeanFlask
 
 if TYPE_CHECKING:
     from ingest_service.engines.postgres.dispatch import Defer
@@ -55,6 +58,10 @@ class Engine(Protocol):
 
     def start(self) -> None:
         """Send batches from now on, if that is done here."""
+        ...
+
+    def drain(self) -> None:
+        """Take nothing and start nothing from now on; answer all who wait for a change."""
         ...
 
     def close(self, timeout: float) -> None:
@@ -111,13 +118,22 @@ def build(
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
     }
+    operator = Operator(engine.control, engine.records, queries)
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, engine.records, queries),
+        operator=operator,
     )
     path = settings.api_keys_file
-    return Parts(service, engine, None if path is None else Keyring(path, clock))
+    keyring = None if path is None else Keyring(path, clock, partial(_record_keys, operator))
+    return Parts(service, engine, keyring)
+
+
+def _record_keys(operator: Operator, before: list[Any], after: list[Any]) -> None:
+    try:
+        operator.keys_reloaded(before, after)
+    except StorageUnavailable as error:
+        logs.event("keys_change_unrecorded", level=logging.ERROR, reason=str(error))
 
 
 def _embedded_engine(
@@ -248,7 +264,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     memory unless it names a journal. Whoever brings `parts` also starts their worker.
     """
     settings = settings or Settings.from_env(os.environ)
-    app = Flask(__name__, static_folder=None)
+    app = LeanFlask(__name__, static_folder=None)
     if parts is None:
         parts = build(settings)
         parts.engine.start()

@@ -210,6 +210,10 @@ class Reading(Protocol):
         """Return an ingestion with the items of `batches`; reads no more than these."""
         ...
 
+    def is_at_hand(self, ingestion_id: str) -> bool:
+        """Tell whether `find` needs no disk; a guess, for who may not wait."""
+        ...
+
     def snapshot(self, of: "str | Draft | None" = None) -> QueueSnapshot:
         """Return the queue at one moment, with the place of an ingestion or of a newcomer."""
         ...
@@ -277,8 +281,13 @@ class Control(Protocol):
         """
         ...
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
-        """Give what is left another class; raise `IngestionNotFound`, or `Conflict` if finished."""
+    def move(
+        self, ingestion_id: str, priority: Priority, caller: Caller, *, dry_run: bool = False
+    ) -> Move:
+        """Give what is left another class; with `dry_run` only tell what that would do.
+
+        Raise `IngestionNotFound`, or `Conflict` if it is finished.
+        """
         ...
 
     def reopen(self, ingestion_id: str, caller: Caller) -> int:

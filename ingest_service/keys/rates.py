@@ -7,6 +7,7 @@ there is more.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -38,6 +39,11 @@ class Rate:
         }
 
 
+@lru_cache(1_000)
+def _item(quota: int) -> RateLimitItemPerMinute:
+    return RateLimitItemPerMinute(quota)
+
+
 class Rates:
     """Counts the requests of the last minute, in this process; a refused one is not counted."""
 
@@ -52,11 +58,9 @@ class Rates:
         """
         if key.requests_per_minute is None:
             return None
-        item = RateLimitItemPerMinute(key.requests_per_minute)
+        item = _item(key.requests_per_minute)
         allowed = self._limiter.hit(item, key.name)
         stats = self._limiter.get_window_stats(item, key.name)
-        # The oldest request leaves the window then.
-        more_in = math.ceil(stats.reset_time - self._clock.now().timestamp())
-        return Rate(
-            allowed, key.requests_per_minute, max(0, stats.remaining), min(max(1, more_in), _WINDOW)
-        )
+        # The oldest request leaves the window after that, not at that moment.
+        more_in = math.floor(stats.reset_time - self._clock.now().timestamp()) + 1
+        return Rate(allowed, key.requests_per_minute, max(0, stats.remaining), max(1, more_in))

@@ -33,15 +33,23 @@ class Operator:
         """
         return self._control.cancel(ingestion_id, caller)
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller = ANYBODY) -> MoveReport:
-        """Give what is left of an ingestion another class.
+    def move(
+        self,
+        ingestion_id: str,
+        priority: Priority,
+        caller: Caller = ANYBODY,
+        *,
+        dry_run: bool = False,
+    ) -> MoveReport:
+        """Give what is left of an ingestion another class; with `dry_run` tell what that would do.
 
         Raise `IngestionNotFound`, or `Conflict` if it is finished.
         """
-        effect = self._control.move(ingestion_id, priority, caller)
+        effect = self._control.move(ingestion_id, priority, caller, dry_run=dry_run)
         return MoveReport(
             snapshot=self._queries.status(ingestion_id),
             old=effect.old,
+            new=priority,
             eta_before=self._eta(effect.before),
             eta_after=self._eta(effect.after),
             delayed=effect.delayed,
@@ -85,5 +93,5 @@ class Operator:
 
 def _of_all(caller: Caller) -> Caller:
     if caller.own_only:
-        raise NotPermitted("This key controls only what it has submitted.")
+        raise NotPermitted("This key may change only what it has submitted, not the whole queue.")
     return caller

@@ -10,17 +10,17 @@ from typing import Any
 
 import flask
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ingest_service.keys.keyring import Keyring
 from ingest_service.keys.rates import Rate
 from ingest_service.keys.scope import Scope
+from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web import cors, door
 from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
-from ingest_service.web.scopes import KEY, scope_of
+from ingest_service.web.scopes import KEY, finder
 
 Environ = dict[str, Any]
 
@@ -31,7 +31,7 @@ _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")
 _ALWAYS_QUICK = frozenset(("/", "/health", "/health/", "/health/live", "/health/live/"))
 _RATE = "ingest.rate"
-_STATUS = re.compile(r"/status/[^/]*/?")
+_STATUS = re.compile(r"/status/([^/]*)/?")
 
 
 def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
@@ -51,6 +51,7 @@ def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
 
     app.extensions["strange"] = strange
     app.extensions["keyring"] = keyring
+    app.extensions["scope"] = finder(app)
     _trust_proxies(app, settings.trusted_proxies)
     app.before_request(_admit_request)
     if keyring is not None:
@@ -109,13 +110,8 @@ def _judge(app: Flask, environ: Environ) -> Response | None:
 
 
 def _check_key(app: Flask, keyring: Keyring, environ: Environ) -> Response | None:
-    try:
-        # As it will be done for the view, so that both find the same.
-        endpoint, _ = app.url_map.bind_to_environ(environ).match()
-        scope = scope_of(app, endpoint)
-    except HTTPException:
-        # Only who has a key is told that there is nothing.
-        scope = None
+    # None: only who has a key is told that there is nothing.
+    scope: Scope | None = app.extensions["scope"](environ["REQUEST_METHOD"], environ["PATH_INFO"])
     if scope is Scope.OPEN:
         return None
     key = keyring.admit(environ.get("HTTP_AUTHORIZATION", ""))
@@ -138,8 +134,7 @@ def _check_key(app: Flask, keyring: Keyring, environ: Environ) -> Response | Non
 def _too_often(rate: Rate) -> Response:
     detail = f"This key may ask {rate.quota} times a minute; again in {rate.more_in} s."
     refusal = problem("too-many-requests", detail)
-    refusal.headers["Retry-After"] = str(rate.more_in)
-    refusal.headers.update(rate.headers)
+    refusal.headers.extend({"Retry-After": str(rate.more_in), **rate.headers})
     return refusal
 
 
@@ -176,7 +171,7 @@ def _start_nothing(*_: Any) -> Callable[[bytes], object]:
     raise AssertionError
 
 
-def is_quick(environ: Environ) -> bool:
+def is_quick(app: Flask, environ: Environ) -> bool:
     """Tell whether a request with a small body is answered in well below a millisecond.
 
     True only for what needs no disk and does not grow with the queue.
@@ -187,7 +182,12 @@ def is_quick(environ: Environ) -> bool:
     if path in _SUBMIT:
         # A key is looked up on the disk; a dry run looks at the whole queue.
         return not environ["QUERY_STRING"] and "HTTP_IDEMPOTENCY_KEY" not in environ
-    return environ["REQUEST_METHOD"] in _SAFE and _STATUS.fullmatch(path) is not None
+    status = _STATUS.fullmatch(path)
+    if status is None or environ["REQUEST_METHOD"] not in _SAFE:
+        return False
+    # What has finished some time ago is on the disk alone.
+    service: Service = app.extensions["ingest_service"]
+    return service.queries.is_at_hand(status[1].lower())
 
 
 def answer_for(app: Flask, environ: Environ, error: BaseException) -> Response:

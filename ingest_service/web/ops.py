@@ -48,6 +48,8 @@ def health() -> Response:
         "trouble": health.trouble,
         "keys": None if keyring is None else keyring.health(),
         "version": VERSION,
+        "max_items": current_app.config["ITEM_LIMIT"],
+        "max_body": current_app.config["BODY_LIMIT"],
     }
     return answer(_HEALTH_REPORT.dump(report))
 

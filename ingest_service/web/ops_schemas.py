@@ -74,6 +74,8 @@ class HealthReport(Answer):
         metadata={"description": "null if nobody needs a key"},
     )
     version = text("of this service")
+    max_items = count("items that one request may have")
+    max_body = count("bytes that the body of one request may have")
 
     example: ClassVar[Any] = {
         "status": "healthy",
@@ -88,6 +90,8 @@ class HealthReport(Answer):
         "trouble": None,
         "keys": KeysReport.example,
         "version": VERSION,
+        "max_items": 1_000_000,
+        "max_body": 67_108_864,
     }
 
 

@@ -23,7 +23,7 @@ from ingest_service.errors import (
     StorageUnavailable,
 )
 from ingest_service.web.request import InvalidBody
-from ingest_service.web.responses import to_json
+from ingest_service.web.responses import JsonResponse, to_json
 from ingest_service.web.strict_json import InvalidJson
 from ingest_service.web.strict_schema import OMITTED
 
@@ -242,7 +242,7 @@ def problem(
         "error": detail,
         **extensions,
     }
-    return Response(to_json(body), status or kind.status, mimetype=MEDIA_TYPE)
+    return JsonResponse(to_json(body), status or kind.status, media_type=MEDIA_TYPE)
 
 
 def _http_exception(error: HTTPException) -> Response:

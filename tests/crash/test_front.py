@@ -93,9 +93,12 @@ def test_clients_that_sip_a_stream_hold_up_nobody(server: Server, crowd: ExitSta
     assert _memory(server) - before < 200_000_000
 
 
-@pytest.mark.parametrize(("pause", "cut_off"), [(4.0, True), (0.1, False)])
-def test_only_who_takes_next_to_nothing_is_cut_off(
-    tmp_path: Path, pause: float, cut_off: bool
+@pytest.mark.parametrize(
+    ("pause", "rate", "cut_off"),
+    [(4.0, 1_000, True), (0.1, 1_000, False), (4.0, 0, False)],
+)
+def test_only_who_takes_less_than_is_set_is_cut_off(
+    tmp_path: Path, pause: float, rate: int, cut_off: bool
 ) -> None:
     """With a second instead of thirty: after it a stream without an end has one."""
     server = Server(
@@ -104,6 +107,7 @@ def test_only_who_takes_next_to_nothing_is_cut_off(
         "-c",
         str(Path(__file__).parent / "hasty_conf.py"),
         app="tests.crash.narrow_wsgi:app",
+        min_response_rate=rate,
         **_IDLE,
     )
     server.start()

@@ -1,7 +1,5 @@
 """The service's commands without the fence: what its absence would look like."""
 
-import sys
-
 from ingest_service.cli import main
 from ingest_service.engines import Slot
 from ingest_service.engines.postgres.dispatch import PostgresDispatch
@@ -20,4 +18,4 @@ PostgresDispatch.called = lambda self, slot, ends_at: None  # type: ignore[metho
 PostgresDispatch.sent = lambda self, slot, at: None  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

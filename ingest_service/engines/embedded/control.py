@@ -7,7 +7,7 @@ from ingest_service import logs
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, delays, last_starts
+from ingest_service.domain.runs import Lines, Moment, as_if_moved, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Move, OperatorState, visible
 from ingest_service.engines.audit import MarkKind
@@ -48,23 +48,28 @@ class EmbeddedControl:
         self._core.await_start(ingestion_id)
         return self._reading.find(ingestion_id, _NO_BATCHES)
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
-        """Give what is left of an ingestion another class."""
+    def move(
+        self, ingestion_id: str, priority: Priority, caller: Caller, *, dry_run: bool = False
+    ) -> Move:
+        """Give what is left of an ingestion another class, or only tell what that would do."""
         with self._core.changes:
             snapshot = self._visible(ingestion_id, caller)
             ingestion = self._unfinished(ingestion_id)
             if ingestion is None:
                 raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
             before, lines_before = self._expected(ingestion_id)
-            if priority is not ingestion.priority:
-                self._move(ingestion, priority, caller)
-            after, lines_after = self._expected(ingestion_id)
-        self._core.wake()
-        # A walk through everything, so without the locks.
-        ends_before, ends_after = (
-            _last_starts(before, lines_before),
-            _last_starts(after, lines_after),
-        )
+            if not dry_run:
+                if priority is not ingestion.priority:
+                    self._move(ingestion, priority, caller)
+                after, lines_after = self._expected(ingestion_id)
+        # Walks through everything, so without the locks.
+        waited = lines_before()
+        if dry_run:
+            after, waits = as_if_moved(before, waited, priority)
+        else:
+            self._core.wake()
+            waits = lines_after()
+        ends_before, ends_after = _last_starts(before, waited), _last_starts(after, waits)
         later = delays(ends_before, ends_after, ingestion.sequence)
         return Move(snapshot.priority, before, after, len(later), max(later, default=0.0))
 
@@ -219,5 +224,5 @@ class EmbeddedControl:
             return snapshot, self._core.state.lines()
 
 
-def _last_starts(snapshot: QueueSnapshot, lines: Callable[[], Lines]) -> dict[int, float]:
-    return last_starts(Moment.of(snapshot), lines(), snapshot.retries)
+def _last_starts(snapshot: QueueSnapshot, lines: Lines) -> dict[int, float]:
+    return last_starts(Moment.of(snapshot), lines, snapshot.retries)

@@ -9,7 +9,7 @@ from ingest_service.clock import Clock
 from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState, OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, delays, last_starts
+from ingest_service.domain.runs import Lines, Moment, as_if_moved, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Move
 from ingest_service.engines.audit import MarkKind
@@ -67,27 +67,23 @@ class PostgresControl:
         self._await_call(row.sequence)
         return snapshot_of(row)
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
-        """Give what is left of an ingestion another class."""
-        before, lines_before = self._expected(ingestion_id, caller)
-        with self._database.transaction() as tx:
-            tx.row("lock_pace")
-            row = self._find(tx, ingestion_id, caller)
-            old = Priority(row.priority)
-            if row.finished_at is not None:
-                raise Conflict(f"It is finished: {counts_of(row).outcome}.")
-            if priority is not old:
-                tx.run("move", sequence=row.sequence, priority=int(priority))
-                what = {"priority": old.name}, {"priority": priority.name}
-                add_mark(tx, MarkKind.MOVE, *what, caller, ingestion_id)
-                tx.run("wake")
-        if priority is not old:
-            logs.event("moved", ingestion_id=ingestion_id, priority=priority.name)
-        after, lines_after = self._expected(ingestion_id, caller)
+    def move(
+        self, ingestion_id: str, priority: Priority, caller: Caller, *, dry_run: bool = False
+    ) -> Move:
+        """Give what is left of an ingestion another class, or only tell what that would do."""
+        before, waited = self._expected(ingestion_id, caller)
+        if dry_run:
+            place = before.place
+            assert place is not None  # noqa: S101 - it is not finished
+            old, sequence = place.priority, place.sequence
+            after, waits = as_if_moved(before, waited, priority)
+        else:
+            old, sequence = self._move(ingestion_id, priority, caller)
+            after, waits = self._expected(ingestion_id, caller, finished=True)
         later = delays(
-            last_starts(Moment.of(before), lines_before, before.retries),
-            last_starts(Moment.of(after), lines_after, after.retries),
-            row.sequence,
+            last_starts(Moment.of(before), waited, before.retries),
+            last_starts(Moment.of(after), waits, after.retries),
+            sequence,
         )
         return Move(old, before, after, len(later), max(later, default=0.0))
 
@@ -145,6 +141,26 @@ class PostgresControl:
         row = tx.row("find_for_change", **values)
         if row is None or not caller.sees(row.submitted_by):
             raise IngestionNotFound
+        return row
+
+    def _move(self, ingestion_id: str, priority: Priority, caller: Caller) -> tuple[Priority, int]:
+        with self._database.transaction() as tx:
+            tx.row("lock_pace")
+            row = self._unfinished(tx, ingestion_id, caller)
+            old = Priority(row.priority)
+            if priority is not old:
+                tx.run("move", sequence=row.sequence, priority=int(priority))
+                what = {"priority": old.name}, {"priority": priority.name}
+                add_mark(tx, MarkKind.MOVE, *what, caller, ingestion_id)
+                tx.run("wake")
+        if priority is not old:
+            logs.event("moved", ingestion_id=ingestion_id, priority=priority.name)
+        return old, row.sequence
+
+    def _unfinished(self, tx: Transaction, ingestion_id: str, caller: Caller) -> Any:
+        row = self._find(tx, ingestion_id, caller)
+        if row.finished_at is not None:
+            raise Conflict(f"It is finished: {counts_of(row).outcome}.")
         return row
 
     def _cancel(self, tx: Transaction, pace: Any, row: Any, caller: Caller) -> Any:
@@ -211,10 +227,12 @@ class PostgresControl:
                 return
             self._clock.sleep(_LOOK)
 
-    def _expected(self, ingestion_id: str, caller: Caller) -> tuple[QueueSnapshot, Lines]:
+    def _expected(
+        self, ingestion_id: str, caller: Caller, *, finished: bool = False
+    ) -> tuple[QueueSnapshot, Lines]:
         """Return what an ingestion can expect, and everything that waits."""
         with self._database.transaction() as tx:
-            self._find(tx, ingestion_id, caller)
+            (self._find if finished else self._unfinished)(tx, ingestion_id, caller)
         return self._pictures.snapshot(ingestion_id), self._pictures.lines()
 
 

@@ -43,6 +43,11 @@ class PostgresReading:
             states = _states(tx, row, batches, span) if span else b""
             return snapshot_of(row, batches, _keys(tx, row, span), states)
 
+    def is_at_hand(self, ingestion_id: str) -> bool:
+        """Nothing is: everything is asked of the database."""
+        del ingestion_id
+        return False
+
     def snapshot(self, of: str | Draft | None = None) -> QueueSnapshot:
         """Take a picture."""
         return self._pictures.snapshot(of)
