@@ -73,7 +73,7 @@ class StepInTurn:
     ) -> None:
         self._frozen = frozen
         self._clock = clock
-        self._workers = workers
+        self.workers = workers
         self._turns = itertools.cycle(workers)
         self._under_way: list[BatchUnderWay] = []
 
@@ -83,6 +83,10 @@ class StepInTurn:
             jump_to(self._frozen, due)
         jump_to(self._frozen, end)
         self.rest()
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass in which no worker does anything."""
+        jump_to(self._frozen, self._clock.monotonic() + seconds)
 
     def step(self) -> float:
         due = math.inf
@@ -101,9 +105,9 @@ class StepInTurn:
 
     def rest(self) -> None:
         """Do what workers do besides."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.upkeep.beat()
-        self._workers[0].upkeep.tidy()
+        self.workers[0].upkeep.tidy()
 
 
 @contextmanager

@@ -145,6 +145,7 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(
 @pytest.mark.parametrize(
     "path", [path for method, path, scope in ROUTES if scope is Scope.OPEN and method == "GET"]
 )
+@pytest.mark.embedded
 def test_what_is_open_asks_nobody(api: Api, path: str) -> None:
     for headers in NOBODY.values():
         answer = api.client.get(path, headers=headers, buffered=True)

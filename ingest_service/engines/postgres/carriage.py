@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DeleteJobCondition, Status
 
 from ingest_service.engines.postgres.database import Connection
@@ -35,7 +36,11 @@ def deferring() -> Defer:
     app = App(connector=SyncPsycopgConnector())
 
     def defer(connection: Connection, start: int) -> None:
-        app.configure_task(_CARRY, queue=_QUEUE, connection=connection).defer(start=start)
+        try:
+            app.configure_task(_CARRY, queue=_QUEUE, connection=connection).defer(start=start)
+        except ConnectorException as error:
+            # What the driver says is understood elsewhere.
+            raise error.__cause__ or error from None
 
     return defer
 

@@ -167,7 +167,7 @@ class PostgresDispatch:
         if row.server != row.served_by:
             row = self._note_server(tx, row)
         if row.stage == Stage.TAKEN:
-            if row.now <= row.stage_at + STALE:
+            if row.now < row.stage_at + STALE:
                 return float(row.stage_at + STALE)
             give_back(tx, row.start)
             return float(row.now)

@@ -100,7 +100,7 @@ WITH moment AS (
     UPDATE pace SET
         stage = 1, last_at = now, started_at = now
     FROM (SELECT extract(epoch FROM at)::float8 AS now FROM moment) AS instant
-    WHERE start = %(start)s AND stage IN (0, 1) AND now <= stage_at + %(stale)s AND paused IS NULL
+    WHERE start = %(start)s AND stage IN (0, 1) AND now < stage_at + %(stale)s AND paused IS NULL
       AND greatest(held_until, probe_at) <= now
     RETURNING now, started_before
 )
@@ -155,8 +155,8 @@ DELETE FROM start WHERE start = %(start)s AND settled_at IS NULL RETURNING *;
 
 -- name: back_to_line
 INSERT INTO again (again, sequence, batch, start_no, attempt, offsets, due, lined)
-VALUES (coalesce(%(again)s, nextval(pg_get_serial_sequence('again', 'again'))), %(sequence)s,
-        %(batch)s, %(start_no)s, %(attempt)s, %(offsets)s, coalesce(%(due)s, '-infinity'), true);
+VALUES (coalesce(%(again)s::bigint, nextval(pg_get_serial_sequence('again', 'again'))), %(sequence)s,
+        %(batch)s, %(start_no)s, %(attempt)s, %(offsets)s, coalesce(%(due)s::double precision, '-infinity'), true);
 
 -- name: give_back_slot
 -- As if it had never been taken; of a later one nothing changes.
