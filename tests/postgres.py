@@ -47,6 +47,14 @@ def fresh_database() -> Iterator[str]:
 
 @contextmanager
 def _database_on(server: str) -> Iterator[str]:
+    with empty_database(server) as address:
+        migrate(address)
+        yield address
+
+
+@contextmanager
+def empty_database(server: str) -> Iterator[str]:
+    """Give the address of a database without anything, on the server of another one."""
     name = f"ingest_test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -54,7 +62,6 @@ def _database_on(server: str) -> Iterator[str]:
         host, port = values.get("host", ""), values.get("port", "")
         address = f"postgresql://{values['user']}@/{name}?host={host}"
         address += f"&port={port}" if port else ""
-        migrate(address)
         yield address
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
