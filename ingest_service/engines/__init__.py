@@ -166,6 +166,8 @@ class ListQuery:
     word: str | None = None
     outcome: OutcomeWord | None = None
     priority: Priority | None = None
+    #: Only those that are not finished.
+    unfinished: bool = False
 
 
 class Move(NamedTuple):

@@ -10,6 +10,7 @@ from ingest_service.clock import Clock
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState, OutcomeWord, Priority
 from ingest_service.domain.runs import upcoming
+from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.domain.snapshot import Place, QueueSnapshot
 from ingest_service.domain.wait_reason import standstill, wait_reason
 from ingest_service.engines import Control, ListQuery, RateProof, Reading, Result
@@ -104,14 +105,22 @@ class Queries:
     # --- Results ---
 
     def results(
-        self, ingestion_id: str, wanted: Sequence[ItemState], offset: int, limit: int
+        self,
+        ingestion_id: str,
+        wanted: Sequence[ItemState],
+        offset: int,
+        limit: int,
+        *,
+        after: int = -1,
     ) -> tuple[IngestionSnapshot, list[Result]]:
         """Return up to `limit` results in the order of the items, without the first `offset`.
 
-        Only items in one of the states `wanted` count. Raise `IngestionNotFound`.
+        Only items in one of the states `wanted` and behind position `after` count. Raise
+        `IngestionNotFound`.
         """
         snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
-        return snapshot, self._reading.results(ingestion_id, wanted, offset=offset, limit=limit)
+        page = self._reading.results(ingestion_id, wanted, offset=offset, limit=limit, after=after)
+        return snapshot, page
 
     def stream(
         self, ingestion_id: str, wanted: Sequence[ItemState]
@@ -143,12 +152,16 @@ class Queries:
         word: str | None = None,
         outcome: OutcomeWord | None = None,
         priority: Priority | None = None,
+        *,
+        unfinished: bool = False,
     ) -> list[IngestionSnapshot]:
         """Return the newest ingestions with a sequence below `before`, newest first.
 
         `word` is the word of a family that an entry shows.
         """
-        return self._reading.ingestions(ListQuery(before, limit, word, outcome, priority))
+        return self._reading.ingestions(
+            ListQuery(before, limit, word, outcome, priority, unfinished)
+        )
 
     def queue(self) -> QueueReport:
         """Return the queue as a whole."""
@@ -164,7 +177,9 @@ class Queries:
             policy=snapshot.rule.policy.value,
             depth=dict(snapshot.totals),
             in_flight=snapshot.in_flight,
+            taken=snapshot.taken,
             upcoming=slots,
+            empty_at=self._calendar.wall(snapshot, _empty_at(snapshot)),
         )
 
     def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
@@ -225,3 +240,16 @@ def _finish_at(place: Place) -> float | None:
     if place.forecast is None:
         return None
     return max(place.forecast.finish_at, place.under_way_until or -math.inf)
+
+
+def _empty_at(snapshot: QueueSnapshot) -> float | None:
+    """Return when everything has ended, if nothing is added; None if nobody knows."""
+    model = snapshot.model
+    left = sum(totals.batches for totals in snapshot.totals.values()) + len(snapshot.retries)
+    if not left:
+        return max(model.ends, default=None)
+    if not snapshot.has_times:
+        return None
+    last_at = SlotTimes(model, snapshot.now).at(left - 1)
+    last_retry = max((retry.due for retry in snapshot.retries), default=last_at)
+    return max(last_at, last_retry) + model.duration

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Priority, QueueState, WaitCode
-from ingest_service.domain.snapshot import BatchUnderWay, ClassTotals
+from ingest_service.domain.snapshot import BatchUnderWay, ClassTotals, TakenSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,11 @@ class QueueReport:
     policy: str
     depth: dict[Priority, ClassTotals]
     in_flight: tuple[BatchUnderWay, ...]
+    #: The last slots that were taken, oldest first, and those to come.
+    taken: tuple[TakenSlot, ...]
     upcoming: list[ComingSlot]
+    #: When nothing waits any more and everything has ended; None if nobody knows.
+    empty_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

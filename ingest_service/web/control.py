@@ -18,7 +18,7 @@ from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import PeriodQuery, parse_query
 from ingest_service.web.request import parse_body, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
-from ingest_service.web.responses import answer
+from ingest_service.web.responses import answer, conditional
 
 bp = Blueprint("control", __name__)
 
@@ -71,13 +71,13 @@ def retry(ingestion_id: str) -> Response:
 
 
 @bp.get("/queue")
-@operation(tag="Control", returns=(Queue,))
+@operation(tag="Control", returns=(Queue,), conditional=True)
 def show_queue() -> Response:
     """Look at the queue.
 
-    What waits in each class, what is under way, and the next 60 slots.
+    What waits in each class, what is under way, the last 20 slots and the next 60.
     """
-    return _queue()
+    return conditional(_queue())
 
 
 @bp.post("/queue/pause")

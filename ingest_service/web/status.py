@@ -28,7 +28,7 @@ from ingest_service.web.response_schemas import (
     MappingsResults,
     MappingsStatus,
 )
-from ingest_service.web.responses import JsonResponse, answer, to_json
+from ingest_service.web.responses import JsonResponse, answer, conditional, to_json
 from ingest_service.web.strict_schema import MISSING
 
 bp = Blueprint("status", __name__)
@@ -130,6 +130,7 @@ def show_results(ingestion_id: str) -> Response:
     tag="Ingestions",
     query=IngestionsQuery,
     returns=(IngestionList,),
+    conditional=True,
     raises=(StorageUnavailable,),
 )
 def show_ingestions() -> Response:
@@ -147,7 +148,8 @@ def show_ingestions() -> Response:
         query.get("outcome"),
         query.get("priority"),
     )
-    return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
+    page = render.ingestions(snapshots[:limit], more=len(snapshots) > limit)
+    return conditional(answer(page))
 
 
 def _status(snapshot: IngestionSnapshot) -> Response:

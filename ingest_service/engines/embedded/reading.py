@@ -150,7 +150,8 @@ class EmbeddedReading:
             # In this order: what changes sides in between is in both, and not in neither.
             newest = {entry.sequence: entry for entry in self._reopening(query)}
             newest |= {entry.sequence: entry for entry in self._unfinished(query)}
-            newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
+            if not query.unfinished:
+                newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
             return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 
         return self._steady(look)
@@ -219,6 +220,7 @@ class EmbeddedReading:
             in_flight=tuple(state.in_flight.batches()),
             unfinished=state.unfinished(),
             worker=core.worker_state(),
+            taken=state.taken.all(),
             place=place,
         )
 
@@ -250,6 +252,7 @@ def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
         query.outcome in (None, ingestion.counts.outcome)
         and query.priority in (None, ingestion.priority)
         and query.word in (None, words[ingestion.counts.status])
+        and not (query.unfinished and ingestion.counts.status.final)
     )
 
 

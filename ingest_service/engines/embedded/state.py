@@ -7,7 +7,7 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,6 +21,7 @@ from ingest_service.engines import OperatorState, Slot
 from ingest_service.engines.embedded.in_flight import InFlightBatches
 from ingest_service.engines.embedded.order_index import OrderIndex
 from ingest_service.engines.embedded.ready_queue import ReadyQueue
+from ingest_service.engines.embedded.taken_slots import TakenSlots
 
 #: How long a finished ingestion stays in memory; those who follow it ask once more.
 KEEP_IN_MEMORY = timedelta(seconds=60)
@@ -56,6 +57,7 @@ class QueueState:
         self.operator = OperatorState()
         self.in_flight = InFlightBatches(latency)
         self.ready = ReadyQueue()
+        self.taken = TakenSlots()
         #: How many slots were ever taken.
         self.slots = 0
         #: Since when the queue has not been empty (monotonic).
@@ -238,6 +240,7 @@ class QueueState:
         self.slots = slot.number
         self.pace = self.pace.taken(slot.at)
         self.in_flight.add(slot)
+        self.taken.add(ingestion, slot.batch, at)
         ingestion.start(slot.batch, at)
         ingestion.is_queued = False
         if ingestion.batches_left:
@@ -245,9 +248,10 @@ class QueueState:
         self._changed(ingestion)
 
     def settle(
-        self, ingestion: Ingestion, batch: Batch, outcomes: Iterable[Outcome], at: datetime
+        self, ingestion: Ingestion, batch: Batch, outcomes: Sequence[Outcome], at: datetime
     ) -> None:
         """Show what became of a batch."""
+        self.taken.note_end(batch, outcomes, at)
         ingestion.settle(batch, outcomes, at)
         self._changed(ingestion)
 
