@@ -12,7 +12,7 @@ from werkzeug.routing import UnicodeConverter
 from ingest_service.domain.ids import fresh_id
 from ingest_service.service import Service
 from ingest_service.settings import Settings
-from ingest_service.web import admission, control, docs, ingest, ops, problems, status
+from ingest_service.web import admission, control, dashboard, docs, ingest, ops, problems, status
 from ingest_service.web.media_type import ADMITTED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -47,6 +47,7 @@ def init_app(app: Flask, settings: Settings, service: Service) -> None:
     app.register_blueprint(control.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
+    dashboard.init_app(app, settings)
 
 
 def _name_request() -> None:

@@ -1,0 +1,19 @@
+"""The pages for people: rendered here, readable without scripts, kept up to date by them."""
+
+from flask import Flask
+
+from ingest_service.settings import Settings
+from ingest_service.web.dashboard import formats, frame
+from ingest_service.web.dashboard.controls import bp as controls
+from ingest_service.web.dashboard.pages import bp as pages
+from ingest_service.web.dashboard.submitting import bp as submitting
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give `app` the pages."""
+    app.config["UPSTREAM"] = settings.upstream
+    for template_filter in formats.FILTERS:
+        app.add_template_filter(template_filter, f"shown_{template_filter.__name__}")
+    for blueprint in (pages, controls, submitting):
+        frame.init_blueprint(blueprint)
+        app.register_blueprint(blueprint)
