@@ -271,8 +271,11 @@ class Control(Protocol):
         """
         ...
 
-    def move(self, ingestion_id: str, priority: Priority) -> Move:
-        """Give what is left another class; raise `IngestionNotFound`, or `Conflict` if finished."""
+    def move(self, ingestion_id: str, priority: Priority, *, dry_run: bool = False) -> Move:
+        """Give what is left another class; with `dry_run` only tell what that would do.
+
+        Raise `IngestionNotFound`, or `Conflict` if it is finished.
+        """
         ...
 
     def reopen(self, ingestion_id: str) -> int:

@@ -23,15 +23,16 @@ class Operator:
         """
         return self._control.cancel(ingestion_id)
 
-    def move(self, ingestion_id: str, priority: Priority) -> MoveReport:
-        """Give what is left of an ingestion another class.
+    def move(self, ingestion_id: str, priority: Priority, *, dry_run: bool = False) -> MoveReport:
+        """Give what is left of an ingestion another class; with `dry_run` tell what that would do.
 
         Raise `IngestionNotFound`, or `Conflict` if it is finished.
         """
-        effect = self._control.move(ingestion_id, priority)
+        effect = self._control.move(ingestion_id, priority, dry_run=dry_run)
         return MoveReport(
             snapshot=self._queries.status(ingestion_id),
             old=effect.old,
+            new=priority,
             eta_before=self._eta(effect.before),
             eta_after=self._eta(effect.after),
             delayed=effect.delayed,

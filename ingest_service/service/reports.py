@@ -89,6 +89,7 @@ class MoveReport:
 
     snapshot: IngestionSnapshot
     old: Priority
+    new: Priority
     eta_before: Eta | None
     eta_after: Eta | None
     #: How many other ingestions end later because of it, and by how many seconds at most.

@@ -15,7 +15,7 @@ from ingest_service.web.control_schemas import (
     RetriedMappings,
 )
 from ingest_service.web.openapi import operation
-from ingest_service.web.query_schemas import PeriodQuery, parse_query
+from ingest_service.web.query_schemas import MoveQuery, PeriodQuery, parse_query
 from ingest_service.web.request import parse_body, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
 from ingest_service.web.responses import answer, conditional
@@ -41,6 +41,7 @@ def cancel(ingestion_id: str) -> Response:
 @bp.patch("/ingestions/<ingestion:ingestion_id>")
 @operation(
     tag="Control",
+    query=MoveQuery,
     bodies=(MoveRequest,),
     returns=(MovedIds, MovedMappings),
     raises=(IngestionNotFound, Conflict, StorageUnavailable),
@@ -49,10 +50,14 @@ def move(ingestion_id: str) -> Response:
     """Change the priority of an ingestion.
 
     Moves what is left of it; the answer tells the old and the new estimate, how many other
-    ingestions end later because of it, and by how many seconds at most.
+    ingestions end later because of it, and by how many seconds at most. With `dry_run` nothing is
+    changed, and `new` is what would be.
     """
     priority = parse_body(MoveRequest)["priority"]
-    return answer(render.moved(the_service().operator.move(ingestion_id, priority)))
+    dry_run = parse_query(MoveQuery, request.args)["dry_run"]
+    return answer(
+        render.moved(the_service().operator.move(ingestion_id, priority, dry_run=dry_run))
+    )
 
 
 @bp.post("/ingestions/<ingestion:ingestion_id>/retry")

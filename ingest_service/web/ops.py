@@ -1,6 +1,6 @@
 """The routes around it: is it there, is it well."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from ingest_service.errors import Stopping, StorageUnavailable
 from ingest_service.version import VERSION
@@ -43,6 +43,8 @@ def health() -> Response:
         "until": health.until,
         "trouble": health.trouble,
         "version": VERSION,
+        "max_items": current_app.config["ITEM_LIMIT"],
+        "max_body": current_app.config["BODY_LIMIT"],
     }
     return answer(_HEALTH_REPORT.dump(report))
 

@@ -56,6 +56,8 @@ class HealthReport(Answer):
     until = time("until when it is held", allow_none=True)
     trouble = optional_text("what keeps work from going on; null if nothing does")
     version = text("of this service")
+    max_items = count("items that one request may have")
+    max_body = count("bytes that the body of one request may have")
 
     example: ClassVar[Any] = {
         "status": "healthy",
@@ -68,6 +70,8 @@ class HealthReport(Answer):
         "until": None,
         "trouble": None,
         "version": VERSION,
+        "max_items": 1_000_000,
+        "max_body": 67_108_864,
     }
 
 

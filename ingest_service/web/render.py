@@ -123,7 +123,7 @@ def moved(report: MoveReport) -> dict[str, Any]:
     effect = {
         "priority": snapshot.priority,
         "old": {"priority": report.old, "eta": _told(report.eta_before)},
-        "new": {"priority": snapshot.priority, "eta": _told(report.eta_after)},
+        "new": {"priority": report.new, "eta": _told(report.eta_after)},
         "delayed_ingestions": report.delayed,
         "longest_delay_seconds": round(report.longest_delay, 3),
     }

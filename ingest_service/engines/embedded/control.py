@@ -6,7 +6,7 @@ from dataclasses import replace
 from ingest_service import logs
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, last_starts
+from ingest_service.domain.runs import Lines, Moment, as_if_moved, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Mark, MarkKind, Move, OperatorState
 from ingest_service.engines.embedded.core import Core, finished, log_finished
@@ -45,23 +45,26 @@ class EmbeddedControl:
         self._core.await_start(ingestion_id)
         return self._reading.find(ingestion_id, _NO_BATCHES)
 
-    def move(self, ingestion_id: str, priority: Priority) -> Move:
-        """Give what is left of an ingestion another class."""
+    def move(self, ingestion_id: str, priority: Priority, *, dry_run: bool = False) -> Move:
+        """Give what is left of an ingestion another class, or only tell what that would do."""
         with self._core.changes:
             snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
             ingestion = self._unfinished(ingestion_id)
             if ingestion is None:
                 raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
             before, lines_before = self._expected(ingestion_id)
-            if priority is not ingestion.priority:
-                self._move(ingestion, priority)
-            after, lines_after = self._expected(ingestion_id)
-        self._core.wake()
-        # A walk through everything, so without the locks.
-        ends_before, ends_after = (
-            _last_starts(before, lines_before),
-            _last_starts(after, lines_after),
-        )
+            if not dry_run:
+                if priority is not ingestion.priority:
+                    self._move(ingestion, priority)
+                after, lines_after = self._expected(ingestion_id)
+        # Walks through everything, so without the locks.
+        waited = lines_before()
+        if dry_run:
+            after, waits = as_if_moved(before, waited, priority)
+        else:
+            self._core.wake()
+            waits = lines_after()
+        ends_before, ends_after = _last_starts(before, waited), _last_starts(after, waits)
         delays = _delays(ends_before, ends_after, ingestion.sequence)
         return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
 
@@ -185,8 +188,8 @@ class EmbeddedControl:
             return snapshot, self._core.state.lines()
 
 
-def _last_starts(snapshot: QueueSnapshot, lines: Callable[[], Lines]) -> dict[int, float]:
-    return last_starts(Moment.of(snapshot), lines(), snapshot.retries)
+def _last_starts(snapshot: QueueSnapshot, lines: Lines) -> dict[int, float]:
+    return last_starts(Moment.of(snapshot), lines, snapshot.retries)
 
 
 def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
