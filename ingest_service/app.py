@@ -11,12 +11,12 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines.embedded.core import EngineOptions
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
+from ingest_service.engines.options import EngineOptions
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries

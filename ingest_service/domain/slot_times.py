@@ -91,3 +91,15 @@ class SlotTimes:
     def _begin(self, model: SlotModel, now: float) -> None:
         self._first: list[float] = []
         self._simulation = _Simulation(model, now)
+
+
+def expected_end(started_at: float, duration: float, now: float) -> float:
+    """Return when a batch will have ended that is under way, where batches take `duration`."""
+    if started_at + duration > now:
+        return started_at + duration
+    # It takes longer than usual. An estimate that moved with every look would
+    # be news to everybody who waits for some, so it moves in growing steps.
+    expected = max(duration, 1.0)
+    while started_at + expected <= now:
+        expected *= 2
+    return started_at + expected

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, request
 
 from ingest_service.errors import Conflict, IngestionNotFound, QueueFull, StorageUnavailable
+from ingest_service.keys.scope import Scope
 from ingest_service.web import render
 from ingest_service.web.control_schemas import (
     CancelledIds,
@@ -26,6 +27,7 @@ bp = Blueprint("control", __name__)
 @bp.post("/ingestions/<ingestion:ingestion_id>/cancel")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     returns=(CancelledIds, CancelledMappings),
     raises=(IngestionNotFound, Conflict, StorageUnavailable),
 )
@@ -41,6 +43,7 @@ def cancel(ingestion_id: str) -> Response:
 @bp.patch("/ingestions/<ingestion:ingestion_id>")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     query=MoveQuery,
     bodies=(MoveRequest,),
     returns=(MovedIds, MovedMappings),
@@ -63,6 +66,7 @@ def move(ingestion_id: str) -> Response:
 @bp.post("/ingestions/<ingestion:ingestion_id>/retry")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     returns=(RetriedIds, RetriedMappings),
     raises=(IngestionNotFound, Conflict, QueueFull, StorageUnavailable),
 )
@@ -76,7 +80,7 @@ def retry(ingestion_id: str) -> Response:
 
 
 @bp.get("/queue")
-@operation(tag="Control", returns=(Queue,), conditional=True)
+@operation(tag="Control", scope=Scope.READ, returns=(Queue,), conditional=True)
 def show_queue() -> Response:
     """Look at the queue.
 
@@ -88,6 +92,7 @@ def show_queue() -> Response:
 @bp.post("/queue/pause")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     bodies=(PauseRequest,),
     body_required=False,
     returns=(Queue,),
@@ -104,7 +109,7 @@ def pause() -> Response:
 
 
 @bp.post("/queue/resume")
-@operation(tag="Control", returns=(Queue,), raises=(StorageUnavailable,))
+@operation(tag="Control", scope=Scope.OPERATE, returns=(Queue,), raises=(StorageUnavailable,))
 def resume() -> Response:
     """Resume the queue.
 
@@ -117,6 +122,7 @@ def resume() -> Response:
 @bp.patch("/queue")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     bodies=(IntervalRequest,),
     returns=(Queue,),
     raises=(StorageUnavailable,),
@@ -135,6 +141,7 @@ def set_interval() -> Response:
 @bp.get("/rate-proof")
 @operation(
     tag="Control",
+    scope=Scope.READ,
     query=PeriodQuery,
     returns=(RateProofReport,),
     raises=(StorageUnavailable,),

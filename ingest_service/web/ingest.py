@@ -6,6 +6,7 @@ from flask import Blueprint, Response, request
 from marshmallow import ValidationError
 
 from ingest_service.errors import IdempotencyMismatch, QueueFull, Stopping, StorageUnavailable
+from ingest_service.keys.scope import Scope
 from ingest_service.web import render
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import SubmitQuery, parse_query
@@ -22,6 +23,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
 @bp.post("/ingest")
 @operation(
     tag="Ingestions",
+    scope=Scope.SUBMIT,
     bodies=(IdsRequest, MappingsRequest),
     headers={
         "Idempotency-Key": (

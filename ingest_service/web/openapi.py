@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
@@ -13,15 +13,15 @@ from flask import Flask
 from marshmallow import EXCLUDE, Schema
 from werkzeug.routing import Rule
 
+from ingest_service.keys.scope import Scope
 from ingest_service.version import VERSION
 from ingest_service.web.item_lists import MAX_ID, IdList, ItemList, MappingList, MappingSchema
 from ingest_service.web.ops_schemas import ProblemDetails
 from ingest_service.web.problems import BODY_PROBLEMS, PROBLEMS, Problem, slug_of
 from ingest_service.web.request_schemas import Absent
 from ingest_service.web.response_fields import Answer
+from ingest_service.web.scopes import View, needs
 from ingest_service.web.strict_schema import StrictSchema, Unknown
-
-View = TypeVar("View", bound=Callable[..., Any])
 
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 #: What there is to read about, in the order in which it is shown.
@@ -50,6 +50,8 @@ class Operation:
     """What a view takes, answers and raises; the rest of the document follows from that."""
 
     tag: str
+    #: What it asks of a key.
+    scope: Scope
     #: The shapes of its successful answers.
     returns: tuple[type[Answer], ...]
     #: What it raises beside what reading the request does.
@@ -75,8 +77,9 @@ def operation(**fields: Any) -> Callable[[View], View]:
     """
 
     def attach(view: View) -> View:
-        view.__operation__ = Operation(**fields)  # type: ignore[attr-defined]
-        return view
+        documented = Operation(**fields)
+        view.__operation__ = documented  # type: ignore[attr-defined]
+        return needs(documented.scope)(view)
 
     return attach
 

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, current_app
 
 from ingest_service.errors import Stopping, StorageUnavailable
+from ingest_service.keys.scope import Scope
 from ingest_service.version import VERSION
 from ingest_service.web.openapi import operation
 from ingest_service.web.ops_schemas import GREETING, HealthReport, Live, Liveness, Readiness
@@ -15,7 +16,7 @@ _HEALTH_REPORT = HealthReport()
 
 
 @bp.get("/")
-@operation(tag="Operation", returns=(Live,))
+@operation(tag="Operation", scope=Scope.OPEN, returns=(Live,))
 def index() -> Response:
     """Greet.
 
@@ -25,7 +26,7 @@ def index() -> Response:
 
 
 @bp.get("/health")
-@operation(tag="Operation", returns=(HealthReport,))
+@operation(tag="Operation", scope=Scope.OPEN, returns=(HealthReport,))
 def health() -> Response:
     """Tell how the service is.
 
@@ -50,7 +51,7 @@ def health() -> Response:
 
 
 @bp.get("/health/live")
-@operation(tag="Operation", returns=(Liveness,))
+@operation(tag="Operation", scope=Scope.OPEN, returns=(Liveness,))
 def live() -> Response:
     """Tell whether the process answers.
 
@@ -60,7 +61,9 @@ def live() -> Response:
 
 
 @bp.get("/health/ready")
-@operation(tag="Operation", returns=(Readiness,), raises=(StorageUnavailable, Stopping))
+@operation(
+    tag="Operation", scope=Scope.OPEN, returns=(Readiness,), raises=(StorageUnavailable, Stopping)
+)
 def ready() -> Response:
     """Tell whether work is taken.
 

@@ -10,6 +10,7 @@ from marshmallow import ValidationError
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
 from ingest_service.errors import IngestionNotFound, StorageUnavailable
+from ingest_service.keys.scope import Scope
 from ingest_service.web import render, streams
 from ingest_service.web.control_schemas import IngestionList
 from ingest_service.web.openapi import operation
@@ -44,6 +45,7 @@ _READING = (IngestionNotFound, StorageUnavailable)
 @bp.get("/status/<ingestion:ingestion_id>")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=StatusQuery,
     returns=_STATUS,
     sends=("Retry-After",),
@@ -75,6 +77,7 @@ def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
 @bp.get("/status")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=FindQuery,
     bodies=(FindRequest,),
     body_required=False,
@@ -106,6 +109,7 @@ def _named(values: dict[str, Any]) -> str | None:
 @bp.get("/status/<ingestion:ingestion_id>/results")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=ResultsQuery,
     returns=(IdsResults, MappingsResults),
     streams=IdsResults.streams,
@@ -128,6 +132,7 @@ def show_results(ingestion_id: str) -> Response:
 @bp.get("/ingestions")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=IngestionsQuery,
     returns=(IngestionList,),
     conditional=True,

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -21,8 +21,6 @@ from ingest_service.clock import Clock
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Outcome
 from ingest_service.domain.pace import Pace
-from ingest_service.domain.policy import Rule
-from ingest_service.domain.retry_policy import RetryPolicy
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import WorkerState
 from ingest_service.engines import Hold, Mark, MarkKind, OperatorState
@@ -36,25 +34,11 @@ from ingest_service.engines.embedded.journal import (
     Settled,
 )
 from ingest_service.engines.embedded.state import QueueState
+from ingest_service.engines.options import EngineOptions
 from ingest_service.errors import IngestionNotFound, Stopping, StorageUnavailable
 
 #: How long the worker can take from the record of a start to the call, in seconds.
 STARTS_WITHIN = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What the engine is told; times in seconds."""
-
-    rule: Rule
-    retry_policy: RetryPolicy
-    retention: timedelta
-    max_concurrent: int
-    max_queued_items: int
-    #: How many ingestions may wait.
-    max_ingestions: int
-    #: What the settings say; an operator may have set another one.
-    interval: float
 
 
 class Core:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from ingest_service.clock import Clock
 from ingest_service.domain.pace import Pace
 from ingest_service.engines.embedded.control import EmbeddedControl
-from ingest_service.engines.embedded.core import Core, EngineOptions
+from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.dispatch import EmbeddedDispatch
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.engines.embedded.intake import EmbeddedIntake
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.reading import EmbeddedReading
 from ingest_service.engines.embedded.worker import Worker
+from ingest_service.engines.options import EngineOptions
 from ingest_service.upstreams.protocol import Upstream
 
 

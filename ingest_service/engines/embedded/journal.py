@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.domain.model import Batch, Counts, Outcome, Priority, Resend
 from ingest_service.engines import IdempotencyKey, ItemResult, Mark, OperatorState, RateProof
 
-#: How long an idempotency key is remembered.
-KEY_LIFETIME = timedelta(hours=24)
 #: The version of everything that `Journal.find` returns; no unfinished ingestion gets so far.
 FINISHED_VERSION = 2**31
 

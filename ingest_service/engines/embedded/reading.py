@@ -15,6 +15,7 @@ from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
 from ingest_service.engines import Draft, ListQuery, RateProof, Result
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.journal import Results, Wanted
+from ingest_service.engines.offsets import find_states
 from ingest_service.errors import IngestionNotFound
 
 T = TypeVar("T")
@@ -276,22 +277,3 @@ def _paired(
         # Not there if its retention has ended while it was read.
         if result is not None:
             yield Result(position, keys[index][offset], result.outcome, result.at)
-
-
-def find_states(
-    states: bytes, wanted: Sequence[ItemState], first: int, limit: int, skip: int = 0
-) -> list[int]:
-    """Return up to `limit` positions of the states `wanted` from `first` on, without `skip`."""
-    positions: list[int] = []
-    for start in range(first, len(states), 4096):
-        chunk = states[start : start + 4096]
-        # Counting runs at the speed of memory, so whole chunks are skipped that way.
-        hits = sum(chunk.count(state) for state in wanted)
-        if skip >= hits:
-            skip -= hits
-            continue
-        positions += [start + at for at, state in enumerate(chunk) if state in wanted][skip:]
-        skip = 0
-        if len(positions) >= limit:
-            break
-    return positions[:limit]

@@ -13,15 +13,13 @@ from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
 from ingest_service.domain.settlement import Decision, decide
 from ingest_service.domain.snapshot import WorkerState
 from ingest_service.engines import Dispatch, Slot
+from ingest_service.engines.calls import begin, held_until, outcomes_of
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.errors import StorageUnavailable
-from ingest_service.upstreams.outcomes import bounded, bounded_together
-from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
+from ingest_service.upstreams.protocol import Call, Upstream, crashed
 
 #: Longest sleep at a stretch, so that a stop or a clock that jumps is noticed.
 SLICE = 0.25
-#: Most bytes that are kept of a batch: SQLite takes twice as much in one piece.
-MOST_OF_BATCH = 256 * 2**20
 #: Longest pause between two tries of what keeps failing, in seconds.
 LONGEST_PAUSE = 30.0
 
@@ -244,11 +242,7 @@ class Worker:
 
     def _call(self, slot: Slot) -> Call:
         news = _News(self.wake, slot)
-        try:
-            call = self._upstream.start(slot.batch, news)
-        except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
-            return FinishedCall(crashed(slot.batch, error))
-        news.call = call
+        news.call = call = begin(self._upstream, slot.batch, news)
         return call
 
     # --- While it is under way ---
@@ -265,9 +259,8 @@ class Worker:
 
     def _note_holds(self, call: Call) -> None:
         """Obey at once, also while batch mates are under way; a hold counts from its answer."""
-        now, longest = self._clock.monotonic(), self._retry_policy.max_retry_after
-        holds = [at + min(seconds, longest) for at, seconds in call.retry_after() if at <= now]
-        until = max(holds, default=-math.inf)
+        now = self._clock.monotonic()
+        until = held_until(call, now, self._retry_policy.max_retry_after)
         if until > now:
             self._dispatch.hold(until)
 
@@ -322,19 +315,7 @@ class Worker:
         return decision
 
     def _outcomes(self, under_way: _UnderWay) -> Sequence[Outcome]:
-        """Return exactly one outcome an item that can be kept, whatever the upstream says."""
-        batch = under_way.slot.batch
-        try:
-            outcomes = [
-                bounded(outcome, self._max_response) for outcome in under_way.call.outcomes()
-            ]
-        except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
-            return crashed(batch, error)
-        if len(outcomes) != len(batch.offsets):
-            return crashed(batch, ValueError(f"{len(outcomes)} outcomes"))
-        if len(outcomes) * self._max_response <= MOST_OF_BATCH:
-            return outcomes
-        return bounded_together(outcomes, MOST_OF_BATCH)
+        return outcomes_of(under_way.call, under_way.slot.batch, self._max_response)
 
     def _note_breaker(self, breaker: CircuitBreaker) -> None:
         if breaker.is_open != self._breaker.is_open:

@@ -8,6 +8,7 @@ from ingest_service import json_text
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.model import Batch, ItemState
 from ingest_service.engines import Mark
+from ingest_service.engines.chunks import Chunk, content_chunks, state_chunks
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
@@ -19,9 +20,12 @@ from ingest_service.engines.embedded.journal import (
     Settled,
     Started,
 )
-from ingest_service.engines.embedded.journals.chunks import Chunk, content_chunks, state_chunks
-from ingest_service.engines.embedded.journals.outcomes import final_outcomes
-from ingest_service.engines.embedded.journals.rows import operator_to_json, pack_offsets, to_micros
+from ingest_service.engines.embedded.journals.rows import (
+    operator_to_json,
+    to_micros,
+)
+from ingest_service.engines.offsets import pack_offsets
+from ingest_service.engines.outcomes import final_outcomes
 
 
 class Statement(NamedTuple):

@@ -15,7 +15,6 @@ from ingest_service.domain.model import FAMILIES, Batch, Counts, Priority
 from ingest_service.engines import IdempotencyKey, ItemResult, Mark, RateProof
 from ingest_service.engines.embedded.journal import (
     FINISHED_VERSION,
-    KEY_LIFETIME,
     Cancelled,
     Change,
     Finished,
@@ -29,9 +28,10 @@ from ingest_service.engines.embedded.journal import (
     Started,
     Wanted,
 )
-from ingest_service.engines.embedded.journals.outcomes import final_outcomes
 from ingest_service.engines.embedded.journals.settled_log import SettledBatch, SettledLog
 from ingest_service.engines.embedded.journals.start_log import StartLog
+from ingest_service.engines.options import KEY_LIFETIME
+from ingest_service.engines.outcomes import final_outcomes
 from ingest_service.errors import IdempotencyMismatch
 
 #: Most ingestions that one step of `prune` forgets.

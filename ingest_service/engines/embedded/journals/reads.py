@@ -10,11 +10,10 @@ import apsw
 
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.items import Kind
-from ingest_service.domain.model import FAMILIES, Status
+from ingest_service.domain.model import shown_as
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, ItemResult, RateProof, Start
+from ingest_service.engines.chunks import Chunk, join_items, keys_of, states_of
 from ingest_service.engines.embedded.journal import Results, Wanted
-from ingest_service.engines.embedded.journals.chunks import Chunk, join_items, keys_of, states_of
-from ingest_service.engines.embedded.journals.outcomes import decode_outcomes
 from ingest_service.engines.embedded.journals.rows import (
     Row,
     runs,
@@ -23,9 +22,10 @@ from ingest_service.engines.embedded.journals.rows import (
     to_optional_datetime,
     to_snapshot,
     to_submission,
-    unpack_offsets,
 )
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.offsets import unpack_offsets
+from ingest_service.engines.outcomes import decode_outcomes
 
 
 def find(db: apsw.Connection, ingestion_id: str, batches: range) -> IngestionSnapshot | None:
@@ -125,16 +125,6 @@ def finished(db: apsw.Connection, wanted: Wanted) -> list[IngestionSnapshot]:
         outcome=wanted.outcome,
     )
     return [to_snapshot(row) for row in rows]
-
-
-def shown_as(word: str) -> list[tuple[Kind, Status]]:
-    """Return which states of which families are shown as `word`."""
-    return [
-        (kind, status)
-        for kind, family in FAMILIES.items()
-        for status, shown in family.words.items()
-        if shown == word
-    ]
 
 
 def rate_proof(db: apsw.Connection, since: datetime, until: datetime) -> RateProof:

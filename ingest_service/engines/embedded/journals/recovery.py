@@ -14,8 +14,8 @@ import apsw
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Resend
 from ingest_service.engines import OperatorState
+from ingest_service.engines.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journal import Instant, Recovered
-from ingest_service.engines.embedded.journals.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journals.rows import (
     KINDS,
     Row,
@@ -23,12 +23,10 @@ from ingest_service.engines.embedded.journals.rows import (
     to_datetime,
     to_optional_datetime,
     to_submission,
-    unpack_offsets,
 )
 from ingest_service.engines.embedded.journals.statements import SQL
-
-#: A batch that was started so often and never ended is not started again.
-MAX_CRASHES = 3
+from ingest_service.engines.offsets import unpack_offsets
+from ingest_service.engines.options import MAX_CRASHES
 
 
 def recover(db: apsw.Connection) -> Recovered:

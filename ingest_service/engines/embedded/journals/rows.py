@@ -1,8 +1,7 @@
 """Rows of the tables, from and to what the rest of the service knows."""
 
 import json
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime, timedelta
@@ -55,20 +54,6 @@ def to_submission(head: Row, items: Items) -> Submission:
         batch_size=batch_size,
         created_at=to_datetime(created_at),
     )
-
-
-def pack_offsets(offsets: Sequence[int]) -> bytes | None:
-    """Return `offsets` as two bytes each; None for a range, which always means all."""
-    return None if isinstance(offsets, range) else array("H", offsets).tobytes()
-
-
-def unpack_offsets(packed: bytes | None, size: int) -> Sequence[int]:
-    """Return the offsets that `pack_offsets` made `packed` of, in a batch of `size` items."""
-    if packed is None:
-        return range(size)
-    offsets = array("H")
-    offsets.frombytes(packed)
-    return offsets.tolist()
 
 
 def to_micros(at: datetime) -> int:

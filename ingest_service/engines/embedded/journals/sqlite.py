@@ -11,7 +11,6 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.engines import IdempotencyKey, RateProof
 from ingest_service.engines.embedded.journal import (
-    KEY_LIFETIME,
     Change,
     Recovered,
     Results,
@@ -24,6 +23,7 @@ from ingest_service.engines.embedded.journals.free_space import FreeSpace
 from ingest_service.engines.embedded.journals.recovery import recover
 from ingest_service.engines.embedded.journals.rows import Row, to_micros
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.errors import IdempotencyMismatch, StorageUnavailable
 
 #: Most starts that one step of `prune` forgets.
