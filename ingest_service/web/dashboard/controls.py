@@ -40,11 +40,12 @@ class Effect:
 class Action:
     """Something that is done to ingestions."""
 
-    #: As in `Cancel 3 ingestions`, and when it is done.
+    #: As in `Move 3 ingestions to HIGH`, and when it is done.
     verb: str
     done: str
     preview: Callable[[str], Effect]
     apply: Callable[[str], str]
+    where: str = ""
 
 
 @bp.post("/pause")
@@ -118,10 +119,11 @@ def _action() -> Action:
             raise ValidationError({"priority": ["Choose the class to move to."]})
         to = Priority[priority]
         return Action(
-            f"Move to {to.name}",
+            "Move",
             f"moved to {to.name}",
             lambda ingestion_id: _preview_move(ingestion_id, to),
             lambda ingestion_id: _move(ingestion_id, to),
+            f" to {to.name}",
         )
     raise ValidationError({"action": ["Choose what to do."]})
 

@@ -1,6 +1,7 @@
 """Numbers, times and answers in the form in which people read them."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,12 @@ from ingest_service.web.responses import timestamp
 
 #: How much of an answer a page shows; the download has all of it.
 LONGEST_ANSWER = 2_000
+#: Control characters but for line breaks and tabs; what changes the direction of writing; what
+#: has no width.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -52,13 +59,19 @@ def moment(at: datetime | None, form: str = "clock") -> str:
     )
 
 
+def visible(text: str) -> str:
+    """Return `text` with signs in place of what would hide, or turn round, what others see."""
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+
+
 def literal(value: Any) -> str:
     """Return what an upstream answered, as it is, but not more than can be looked at."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = visible(text)
     more = len(text) - LONGEST_ANSWER
     if more <= 0:
         return text
     return f"{text[:LONGEST_ANSWER]} … and {number(more)} more characters; the download has them."
 
 
-FILTERS: tuple[Callable[..., str], ...] = (number, count, span, moment, literal)
+FILTERS: tuple[Callable[..., str], ...] = (number, count, span, moment, visible, literal)

@@ -71,7 +71,8 @@ def _pasted() -> str:
 def _read(text: str, priority: str) -> tuple[Items, Priority]:
     """Return what `text` asks for: ids in any order and form, or a body of the API."""
     text = text.strip()
-    payload = _from_json(text) if text.startswith(("{", "[")) else {"ids": _ids(text)}
+    is_json = text.startswith(("{", "["))
+    payload: dict[str, Any] = _from_json(text) if is_json else {"ids": _ids(text)}
     payload["priority"] = priority
     config = current_app.config
     return load_submission(payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"])
