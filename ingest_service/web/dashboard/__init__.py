@@ -3,10 +3,7 @@
 from flask import Flask
 
 from ingest_service.settings import Settings
-from ingest_service.web.dashboard import formats, frame
-from ingest_service.web.dashboard.controls import bp as controls
-from ingest_service.web.dashboard.pages import bp as pages
-from ingest_service.web.dashboard.submitting import bp as submitting
+from ingest_service.web.dashboard import controls, formats, frame, pages, submitting
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -14,6 +11,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["UPSTREAM"] = settings.upstream
     for template_filter in formats.FILTERS:
         app.add_template_filter(template_filter, f"shown_{template_filter.__name__}")
-    for blueprint in (pages, controls, submitting):
-        frame.init_blueprint(blueprint)
-        app.register_blueprint(blueprint)
+    for module in (pages, controls, submitting):
+        frame.init_blueprint(module.bp)
+        app.register_blueprint(module.bp)
