@@ -69,7 +69,7 @@ def build(
         settle=settings.settle,
         max_response=settings.upstream_max_response,
     )
-    queries = Queries(clock, engine.reading, engine.control)
+    queries = Queries(clock, engine.reading, engine.records)
     batch_sizes = {
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
@@ -77,7 +77,7 @@ def build(
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, queries),
+        operator=Operator(engine.control, engine.records, queries),
     )
     return Parts(service, engine)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ingest_service.domain.model import Batch, Outcome
-from ingest_service.upstreams.outcomes import bounded, bounded_together
+from ingest_service.upstreams.outcomes import all_bounded, bounded_together
 from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
 
 #: Most bytes that are kept of a batch: SQLite takes twice as much in one piece.
@@ -31,7 +31,7 @@ def held_until(call: Call, now: float, longest: float) -> float:
 def outcomes_of(call: Call, batch: Batch, max_response: int) -> Sequence[Outcome]:
     """Return exactly one outcome an item that can be kept, whatever the upstream says."""
     try:
-        outcomes = [bounded(outcome, max_response) for outcome in call.outcomes()]
+        outcomes = all_bounded(call.outcomes(), max_response)
     except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
         return crashed(batch, error)
     if len(outcomes) != len(batch.offsets):

@@ -33,7 +33,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             receiver = self._body_receiver
             if receiver is not None and receiver._complete:  # noqa: SLF001 - see `names`
                 self._ahead += data[at:]
-                self._pause_reading()
+                if len(self._ahead) > limits.SLICE:
+                    self._pause_reading()
                 return
             if not self._closed:
                 super().data_received(data[at : at + limits.SLICE])

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Priority, QueueState, WaitCode
-from ingest_service.domain.snapshot import BatchUnderWay, ClassTotals, TakenSlot
+from ingest_service.domain.snapshot import ClassTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,33 @@ class ComingSlot:
     """A slot to come, and what it serves."""
 
     at: datetime
-    ingestion_id: str
+    #: None if it does not exist for the caller.
+    ingestion_id: str | None
     priority: Priority
+
+
+class BatchInFlight(NamedTuple):
+    """A batch under way; its ids are None if they do not exist for the caller."""
+
+    ingestion_id: str | None
+    batch_id: str | None
+    items: int
+    attempt: int
+
+
+class PastSlot(NamedTuple):
+    """A slot that was taken, as it is told; see `domain.snapshot.TakenSlot`."""
+
+    at: datetime
+    ended_at: datetime | None
+    #: None if it does not exist for the caller, as is the batch.
+    ingestion_id: str | None
+    batch_id: str | None
+    priority: Priority
+    items: int
+    succeeded: int
+    failed: int
+    retried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +101,9 @@ class QueueReport:
     interval: float
     policy: str
     depth: dict[Priority, ClassTotals]
-    in_flight: tuple[BatchUnderWay, ...]
+    in_flight: list[BatchInFlight]
     #: The last slots that were taken, oldest first, and those to come.
-    taken: tuple[TakenSlot, ...]
+    taken: list[PastSlot]
     upcoming: list[ComingSlot]
     #: When nothing waits any more and everything has ended; None if nobody knows.
     empty_at: datetime | None

@@ -64,13 +64,14 @@ def _discard_body() -> None:
 
 
 def _finish(response: Response) -> Response:
-    if ADMITTED not in flask.request.environ:
+    environ, headers = flask.request.environ, response.headers
+    if ADMITTED not in environ:
         _discard_body()
-    response.headers.add("X-Request-ID", g.request_id)
-    response.headers.add("X-Content-Type-Options", "nosniff")
-    if "Cache-Control" not in response.headers:
-        response.headers.add("Cache-Control", "no-store")
-    if flask.request.method == "OPTIONS" and response.status_code == 200:
+    headers.add("X-Request-ID", g.request_id)
+    headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", "no-store")
+    if environ["REQUEST_METHOD"] == "OPTIONS" and response.status_code == 200:
         # Flask calls its empty body HTML.
-        response.headers.pop("Content-Type", None)
+        headers.pop("Content-Type", None)
     return response

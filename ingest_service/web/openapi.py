@@ -198,7 +198,7 @@ def _responses(
         response["description"] = f"{response['description']} {kind.title}.".strip()
         example = {"value": _problem_example(kind, status)}
         response["content"][_PROBLEM_MEDIA_TYPE]["examples"][kind.slug] = example
-        if status == 503:
+        if status in (429, 503):
             response["headers"] = {
                 "Retry-After": {
                     "description": "Seconds after which to try again.",

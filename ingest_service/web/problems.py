@@ -16,7 +16,9 @@ from ingest_service.errors import (
     Conflict,
     IdempotencyMismatch,
     IngestionNotFound,
+    NotPermitted,
     QueueFull,
+    QuotaFull,
     Stopping,
     StorageUnavailable,
 )
@@ -95,7 +97,7 @@ PROBLEMS = {
             "This is not allowed",
             "Without keys `Host` must name this machine, or be one of `INGEST_ALLOWED_HOSTS`; and "
             "pages of other origins may not change anything.",
-            (Forbidden,),
+            (Forbidden, NotPermitted),
         ),
         Problem(
             "method-not-allowed",
@@ -135,6 +137,13 @@ PROBLEMS = {
             "Use a new `Idempotency-Key` for a new request; repeat the same body to get the "
             "first answer again.",
             (IdempotencyMismatch,),
+        ),
+        Problem(
+            "too-many-requests",
+            429,
+            "The key has as much as it may have for now",
+            "Nothing was stored. Repeat the request after the seconds in `Retry-After`.",
+            (QuotaFull,),
         ),
         Problem(
             "internal-error",
@@ -191,7 +200,9 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(InvalidJson, _invalid_json)
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(IngestionNotFound, _ingestion_not_found)
+    app.register_error_handler(NotPermitted, _not_permitted)
     app.register_error_handler(QueueFull, _queue_full)
+    app.register_error_handler(QuotaFull, _quota_full)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
     app.register_error_handler(Conflict, _conflict)
     app.register_error_handler(StorageUnavailable, _storage_unavailable)
@@ -260,15 +271,32 @@ def _ingestion_not_found(_: IngestionNotFound) -> Response:
     return problem("not-found", "Ingestion ID not found")
 
 
+def _not_permitted(error: NotPermitted) -> Response:
+    return problem("forbidden", str(error))
+
+
 def _queue_full(error: QueueFull) -> Response:
-    if math.isinf(error.retry_after):
-        seconds, when = WHILE_PAUSED, "nobody knows when, because it is paused"
-    else:
-        seconds = max(1, math.ceil(error.retry_after))
-        when = f"in {seconds} s"
+    seconds, when = _until_room(error.retry_after)
     answer = problem("queue-full", f"The queue is full; there will be room {when}.")
     answer.headers["Retry-After"] = str(seconds)
     return answer
+
+
+def _quota_full(error: QuotaFull) -> Response:
+    if error.retry_after is None:
+        return problem("too-many-requests", f"{error} Send fewer in a request.")
+    seconds, when = _until_room(error.retry_after)
+    answer = problem("too-many-requests", f"{error} There will be room {when}.")
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def _until_room(retry_after: float) -> tuple[int, str]:
+    """Return after how many seconds to try again, and when there is room, in words."""
+    if math.isinf(retry_after):
+        return WHILE_PAUSED, "nobody knows when, because it is paused"
+    seconds = max(1, math.ceil(retry_after))
+    return seconds, f"in {seconds} s"
 
 
 def _mismatch(_: IdempotencyMismatch) -> Response:

@@ -34,12 +34,13 @@ def the_caller() -> Caller:
 
 def read_body() -> bytes:
     """Return the body of the request, refusing early what would not be read anyway."""
-    reason = media_type.reason_not_json(request.environ)
+    environ = request.environ
+    reason = media_type.reason_not_json(environ)
     if reason is not None:
         raise UnsupportedMediaType(reason)
-    if ADMITTED in request.environ:
+    if ADMITTED in environ:
         # The server has read it, and found that it is not too large.
-        body: bytes = request.environ["wsgi.input"].read()
+        body: bytes = environ["wsgi.input"].read()
         return body
     limit = current_app.config["BODY_LIMIT"]
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")

@@ -112,7 +112,7 @@ def test_head_answers_like_get_without_the_body(client: FlaskClient, path: str) 
         ("/ingest", {"POST", "OPTIONS"}),
         ("/status/x", {"GET", "HEAD", "OPTIONS"}),
         ("/queue", {"GET", "HEAD", "PATCH", "OPTIONS"}),
-        ("/ingestions/x", {"PATCH", "OPTIONS"}),
+        ("/ingestions/x", {"PATCH", "DELETE", "OPTIONS"}),
     ],
 )
 def test_options_tell_what_is_allowed(client: FlaskClient, path: str, allowed: set[str]) -> None:

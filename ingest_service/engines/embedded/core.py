@@ -15,15 +15,18 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Outcome
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import WorkerState
-from ingest_service.engines import Hold, Mark, MarkKind, OperatorState
+from ingest_service.engines import Hold, OperatorState
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
     Change,
     Finished,
@@ -93,6 +96,12 @@ class Core:
         at = self.clock.now() - timedelta(seconds=now - monotonic)
         return Instant(at, monotonic, self.clock.boot_id)
 
+    def mark(
+        self, kind: MarkKind, caller: Caller, target: str | None, before: Any, after: Any
+    ) -> Mark:
+        """Return the record of what the caller does now, to an ingestion or to the queue."""
+        return Mark(self.clock.now(), kind, before, after, caller.key, target, caller.request_id)
+
     def check_not_draining(self) -> None:
         """Raise `Stopping` if nothing is taken any more."""
         if self.draining:
@@ -123,7 +132,7 @@ class Core:
         with self.lock:
             self.draining = True
             self.started.notify_all()
-            self.state.release_watches()
+            self.state.watches.release()
         self.wake()
 
     def await_start(self, ingestion_id: str | None = None) -> None:

@@ -11,6 +11,7 @@ from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.engines.embedded.intake import EmbeddedIntake
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.reading import EmbeddedReading
+from ingest_service.engines.embedded.records import EmbeddedRecords
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
 from ingest_service.upstreams.protocol import Upstream
@@ -18,11 +19,12 @@ from ingest_service.upstreams.protocol import Upstream
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """All four protocols over one state, and the thread that drains it."""
+    """All five protocols over one state, and the thread that drains it."""
 
     intake: EmbeddedIntake
     reading: EmbeddedReading
     control: EmbeddedControl
+    records: EmbeddedRecords
     worker: Worker
     journal: Journal
     _core: Core
@@ -62,4 +64,5 @@ def embedded_engine(
     )
     core.attach(worker.wake, lambda: worker.state)
     control = EmbeddedControl(core, reading)
-    return EmbeddedEngine(EmbeddedIntake(core), reading, control, worker, journal, core)
+    intake, records = EmbeddedIntake(core), EmbeddedRecords(core)
+    return EmbeddedEngine(intake, reading, control, records, worker, journal, core)

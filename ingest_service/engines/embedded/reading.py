@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TypeVar
 
 from ingest_service.domain.forecast import forecast
@@ -12,7 +11,7 @@ from ingest_service.domain.policy import Policy, QueueEntry
 from ingest_service.domain.runs import Lines, Moment, walked
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
-from ingest_service.engines import Draft, ListQuery, RateProof, Result
+from ingest_service.engines import Draft, ListQuery, Result
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.journal import Results, Wanted
 from ingest_service.engines.offsets import find_states
@@ -24,8 +23,6 @@ T = TypeVar("T")
 LAST = 2**62
 #: How many ingestions are looked at under the lock at a time.
 _CHUNK = 500
-#: More than the journal keeps beyond the retention, and than two clocks differ.
-_KEPT_LONGER = timedelta(days=1)
 _NO_BATCHES = range(0)
 
 
@@ -145,6 +142,7 @@ class EmbeddedReading:
             priority=query.priority,
             word=query.word,
             outcome=query.outcome,
+            submitted_by=query.submitted_by,
         )
 
         def look() -> list[IngestionSnapshot]:
@@ -157,13 +155,6 @@ class EmbeddedReading:
 
         return self._steady(look)
 
-    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
-        """Ask the journal."""
-        now = self._core.clock.now()
-        return self._core.journal.rate_proof(
-            since or self._core.expiry() - _KEPT_LONGER, until or now + _KEPT_LONGER
-        )
-
     def watch(
         self, ingestion_id: str, version: int, on_change: Callable[[], None]
     ) -> Callable[[], None]:
@@ -172,7 +163,7 @@ class EmbeddedReading:
         with core.lock:
             ingestion = core.state.get(ingestion_id)
             if ingestion is not None and ingestion.version == version and not core.draining:
-                end = core.state.watch(ingestion_id, on_change)
+                end = core.state.watches.add(ingestion_id, on_change)
 
                 def end_watch() -> None:
                     with core.lock:
@@ -254,6 +245,7 @@ def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
         and query.priority in (None, ingestion.priority)
         and query.word in (None, words[ingestion.counts.status])
         and not (query.unfinished and ingestion.counts.status.final)
+        and query.submitted_by in (None, ingestion.submission.submitted_by)
     )
 
 

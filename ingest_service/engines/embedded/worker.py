@@ -41,14 +41,15 @@ class _News:
     """What a call calls when there is something new about it."""
 
     wake: Callable[[], None]
-    slot: Slot
+    #: Tells whether another batch may wait until this one is on the wire.
+    is_awaited: Callable[[], bool]
     call: Call | None = None
 
     def __call__(self) -> None:
         call = self.call
-        # That it is on the wire matters only where another could be started beside it.
+        # Asked first: what it says of the wire is only true as long as the call is under way.
         sent_only = call is not None and call.ends_at() > -math.inf and not call.retry_after()
-        if not (sent_only and self.slot.fills):
+        if not sent_only or self.is_awaited():
             self.wake()
 
 
@@ -80,6 +81,9 @@ class Worker:
         self._changed = threading.Condition()
         #: Whether somebody has asked for another look since the last step.
         self._news = False
+        #: Whether the last step started a batch beside which no other can be started: nobody
+        #: waits until it is on the wire.
+        self._full = False
         #: What kept the last step from its end, and how often in a row.
         self._trouble: str | None = None
         self._failures = 0
@@ -95,7 +99,8 @@ class Worker:
         Return the instant at which the next turn can be of use: now or earlier
         means at once, inf means when there is news.
         """
-        self._news = False
+        # Before anything is looked at: what happens from now on is news.
+        self._news = self._full = False
         try:
             self._housekeeping.record_overdue()
             due = min(self._turn(self._ended_calls()), self._housekeeping.tidy())
@@ -204,6 +209,7 @@ class Worker:
         else:
             taken = self._take(ended)
         if isinstance(taken, Slot):
+            self._full = taken.fills
             self._send(taken)
             # Where another may start beside it, the next turn looks for that.
             return self._next_end() if taken.fills else self._clock.monotonic()
@@ -241,7 +247,7 @@ class Worker:
         self._note_sent(under_way)
 
     def _call(self, slot: Slot) -> Call:
-        news = _News(self.wake, slot)
+        news = _News(self.wake, lambda: not self._full)
         news.call = call = begin(self._upstream, slot.batch, news)
         return call
 

@@ -3,7 +3,7 @@
 from flask import Flask
 
 from ingest_service.settings import Settings
-from ingest_service.web.dashboard import controls, formats, frame, pages, submitting
+from ingest_service.web.dashboard import controls, formats, pages, submitting
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -12,5 +12,4 @@ def init_app(app: Flask, settings: Settings) -> None:
     for template_filter in formats.FILTERS:
         app.add_template_filter(template_filter, f"shown_{template_filter.__name__}")
     for module in (pages, controls, submitting):
-        frame.init_blueprint(module.bp)
         app.register_blueprint(module.bp)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, redirect, request, url_for
+from flask import Response, redirect, request, url_for
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -14,12 +14,12 @@ from ingest_service.domain.model import OutcomeWord, Priority
 from ingest_service.errors import Conflict, IngestionNotFound, QueueFull
 from ingest_service.service.reports import MoveReport
 from ingest_service.web.dashboard.formats import count, span
-from ingest_service.web.dashboard.frame import page
-from ingest_service.web.request import the_service
+from ingest_service.web.dashboard.frame import blueprint, page
+from ingest_service.web.request import the_caller, the_service
 from ingest_service.web.request_schemas import MAX_INTERVAL
 from ingest_service.web.strict_schema import MAX_TEXT
 
-bp = Blueprint("dashboard_controls", __name__, url_prefix="/dashboard")
+bp = blueprint("dashboard_controls", __name__)
 
 #: How many ingestions are changed at once; each move is a walk through the queue.
 MAX_CHOSEN = 200
@@ -54,14 +54,14 @@ def pause() -> AnyResponse:
     reason = request.form.get("reason", "").strip()
     if len(reason) > MAX_TEXT:
         raise ValidationError({"reason": [f"This must have at most {MAX_TEXT} characters."]})
-    the_service().operator.pause(reason)
+    the_service().operator.pause(reason, the_caller())
     return _back()
 
 
 @bp.post("/resume")
 def resume() -> AnyResponse:
     """Go on at the pace."""
-    the_service().operator.resume()
+    the_service().operator.resume(the_caller())
     return _back()
 
 
@@ -71,7 +71,7 @@ def set_interval() -> AnyResponse:
     text = request.form.get("seconds", "").strip()
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", text) or float(text) > MAX_INTERVAL:
         raise ValidationError({"seconds": [f"This must be a number from 0 to {MAX_INTERVAL}."]})
-    the_service().operator.set_interval(float(text))
+    the_service().operator.set_interval(float(text), the_caller())
     return _back()
 
 
@@ -157,7 +157,7 @@ def _preview_cancel(ingestion_id: str) -> Effect:
 
 
 def _cancel(ingestion_id: str) -> str:
-    cancelled = the_service().operator.cancel(ingestion_id).counts.cancelled
+    cancelled = the_service().operator.cancel(ingestion_id, the_caller()).counts.cancelled
     return f"{count(cancelled, 'item')} will never be sent."
 
 
@@ -172,7 +172,7 @@ def _preview_retry(ingestion_id: str) -> Effect:
 
 
 def _retry(ingestion_id: str) -> str:
-    items = the_service().operator.retry(ingestion_id)
+    items = the_service().operator.retry(ingestion_id, the_caller())
     return f"{count(items, 'item')} will be sent once more."
 
 
@@ -180,12 +180,12 @@ def _preview_move(ingestion_id: str, to: Priority) -> Effect:
     snapshot = _snapshot(ingestion_id)
     if snapshot.priority is to and snapshot.counts.outcome is None:
         raise Conflict(f"Its class is {to.name} already.")
-    report = the_service().operator.move(ingestion_id, to, dry_run=True)
+    report = the_service().operator.move(ingestion_id, to, the_caller(), dry_run=True)
     return Effect(ingestion_id, _cost(report), applies=True, move=report)
 
 
 def _move(ingestion_id: str, to: Priority) -> str:
-    return _cost(the_service().operator.move(ingestion_id, to))
+    return _cost(the_service().operator.move(ingestion_id, to, the_caller()))
 
 
 def _cost(report: MoveReport) -> str:
@@ -197,7 +197,7 @@ def _cost(report: MoveReport) -> str:
 
 
 def _snapshot(ingestion_id: str) -> IngestionSnapshot:
-    return the_service().queries.status(ingestion_id)
+    return the_service().queries.status(ingestion_id, caller=the_caller())
 
 
 def _back() -> AnyResponse:

@@ -8,7 +8,7 @@ from ingest_service.domain.model import QueueState
 from ingest_service.service.reports import QueueReport
 from ingest_service.web import problems
 from ingest_service.web.dashboard.words import verdict
-from ingest_service.web.request import the_service
+from ingest_service.web.request import the_caller, the_service
 from ingest_service.web.responses import conditional, timestamp
 
 #: Nothing but our own files, no inline script or style, and in nobody's frame.
@@ -18,14 +18,16 @@ CSP = (
 )
 
 
-def init_blueprint(bp: Blueprint) -> None:
-    """Show the problems of its views as pages."""
+def blueprint(name: str, import_name: str) -> Blueprint:
+    """Return a blueprint for pages; the problems of its views are pages as well."""
+    bp = Blueprint(name, import_name, url_prefix="/dashboard", template_folder="templates")
     bp.after_request(_for_people)
+    return bp
 
 
 def page(template: str, status: int = 200, **values: Any) -> Response:
     """Return a page; one that is looked at again is only sent if it has changed."""
-    queue: QueueReport = values.pop("queue", None) or the_service().queries.queue()
+    queue: QueueReport = values.pop("queue", None) or the_service().queries.queue(the_caller())
     g.now = queue.health.at
     html = render_template(
         f"dashboard/{template}",

@@ -4,17 +4,17 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, redirect, request, send_from_directory, url_for
+from flask import Response, redirect, request, send_from_directory, url_for
 from marshmallow import fields, validate
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState, OutcomeWord, Priority
-from ingest_service.engines import Result
+from ingest_service.engines import ListQuery, Result
 from ingest_service.web.dashboard import words
 from ingest_service.web.dashboard.charts import PERIODS
-from ingest_service.web.dashboard.frame import page
+from ingest_service.web.dashboard.frame import blueprint, page
 from ingest_service.web.query_schemas import (
     IngestionsQuery,
     QuerySchema,
@@ -23,9 +23,9 @@ from ingest_service.web.query_schemas import (
     cursor,
     parse_query,
 )
-from ingest_service.web.request import the_service
+from ingest_service.web.request import the_caller, the_service
 
-bp = Blueprint("dashboard", __name__, url_prefix="/dashboard", template_folder="templates")
+bp = blueprint("dashboard", __name__)
 
 #: How many unfinished ingestions the first page shows.
 SHOWN = 12
@@ -49,7 +49,7 @@ class NowQuery(QuerySchema):
     range = fields.String(load_default="1h", validate=validate.OneOf(tuple(PERIODS)))
 
 
-class ListQuery(IngestionsQuery):
+class RowsQuery(IngestionsQuery):
     """Which ingestions; a form sends what was not chosen as well, as nothing."""
 
     show = fields.String(load_default="", validate=validate.OneOf(("", "unfinished")))
@@ -72,10 +72,11 @@ def now() -> Response:
     """Return what happens at this moment."""
     query = parse_query(NowQuery, request.args)
     queries = the_service().queries
-    queue = queries.queue()
-    snapshots = queries.ingestions(_NEWEST, SHOWN, unfinished=True)
+    queue = queries.queue(the_caller())
+    caller = the_caller()
+    snapshots = queries.ingestions(ListQuery(_NEWEST, SHOWN, unfinished=True), caller)
     # Where nothing waits, what was last done is of interest.
-    latest = [] if snapshots else queries.ingestions(_NEWEST, 5)
+    latest = [] if snapshots else queries.ingestions(ListQuery(_NEWEST, 5), caller)
     return page(
         "now.html",
         queue=queue,
@@ -93,14 +94,18 @@ def now() -> Response:
 def ingestions() -> Response:
     """Return a page of the list of ingestions."""
     chosen = {name: value for name, value in request.args.items() if value}
-    query = parse_query(ListQuery, chosen)
+    query = parse_query(RowsQuery, chosen)
     snapshots = the_service().queries.ingestions(
-        query["cursor"],
-        query["rows"] + 1,
-        query.get("status"),
-        query.get("outcome"),
-        query.get("priority"),
-        unfinished=query["show"] == "unfinished",
+        ListQuery(
+            query["cursor"],
+            query["rows"] + 1,
+            query.get("status"),
+            query.get("outcome"),
+            query.get("priority"),
+            query.get("submitted_by"),
+            unfinished=query["show"] == "unfinished",
+        ),
+        the_caller(),
     )
     filters = {name: chosen[name] for name in _FILTERS if name in chosen}
     shown, left = snapshots[: query["rows"]], snapshots[query["rows"] :]
@@ -123,7 +128,7 @@ def ingestion(ingestion_id: str) -> Response:
     query = parse_query(OneQuery, {name: value for name, value in request.args.items() if value})
     queries = the_service().queries
     first = query["batches"] - query["batches"] % BATCHES
-    snapshot = queries.status(ingestion_id, first, BATCHES)
+    snapshot = queries.status(ingestion_id, first, BATCHES, the_caller())
     items, more = _items(snapshot, query)
     return page(
         "ingestion.html",
@@ -162,7 +167,7 @@ def nowhere(_: str) -> Response:
     raise NotFound("There is no such page.")
 
 
-_FILTERS = ("show", "status", "outcome", "priority")
+_FILTERS = ("show", "status", "outcome", "priority", "submitted_by")
 
 
 def example_command() -> str:
@@ -206,7 +211,7 @@ def _items(snapshot: IngestionSnapshot, query: dict[str, Any]) -> tuple[list[Res
         after, limit = (query["batch"] - 1) * snapshot.batch_size - 1, snapshot.batch_size
     results = the_service().queries.results
     wanted = _STATES[query["outcome"]]
-    _, page = results(snapshot.ingestion_id, wanted, skip, limit, after=after)
+    _, page = results(snapshot.ingestion_id, wanted, skip, limit, the_caller(), after=after)
     if "batch" in query:
         return [each for each in page if each.position <= after + snapshot.batch_size], False
     return page[:ITEMS], len(page) > ITEMS

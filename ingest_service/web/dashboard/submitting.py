@@ -3,19 +3,19 @@
 import re
 from typing import Any
 
-from flask import Blueprint, Response, current_app, redirect, request, url_for
+from flask import Response, current_app, redirect, request, url_for
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
 from ingest_service.web import problems
-from ingest_service.web.dashboard.frame import page
-from ingest_service.web.request import the_service
+from ingest_service.web.dashboard.frame import blueprint, page
+from ingest_service.web.request import the_caller, the_service
 from ingest_service.web.request_schemas import load_submission
 from ingest_service.web.strict_json import InvalidJson, read_json
 
-bp = Blueprint("dashboard_submitting", __name__, url_prefix="/dashboard")
+bp = blueprint("dashboard_submitting", __name__)
 
 _LISTED = 10
 _SEPARATORS = re.compile(r"[\s,;]+")
@@ -38,9 +38,9 @@ def submit() -> AnyResponse:
     except (InvalidJson, ValidationError) as error:
         return _form(text, priority, errors=_listed(error))
     if request.form.get("do") != "send":
-        plan = the_service().submissions.plan(items, to)
+        plan = the_service().submissions.plan(items, to, the_caller())
         return _form(text, priority, plan=plan, items=items)
-    accepted = the_service().submissions.accept(items, to, None)
+    accepted = the_service().submissions.accept(items, to, caller=the_caller())
     return redirect(url_for("dashboard.ingestion", ingestion_id=accepted.ingestion_id), 303)
 
 

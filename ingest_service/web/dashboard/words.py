@@ -5,8 +5,7 @@ from functools import lru_cache
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Counts, OutcomeWord, Priority, QueueState, Status
-from ingest_service.domain.snapshot import TakenSlot
-from ingest_service.service.reports import Estimate, Health
+from ingest_service.service.reports import Estimate, Health, PastSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def _outcome_words(counts: Counts) -> str:
     return "Succeeded."
 
 
-def mark(slot: TakenSlot) -> Mark:
+def mark(slot: PastSlot) -> Mark:
     """Return what became of the batch that a slot served."""
     if slot.ended_at is None:
         return Mark("flight", "▸", "under way")

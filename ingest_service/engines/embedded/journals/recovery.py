@@ -90,10 +90,10 @@ def _unfinished(db: apsw.Connection) -> Iterator[tuple[Ingestion, int | None]]:
     for _, group in groupby(db.execute(SQL["unfinished"]), key=itemgetter(0)):
         rows = list(group)
         head: Row = rows[0]
-        items = join_items(KINDS[head[2]], [Chunk(*row[8:]) for row in rows])
+        items = join_items(KINDS[head[2]], [Chunk(*row[10:]) for row in rows])
         ingestion = Ingestion.of(to_submission(head, items))
-        ingestion.started_at = to_optional_datetime(head[6])
-        yield ingestion, head[7]
+        ingestion.started_at = to_optional_datetime(head[8])
+        yield ingestion, head[9]
 
 
 def _replay(ingestion: Ingestion, starts: Sequence[Row], cancelled_at: int | None) -> _Progress:
