@@ -30,25 +30,29 @@ class Load:
         return statistics.quantiles(self.latencies, n=100)[-1]
 
 
-def request_bytes(method: str, path: str, body: bytes = b"") -> bytes:
-    """Return a whole request."""
+def request_bytes(method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
+    """Return a whole request; `headers` are further lines of its head."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     if body:
         head += f"Content-Length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
+    return (head + headers).encode() + b"\r\n" + body
 
 
-def load(port: int, make: Callable[[], bytes], clients: int, requests: int) -> Load:
-    """Send so many requests over so many connections that are kept; all must be answered 200."""
-    return uvloop.run(_load(port, make, clients, requests))
+def load(
+    port: int, make: Callable[[], bytes], clients: int, requests: int, status: bytes = b"200"
+) -> Load:
+    """Send so many requests over so many connections that are kept; all must get `status`."""
+    return uvloop.run(_load(port, make, clients, requests, status))
 
 
-async def _load(port: int, make: Callable[[], bytes], clients: int, requests: int) -> Load:
+async def _load(
+    port: int, make: Callable[[], bytes], clients: int, requests: int, status: bytes
+) -> Load:
     latencies: list[float] = []
     left = [requests]
     connected = [await asyncio.open_connection("127.0.0.1", port) for _ in range(clients)]
     began = time.perf_counter()
-    await asyncio.gather(*(_client(*each, make, left, latencies) for each in connected))
+    await asyncio.gather(*(_client(*each, make, left, latencies, status) for each in connected))
     seconds = time.perf_counter() - began
     for _, writer in connected:
         writer.close()
@@ -61,13 +65,14 @@ async def _client(
     make: Callable[[], bytes],
     left: list[int],
     latencies: list[float],
+    status: bytes,
 ) -> None:
     while left[0] > 0:
         left[0] -= 1
         began = time.perf_counter()
         writer.write(make())
         head = await reader.readuntil(_END_OF_HEAD)
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(b"HTTP/1.1 " + status):
             raise RuntimeError(head)
         at = head.lower().index(_LENGTH) + len(_LENGTH)
         await reader.readexactly(int(head[at : head.index(b"\r", at)]))

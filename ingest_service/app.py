@@ -17,6 +17,7 @@ from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
+from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries
@@ -36,6 +37,8 @@ class Parts:
 
     service: Service
     engine: EmbeddedEngine
+    #: None where nobody needs a key.
+    keyring: Keyring | None
 
     @property
     def worker(self) -> Worker:
@@ -79,7 +82,8 @@ def build(
         queries=queries,
         operator=Operator(engine.control, engine.records, queries),
     )
-    return Parts(service, engine)
+    path = settings.api_keys_file
+    return Parts(service, engine, None if path is None else Keyring(path, clock))
 
 
 def _options(settings: Settings) -> EngineOptions:
@@ -110,7 +114,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     if parts is None:
         parts = build(settings)
         parts.worker.start()
-    web.init_app(app, settings, parts.service)
+    web.init_app(app, settings, parts.service, parts.keyring)
     app.extensions["ingest_parts"] = parts
     return app
 

@@ -29,7 +29,7 @@ from ingest_service.web.control_schemas import (
 )
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import AuditQuery, MoveQuery, PeriodQuery, parse_query
-from ingest_service.web.request import parse_body, the_caller, the_service
+from ingest_service.web.request import check_priority, parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
 from ingest_service.web.responses import answer, conditional
 
@@ -70,6 +70,7 @@ def move(ingestion_id: str) -> Response:
     """
     priority = parse_body(MoveRequest)["priority"]
     dry_run = parse_query(MoveQuery, request.args)["dry_run"]
+    check_priority(priority)
     operator = the_service().operator
     return answer(
         render.moved(operator.move(ingestion_id, priority, the_caller(), dry_run=dry_run))

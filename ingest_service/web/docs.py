@@ -34,6 +34,7 @@ def init_app(app: Flask) -> None:
         item_limit=app.config["ITEM_LIMIT"],
         validation_status=app.config["VALIDATION_STATUS"],
         unknown=app.config["UNKNOWN_KEYS"],
+        keys_needed=app.extensions["keyring"] is not None,
     )
     app.extensions["openapi"] = cache(lambda: build_document(app, contract))
 

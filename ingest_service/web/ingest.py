@@ -16,7 +16,7 @@ from ingest_service.keys.scope import Scope
 from ingest_service.web import render
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import SubmitQuery, parse_query
-from ingest_service.web.request import parse_submission, the_caller, the_service
+from ingest_service.web.request import check_priority, parse_submission, the_caller, the_service
 from ingest_service.web.request_schemas import IdsRequest, MappingsRequest
 from ingest_service.web.response_schemas import AcceptedIds, AcceptedMappings, DryRun
 from ingest_service.web.responses import answer
@@ -50,6 +50,7 @@ def submit() -> Response:
     null counts as absent.
     """
     items, priority = parse_submission()
+    check_priority(priority)
     key, caller, submissions = _idempotency_key(), the_caller(), the_service().submissions
     if parse_query(SubmitQuery, request.args)["dry_run"]:
         return answer(render.plan(submissions.plan(items, priority, caller), items, priority))

@@ -36,6 +36,28 @@ _HEADERS = {
     "Idempotency-Replayed": "`true` if this is the answer of an earlier request.",
     "ETag": "Names this answer, for `If-None-Match`.",
     "Retry-After": "Seconds until something will have changed, while it is unfinished.",
+    "RateLimit-Policy": "How many requests `q` a key may send in `w` seconds, if that is limited.",
+    "RateLimit": "How many of them remain, `r`, and in how many seconds there are more, `t`.",
+}
+_RATE = ("RateLimit-Policy", "RateLimit")
+#: Headers of problems, by status.
+_PROBLEM_HEADERS = {
+    401: {"WWW-Authenticate": ("How to authenticate: `Bearer`.", "string")},
+    429: {
+        "Retry-After": ("Seconds after which to try again.", "integer"),
+        **{name: (_HEADERS[name], "string") for name in _RATE},
+    },
+    503: {"Retry-After": ("Seconds after which to try again.", "integer")},
+}
+_KEY = "key"
+_SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "ik_<8 characters>_<43 characters>",
+    "description": "An API key, made with `python -m ingest_service keys new`. What each route "
+    "asks of it is one of the scopes "
+    "`submit`, `read`, `operate` (changing what others have submitted, and the queue) and "
+    "`metrics` (which `read` includes). Where the operator has set up no keys, none is needed.",
 }
 _IF_NONE_MATCH = "The `ETag` of an earlier answer; if it still holds there is no new one (304)."
 _NOT_MODIFIED = "The answer that the client has still holds."
@@ -92,6 +114,8 @@ class Contract:
     #: The status of a body that is JSON and not valid.
     validation_status: int
     unknown: Unknown
+    #: Whether nobody comes in without a key.
+    keys_needed: bool
 
 
 def build_document(app: Flask, contract: Contract) -> dict[str, Any]:
@@ -116,6 +140,7 @@ def build_document(app: Flask, contract: Contract) -> dict[str, Any]:
         return _own_field(converter, described, contract.item_limit)
 
     converter.add_attribute_function(describe_fields)  # type: ignore[no-untyped-call]
+    spec.components.security_scheme(_KEY, _SECURITY_SCHEME)
     spec.components.schema("Problem", schema=ProblemDetails)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
@@ -142,6 +167,7 @@ def _add(spec: APISpec, rule: Rule, view: Any, contract: Contract) -> None:
         "tags": [documented.tag],
         "parameters": _parameters(rule, documented),
         "responses": _responses(rule, methods, documented, contract),
+        "security": _security(documented, contract),
     }
     if documented.bodies:
         body["requestBody"] = {
@@ -154,6 +180,13 @@ def _add(spec: APISpec, rule: Rule, view: Any, contract: Contract) -> None:
             },
         }
     spec.path(path=path, operations={method.lower(): body for method in methods})
+
+
+def _security(documented: Operation, contract: Contract) -> list[dict[str, list[str]]]:
+    if documented.scope is Scope.OPEN:
+        return []
+    needed: dict[str, list[str]] = {_KEY: [documented.scope.value]}
+    return [needed] if contract.keys_needed else [needed, {}]
 
 
 def _parameters(rule: Rule, documented: Operation) -> list[Any]:
@@ -198,18 +231,18 @@ def _responses(
         response["description"] = f"{response['description']} {kind.title}.".strip()
         example = {"value": _problem_example(kind, status)}
         response["content"][_PROBLEM_MEDIA_TYPE]["examples"][kind.slug] = example
-        if status in (429, 503):
+        if status in _PROBLEM_HEADERS:
             response["headers"] = {
-                "Retry-After": {
-                    "description": "Seconds after which to try again.",
-                    "schema": {"type": "integer"},
-                }
+                name: {"description": about, "schema": {"type": kind_of_value}}
+                for name, (about, kind_of_value) in _PROBLEM_HEADERS[status].items()
             }
     return responses
 
 
 def _success(documented: Operation) -> dict[str, Any]:
     sends = (*documented.sends, *(("ETag",) if documented.conditional else ()))
+    if documented.scope is not Scope.OPEN:
+        sends += _RATE
     content: dict[str, Any] = {
         "application/json": {
             "schema": _any_of(documented.returns),
@@ -238,6 +271,8 @@ def _problems(
         slugs += BODY_PROBLEMS
     if not rule.rule.startswith("/health"):
         slugs.append("forbidden")
+    if documented.scope is not Scope.OPEN:
+        slugs += ["unauthorized", "too-many-requests"]
     answers = [(PROBLEMS[slug], PROBLEMS[slug].status) for slug in dict.fromkeys(slugs)]
     invalid = PROBLEMS["validation-error"]
     if documented.query or documented.headers:

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, current_app
 
 from ingest_service.errors import Stopping, StorageUnavailable
+from ingest_service.keys.keyring import Keyring
 from ingest_service.keys.scope import Scope
 from ingest_service.version import VERSION
 from ingest_service.web.openapi import operation
@@ -33,6 +34,7 @@ def health() -> Response:
     `active_requests` counts the ingestions that are not finished.
     """
     health = the_service().queries.health()
+    keyring: Keyring | None = current_app.extensions["keyring"]
     report = {
         "status": "healthy",
         "timestamp": health.at,
@@ -43,6 +45,7 @@ def health() -> Response:
         "reason": health.reason,
         "until": health.until,
         "trouble": health.trouble,
+        "keys": None if keyring is None else keyring.health(),
         "version": VERSION,
         "max_items": current_app.config["ITEM_LIMIT"],
         "max_body": current_app.config["BODY_LIMIT"],

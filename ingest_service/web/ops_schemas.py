@@ -43,6 +43,17 @@ class Readiness(Answer):
     example: ClassVar[Any] = {"status": "ready"}
 
 
+class KeysReport(Answer):
+    """How the API keys are."""
+
+    in_force = count("keys that let somebody in")
+    trouble = optional_text(
+        "why the keys file as it is now is not used, but as it was before; null if it is"
+    )
+
+    example: ClassVar[Any] = {"in_force": 3, "trouble": None}
+
+
 class HealthReport(Answer):
     """How the service is."""
 
@@ -55,6 +66,12 @@ class HealthReport(Answer):
     reason = optional_text("why it does not run")
     until = time("until when it is held", allow_none=True)
     trouble = optional_text("what keeps work from going on; null if nothing does")
+    keys = fields.Nested(
+        KeysReport,
+        required=True,
+        allow_none=True,
+        metadata={"description": "null if nobody needs a key"},
+    )
     version = text("of this service")
     max_items = count("items that one request may have")
     max_body = count("bytes that the body of one request may have")
@@ -69,6 +86,7 @@ class HealthReport(Answer):
         "reason": None,
         "until": None,
         "trouble": None,
+        "keys": KeysReport.example,
         "version": VERSION,
         "max_items": 1_000_000,
         "max_body": 67_108_864,

@@ -23,7 +23,7 @@ from ingest_service.errors import (
     StorageUnavailable,
 )
 from ingest_service.web.request import InvalidBody
-from ingest_service.web.responses import to_json
+from ingest_service.web.responses import JsonResponse, to_json
 from ingest_service.web.strict_json import InvalidJson
 from ingest_service.web.strict_schema import OMITTED
 
@@ -92,11 +92,19 @@ PROBLEMS = {
             ),
         ),
         Problem(
+            "unauthorized",
+            401,
+            "There is no key that is in force",
+            "Send `Authorization: Bearer <key>` with a key that the operator has made and that is "
+            "neither revoked nor expired; the answer does not tell what is wrong with a key.",
+        ),
+        Problem(
             "forbidden",
             403,
             "This is not allowed",
-            "Without keys `Host` must name this machine, or be one of `INGEST_ALLOWED_HOSTS`; and "
-            "pages of other origins may not change anything.",
+            "The key lacks the scope that is named, or may not ask for so much. Without keys "
+            "`Host` must name this machine, or be one of `INGEST_ALLOWED_HOSTS`. Pages of other "
+            "origins may not change anything, unless `INGEST_CORS_ORIGINS` names theirs.",
             (Forbidden, NotPermitted),
         ),
         Problem(
@@ -142,7 +150,8 @@ PROBLEMS = {
             "too-many-requests",
             429,
             "The key has as much as it may have for now",
-            "Nothing was stored. Repeat the request after the seconds in `Retry-After`.",
+            "Nothing was stored. Repeat the request after the seconds in `Retry-After`; others are "
+            "not affected.",
             (QuotaFull,),
         ),
         Problem(
@@ -185,12 +194,14 @@ BODY_PROBLEMS = (
 )
 _BY_STATUS = {
     400: "malformed-request",
+    401: "unauthorized",
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",
     413: "payload-too-large",
     415: "unsupported-media-type",
+    429: "too-many-requests",
 }
 
 
@@ -231,7 +242,7 @@ def problem(
         "error": detail,
         **extensions,
     }
-    return Response(to_json(body), status or kind.status, mimetype=MEDIA_TYPE)
+    return JsonResponse(to_json(body), status or kind.status, media_type=MEDIA_TYPE)
 
 
 def _http_exception(error: HTTPException) -> Response:

@@ -17,13 +17,17 @@ class JsonResponse(Response):
     """JSON whose head is known when it is made, so that nothing is looked up to send it."""
 
     def __init__(
-        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        body: bytes,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str = MEDIA_TYPE,
     ) -> None:
         made = Headers()
         for name, value in (headers or {}).items():
             made.add(name, value)
         # That sets the length as well.
-        super().__init__(body, status, made, content_type=MEDIA_TYPE)
+        super().__init__(body, status, made, content_type=media_type)
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
         """Return the headers as they are, but for an answer that has no body."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.check_pages import CHROMIUM, browse, server
+from tests.browser.check_pages import CHROMIUM, browse, running, server
+from tests.keys.support import secret, table, write
 
 __all__ = ["server"]
 
@@ -35,6 +36,15 @@ async function attack() {
   await send("/queue/pause", new Blob(['{"reason":"blob"}']));
   await send("/queue/pause");
   navigator.sendBeacon("TARGET/ingest", new Blob([ids]));
+  try { new WebSocket("TARGET/queue/pause".replace("http", "ws")); } catch (error) {}
+  for (const path of ["/queue", "/ingestions", "/health"]) {
+    try {
+      const answer = await fetch("TARGET" + path);
+      document.body.append("read " + path + " " + answer.status);
+    } catch (error) {}
+    const hidden = await fetch("TARGET" + path, {mode: "no-cors"});
+    if (hidden.type !== "opaque" || await hidden.text()) document.body.append("read " + path);
+  }
   await new Promise((done) => setTimeout(done, 300));
   document.title = "tried everything";
 }
@@ -49,6 +59,7 @@ class Elsewhere(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.posted: list[str] = []
+        self.page = PAGE
 
     @property
     def address(self) -> str:
@@ -63,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Serve the page."""
-        self.answer(PAGE.replace("TARGET", self.path.partition("?")[2]))
+        self.answer(self.server.page.replace("TARGET", self.path.partition("?")[2]))
 
     def do_POST(self) -> None:
         """Count it."""
@@ -93,11 +104,30 @@ def elsewhere() -> Iterator[Elsewhere]:
             other.shutdown()
 
 
-def attack(target: str, profile: Path) -> None:
-    """Open the page, aimed at `target`, and let it do its worst."""
+def attack(target: str, profile: Path, *options: str) -> None:
+    """Open the page, aimed at `target`, and let it do its worst; it must not read anything."""
     with elsewhere() as pages:
-        done = browse(f"{pages.address}/?{target}", profile, "--dump-dom", complaints=False)
+        address = f"{pages.address}/?{target}"
+        done = browse(address, profile, "--dump-dom", *options, complaints=False)
     assert "<title>tried everything</title>" in done.stdout
+    assert "read /" not in done.stdout.partition("</script>")[2]
+
+
+#: Uses the API as a page may that the operator has named.
+FRIEND = """<!doctype html><title>waiting</title><link rel="icon" href="data:,">
+<script>
+async function use() {
+  const key = {"Authorization": "Bearer KEY", "Content-Type": "application/json"};
+  const body = '{"ids":[1],"priority":"HIGH"}';
+  const posted = await fetch("TARGET/ingest", {method: "POST", headers: key, body});
+  const followed = await fetch("TARGET" + posted.headers.get("Location"), {headers: key});
+  const paused = await fetch("TARGET/queue/pause", {method: "POST", headers: key});
+  const nobody = await fetch("TARGET/queue");
+  document.title = [posted, followed, paused, nobody].map((answer) => answer.status).join(" ");
+}
+use().catch((error) => { document.title = "failed: " + error; });
+</script>
+"""
 
 
 def ask(address: str) -> dict[str, object]:
@@ -120,3 +150,34 @@ def test_a_page_from_elsewhere_changes_nothing(server: str, tmp_path: Path) -> N
     assert ask(f"{server}/health")["active_requests"] == 0
     assert ask(f"{server}/ingestions")["ingestions"] == []
     assert ask(f"{server}/queue")["state"] == "running"
+
+
+def test_a_name_that_was_pointed_here_is_none_of_ours(server: str, tmp_path: Path) -> None:
+    """The browser takes the page and the service for one site, as after DNS rebinding."""
+    port = server.rpartition(":")[2]
+    rebound = f"http://rebound.example:{port}"
+    done = browse(
+        f"{rebound}/ingestions",
+        tmp_path,
+        "--dump-dom",
+        "--host-resolver-rules=MAP rebound.example 127.0.0.1",
+        complaints=False,
+    )
+    assert "none of this machine" in done.stdout
+    assert "next_cursor" not in done.stdout
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_page_that_is_named_uses_the_api_with_a_key(tmp_path: Path, named: bool) -> None:
+    keys = write(
+        tmp_path / "keys.toml", table("page", secret(), scopes='["submit", "read", "operate"]')
+    )
+    with elsewhere() as pages:
+        origins = pages.address if named else "http://localhost:1"
+        with running(INGEST_API_KEYS_FILE=keys, INGEST_CORS_ORIGINS=origins) as target:
+            pages.page = FRIEND.replace("KEY", secret())
+            done = browse(
+                f"{pages.address}/?{target}", tmp_path / "profile", "--dump-dom", complaints=False
+            )
+    title = "200 200 200 401" if named else "failed: TypeError: Failed to fetch"
+    assert f"<title>{title}</title>" in done.stdout

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,13 @@ FLAGS = (
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Start the server on a free port of this machine; give its address."""
+@contextmanager
+def running(**settings: str) -> Iterator[str]:
+    """Run the server on a free port of this machine; give its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environ = os.environ | {"PORT": str(port), "INGEST_JOURNAL": "memory"}
+    environ = os.environ | {"PORT": str(port), "INGEST_JOURNAL": "memory"} | settings
     with subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "wsgi:app"],
         cwd=ROOT,
@@ -50,6 +51,13 @@ def server() -> Iterator[str]:
             yield address
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Give the address of a server as it is without settings."""
+    with running() as address:
+        yield address
 
 
 def wait_until_it_answers(address: str) -> None:

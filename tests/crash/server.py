@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,8 +57,8 @@ class Server:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def launch(self) -> None:
-        """Begin to start it."""
+    def launch(self, pass_fds: Sequence[int] = ()) -> None:
+        """Begin to start it; it inherits the descriptors `pass_fds`."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command,
@@ -67,6 +67,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
 
     def start(self) -> None:
@@ -97,6 +98,13 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
             self.wait()
             eventually(self._is_unlocked)
+
+    def titles(self) -> bytes:
+        """Return how the system shows its processes; asks Linux."""
+        assert self._process is not None
+        parent = self._process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return b"\n".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (parent, *children))
 
     def logged(self) -> str:
         """Return all it has ever printed."""

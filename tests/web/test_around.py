@@ -49,6 +49,7 @@ def test_health_counts_the_ingestions_that_are_not_finished(api: Api) -> None:
         "reason": None,
         "until": None,
         "trouble": None,
+        "keys": None,
         "version": VERSION,
         "max_items": 1_000_000,
         "max_body": 67_108_864,
