@@ -50,6 +50,12 @@ class Keyring:
             return None
         return admitted
 
+    def named(self, name: str) -> list[Key]:
+        """Return the keys in force that are called `name`: one, or two while one is replaced."""
+        now = self._clock.now()
+        keys = (key for bucket in self._file.current() for key in bucket)
+        return [key for key in keys if key.name == name and not key.has_expired(now)]
+
     def health(self) -> KeysHealth:
         """Return how many keys are in force, and whether the file can be used."""
         now = self._clock.now()

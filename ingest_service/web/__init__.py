@@ -50,7 +50,7 @@ def init_app(
     app.register_blueprint(control.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
-    dashboard.init_app(app, settings)
+    dashboard.init_app(app, settings, service, keyring)
 
 
 def _name_request() -> None:

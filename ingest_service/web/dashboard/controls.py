@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from flask import Response, redirect, request, url_for
 from marshmallow import ValidationError
@@ -12,10 +11,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
 from ingest_service.errors import Conflict, IngestionNotFound, QueueFull
+from ingest_service.keys.scope import Scope
 from ingest_service.service.reports import MoveReport
 from ingest_service.web.dashboard.formats import count, span
-from ingest_service.web.dashboard.frame import blueprint, page
-from ingest_service.web.request import the_caller, the_service
+from ingest_service.web.dashboard.frame import page
+from ingest_service.web.dashboard.gate import blueprint, local, shows
+from ingest_service.web.request import check_priority, the_caller, the_service
 from ingest_service.web.request_schemas import MAX_INTERVAL
 from ingest_service.web.strict_schema import MAX_TEXT
 
@@ -49,6 +50,7 @@ class Action:
 
 
 @bp.post("/pause")
+@shows(Scope.OPERATE)
 def pause() -> AnyResponse:
     """Start nothing from now on."""
     reason = request.form.get("reason", "").strip()
@@ -59,6 +61,7 @@ def pause() -> AnyResponse:
 
 
 @bp.post("/resume")
+@shows(Scope.OPERATE)
 def resume() -> AnyResponse:
     """Go on at the pace."""
     the_service().operator.resume(the_caller())
@@ -66,6 +69,7 @@ def resume() -> AnyResponse:
 
 
 @bp.post("/interval")
+@shows(Scope.OPERATE)
 def set_interval() -> AnyResponse:
     """Change the pace."""
     text = request.form.get("seconds", "").strip()
@@ -76,6 +80,7 @@ def set_interval() -> AnyResponse:
 
 
 @bp.post("/confirm")
+@shows(Scope.OPERATE)
 def confirm() -> Response:
     """Show what an action would do to what was chosen, and change nothing."""
     action, chosen = _action(), _chosen()
@@ -84,11 +89,12 @@ def confirm() -> Response:
         action=action,
         effects=[_attempt(action.preview, ingestion_id) for ingestion_id in chosen],
         form={name: request.form.get(name, "") for name in ("action", "priority")},
-        back=_local(request.form.get("back", "")),
+        back=local(request.form.get("back", "")),
     )
 
 
 @bp.post("/act")
+@shows(Scope.OPERATE)
 def act() -> AnyResponse:
     """Do what was confirmed."""
     action, chosen = _action(), _chosen()
@@ -103,7 +109,7 @@ def act() -> AnyResponse:
         "done.html",
         action=action,
         effects=effects,
-        back=_local(request.form.get("back", "")),
+        back=local(request.form.get("back", "")),
     )
 
 
@@ -118,6 +124,7 @@ def _action() -> Action:
         if priority not in Priority.__members__:
             raise ValidationError({"priority": ["Choose the class to move to."]})
         to = Priority[priority]
+        check_priority(to)
         return Action(
             "Move",
             f"moved to {to.name}",
@@ -201,11 +208,4 @@ def _snapshot(ingestion_id: str) -> IngestionSnapshot:
 
 
 def _back() -> AnyResponse:
-    return redirect(_local(request.form.get("back", "")), 303)
-
-
-def _local(address: Any) -> str:
-    """Return `address` if it is one of these pages, otherwise the first of them."""
-    if re.fullmatch(r"/dashboard([/?][!-~]*)?", address) and "\\" not in address:
-        return str(address)
-    return url_for("dashboard.now")
+    return redirect(local(request.form.get("back", "")), 303)

@@ -12,9 +12,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState, OutcomeWord, Priority
 from ingest_service.engines import ListQuery, Result
+from ingest_service.keys.scope import Scope
+from ingest_service.web import streams
 from ingest_service.web.dashboard import words
 from ingest_service.web.dashboard.charts import PERIODS
-from ingest_service.web.dashboard.frame import blueprint, page
+from ingest_service.web.dashboard.frame import page
+from ingest_service.web.dashboard.gate import blueprint, shows
 from ingest_service.web.query_schemas import (
     IngestionsQuery,
     QuerySchema,
@@ -68,6 +71,7 @@ class OneQuery(QuerySchema):
 
 
 @bp.get("")
+@shows(Scope.READ)
 def now() -> Response:
     """Return what happens at this moment."""
     query = parse_query(NowQuery, request.args)
@@ -91,6 +95,7 @@ def now() -> Response:
 
 
 @bp.get("/ingestions")
+@shows(Scope.READ)
 def ingestions() -> Response:
     """Return a page of the list of ingestions."""
     chosen = {name: value for name, value in request.args.items() if value}
@@ -123,6 +128,7 @@ def ingestions() -> Response:
 
 
 @bp.get("/ingestions/<ingestion:ingestion_id>")
+@shows(Scope.READ)
 def ingestion(ingestion_id: str) -> Response:
     """Return one ingestion: how far it is, why it waits, what became of its items."""
     query = parse_query(OneQuery, {name: value for name, value in request.args.items() if value})
@@ -146,7 +152,17 @@ def ingestion(ingestion_id: str) -> Response:
     )
 
 
+@bp.get("/ingestions/<ingestion:ingestion_id>/results.<any('csv', 'ndjson'):form>")
+@shows(Scope.READ)
+def download(ingestion_id: str, form: str) -> Response:
+    """Return all results; the same as the API's, for whom a cookie stands in for a key."""
+    return streams.stream(
+        form, *the_service().queries.stream(ingestion_id, _STATES[""], the_caller())
+    )
+
+
 @bp.get("/find")
+@shows(Scope.READ)
 def find() -> AnyResponse:
     """Lead to the ingestion whose id somebody has typed."""
     ingestion_id = request.args.get("id", "").strip()
@@ -156,12 +172,14 @@ def find() -> AnyResponse:
 
 
 @bp.get("/static/<name>")
+@shows(Scope.OPEN)
 def asset(name: str) -> Response:
     """Return a file of our own; whether it is still the same is asked every time."""
     return send_from_directory(Path(__file__).with_name("static"), name, max_age=0)
 
 
 @bp.route("/<path:_>")
+@shows(Scope.OPEN)
 def nowhere(_: str) -> Response:
     """Say for people that there is no such page."""
     raise NotFound("There is no such page.")

@@ -9,9 +9,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
+from ingest_service.keys.scope import Scope
 from ingest_service.web import problems
-from ingest_service.web.dashboard.frame import blueprint, page
-from ingest_service.web.request import the_caller, the_service
+from ingest_service.web.dashboard.frame import page
+from ingest_service.web.dashboard.gate import blueprint, shows
+from ingest_service.web.request import check_priority, the_caller, the_service
 from ingest_service.web.request_schemas import load_submission
 from ingest_service.web.strict_json import InvalidJson, read_json
 
@@ -22,12 +24,14 @@ _SEPARATORS = re.compile(r"[\s,;]+")
 
 
 @bp.get("/submit")
+@shows(Scope.SUBMIT)
 def form() -> Response:
     """Return an empty form."""
     return _form("", Priority.MEDIUM.name)
 
 
 @bp.post("/submit")
+@shows(Scope.SUBMIT)
 def submit() -> AnyResponse:
     """Show the plan for what was pasted, or send it."""
     # It may be as large as a request of the API.
@@ -37,6 +41,7 @@ def submit() -> AnyResponse:
         items, to = _read(text, priority)
     except (InvalidJson, ValidationError) as error:
         return _form(text, priority, errors=_listed(error))
+    check_priority(to)
     if request.form.get("do") != "send":
         plan = the_service().submissions.plan(items, to, the_caller())
         return _form(text, priority, plan=plan, items=items)

@@ -1,7 +1,7 @@
 // How many are chosen, and all of them at once.
 export function countChosen() {
   const form = document.getElementById("chosen");
-  if (!form) return;
+  if (!form || !document.getElementById("bulk")) return;
   const boxes = () => [...form.querySelectorAll('input[name="id"]')];
   const all = document.getElementById("choose-all");
   all.closest("label").hidden = false;

@@ -15,6 +15,7 @@ let timer = null;
 
 /** Start. Pages that answer a form are as they are: asking again would send it again. */
 export function keepFresh() {
+  if (!document.getElementById("bar")) return;
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     if (!document.hidden) look();
@@ -29,6 +30,8 @@ async function look() {
     const headers = etag ? { "If-None-Match": etag } : {};
     const response = await fetch(source(), { headers, cache: "no-store", redirect: "follow" });
     if (response.status >= 500) throw new Error(`it answers ${response.status}`);
+    // Signed out meanwhile, or the key has ended.
+    if (response.status === 401) return location.reload();
     learn(response, sent);
     if (response.status !== 304) {
       show(await response.text());
