@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser lint types imports check bench clean
+.PHONY: serve test test-crash test-browser screenshots lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
@@ -17,7 +17,10 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 	$(RUN)pytest --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
-	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py
+	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py tests/browser/check_dashboard_scale.py
+
+screenshots: $(READY)  ## make the pictures in docs/images
+	$(RUN)python -m tests.browser.screenshots
 
 lint: $(READY)
 	$(RUN)ruff check .

@@ -35,7 +35,8 @@ def browser() -> Iterator[Browser]:
 def serving(folder: Path, **settings: object) -> Iterator[Server]:
     """Run a server with an upstream that these checks know."""
     settings = {"upstream": "tests.browser.upstream:send", "log_level": "WARNING"} | settings
-    server = Server(folder / "journal.sqlite3", folder / "log", **settings)
+    server = Server(folder / "journal.sqlite3", folder / "log")
+    server.environment |= {f"INGEST_{name.upper()}": str(value) for name, value in settings.items()}
     server.start()
     try:
         yield server

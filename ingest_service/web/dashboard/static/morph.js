@@ -30,10 +30,10 @@ function syncAttributes(old, fresh) {
 
 function syncChildren(old, fresh) {
   const byId = new Map();
-  for (const child of old.children) if (child.id) byId.set(child.id, child);
+  for (const child of old.children) if (idOf(child)) byId.set(idOf(child), child);
   let place = old.firstChild;
   for (const wanted of [...fresh.childNodes]) {
-    const same = wanted.id ? byId.get(wanted.id) : undefined;
+    const same = byId.get(idOf(wanted));
     if (same) {
       if (same !== place) old.insertBefore(same, place);
       else place = place.nextSibling;
@@ -56,5 +56,10 @@ function syncChildren(old, fresh) {
 
 /** Tell whether `old` can become `wanted`; what has an id stays itself. */
 function fits(old, wanted) {
-  return old.nodeType === wanted.nodeType && old.nodeName === wanted.nodeName && !old.id && !wanted.id;
+  return old.nodeName === wanted.nodeName && !idOf(old) && !idOf(wanted);
+}
+
+/** Return the id of a node: the property of a form is a field of it that is called so. */
+function idOf(node) {
+  return node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("id") : null;
 }
