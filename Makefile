@@ -17,7 +17,7 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 	$(RUN)pytest --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
-	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py
+	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py
 
 test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
 	$(RUN)pytest --timeout=300 tests/package

@@ -93,6 +93,8 @@ def _routes() -> list[tuple[str, str, Scope]]:
     return [
         (method, _some_path(rule), scope)
         for rule in app.url_map.iter_rules()
+        # Pages have a door of their own.
+        if not rule.rule.startswith("/dashboard")
         for method in sorted((rule.methods or set()) - {"OPTIONS"})
         if (scope := scope_of(app, rule.endpoint)) is not None
     ]
