@@ -5,10 +5,10 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser screenshots lint types imports check bench clean
+.PHONY: serve test test-crash test-browser test-package screenshots lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
-	PORT=$(PORT) $(RUN)gunicorn wsgi:app
+	$(RUN)python -m ingest_service serve --port $(PORT)
 
 test: $(READY)  ## run the unit and API tests, on all cores
 	$(RUN)pytest -n auto
@@ -21,6 +21,9 @@ test-browser: $(READY)  ## look at the pages with Debian's chromium
 
 screenshots: $(READY)  ## make the pictures in docs/images
 	$(RUN)python -m tests.browser.screenshots
+
+test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
+	$(RUN)pytest --timeout=300 tests/package
 
 lint: $(READY)
 	$(RUN)ruff check .

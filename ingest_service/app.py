@@ -1,12 +1,15 @@
 """The composition root: the one place where parts are chosen and joined."""
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from flask import Flask
 
-from ingest_service import web
+from ingest_service import logs, web
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
@@ -17,6 +20,7 @@ from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
+from ingest_service.errors import StorageUnavailable
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
@@ -29,6 +33,7 @@ from ingest_service.upstreams.protocol import Connector, Upstream
 from ingest_service.upstreams.python import load_connector
 from ingest_service.upstreams.simulated import SimulatedUpstream
 from ingest_service.upstreams.threaded import ThreadedUpstream
+from ingest_service.web.lean_flask import LeanFlask
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,22 @@ def build(
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
     }
+    operator = Operator(engine.control, engine.records, queries)
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, engine.records, queries),
+        operator=operator,
     )
     path = settings.api_keys_file
-    return Parts(service, engine, None if path is None else Keyring(path, clock))
+    keyring = None if path is None else Keyring(path, clock, partial(_record_keys, operator))
+    return Parts(service, engine, keyring)
+
+
+def _record_keys(operator: Operator, before: list[Any], after: list[Any]) -> None:
+    try:
+        operator.keys_reloaded(before, after)
+    except StorageUnavailable as error:
+        logs.event("keys_change_unrecorded", level=logging.ERROR, reason=str(error))
 
 
 def _options(settings: Settings) -> EngineOptions:
@@ -110,7 +124,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     memory unless it names a journal. Whoever brings `parts` also starts their worker.
     """
     settings = settings or Settings.from_env(os.environ)
-    app = Flask(__name__, static_folder=None)
+    app = LeanFlask(__name__, static_folder=None)
     if parts is None:
         parts = build(settings)
         parts.worker.start()

@@ -304,6 +304,11 @@ class Settings:
     max_body: int = _knob(
         64 * 2**20, Whole(1, 2**32, "a whole number of bytes"), "size of a request body in bytes"
     )
+    min_response_rate: int = _knob(
+        1_000,
+        Whole(0, 2**30, "a whole number of bytes a second"),
+        "a client that takes less of its answer, over 30 s, is cut off; 0 = nobody is",
+    )
     max_queued_items: int = _knob(10_000_000, Whole(1, 2**40), "items that may wait at a time")
     max_ingestions: int = _knob(100_000, Whole(1, 10_000_000), "ingestions that may wait at a time")
     journal: str = _knob(

@@ -24,10 +24,18 @@ class WatchedFile(Generic[Content]):
     path it is read once.
     """
 
-    def __init__(self, clock: Clock, path: str | None, read: Callable[[], Content]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        path: str | None,
+        read: Callable[[], Content],
+        on_change: Callable[[Content, Content], None] | None = None,
+    ) -> None:
+        """Read it; `on_change` is told what it was and is, and must not take long."""
         self._clock = clock
         self._path = path
         self._read = read
+        self._on_change = on_change
         self._lock = threading.Lock()
         # Before it is read: a change in between is noticed then.
         self._seen = self._look()
@@ -54,6 +62,7 @@ class WatchedFile(Generic[Content]):
         if seen == self._seen:
             return
         self._seen = seen
+        before = self._content
         try:
             self._content = self._read()
         except SettingsError as error:
@@ -62,6 +71,8 @@ class WatchedFile(Generic[Content]):
         else:
             self._unusable = None
             logs.event("file_read_again", path=self._path)
+            if self._on_change is not None:
+                self._on_change(before, self._content)
 
     def _look(self) -> tuple[int, ...] | None:
         """Return what changes whenever the file does; None if it is not there."""

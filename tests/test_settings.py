@@ -64,6 +64,7 @@ KNOBS: list[tuple[str, object, str, object, tuple[str, ...], tuple[str, ...]]] =
     ("SIMULATED_SEED", None, "42", 42, ("0",), ("1.0",)),
     ("MAX_ITEMS", 1_000_000, "10", 10, ("1", "10000000"), ("0", "10000001", "1e6")),
     ("MAX_BODY", 64 * 2**20, "1024", 1024, ("1", str(2**32)), ("0", "64MB")),
+    ("MIN_RESPONSE_RATE", 1_000, "0", 0, ("0", str(2**30)), (str(2**30 + 1), "1kB")),
     ("MAX_QUEUED_ITEMS", 10_000_000, "10", 10, ("1", str(2**40)), ("0", "1,000")),
     ("MAX_INGESTIONS", 100_000, "10", 10, ("1", "10000000"), ("0", "10000001")),
     ("JOURNAL", "memory", "a b.sqlite3", "a b.sqlite3", ("x", "a:b"), NO_JOURNALS),

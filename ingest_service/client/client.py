@@ -1,7 +1,7 @@
 """The client: one object for a service, one for an ingestion."""
 
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,21 +14,11 @@ import orjson
 
 from ingest_service.client import following, results
 from ingest_service.client.errors import BadAnswer, IngestError
+from ingest_service.client.fields import Fields
+from ingest_service.client.service_values import Limits, Queue, RateProof
 from ingest_service.client.submitting import Items, Part, parts
 from ingest_service.client.transport import Answer, OnRetry, Request, Transport
-from ingest_service.client.values import (
-    Cancelled,
-    Fields,
-    Limits,
-    Moved,
-    Plan,
-    Queue,
-    RateProof,
-    Result,
-    Retried,
-    Status,
-    Summary,
-)
+from ingest_service.client.values import Cancelled, Moved, Plan, Result, Retried, Status, Summary
 from ingest_service.clock import Clock, SystemClock
 
 T = TypeVar("T")
@@ -342,7 +332,7 @@ def _accepted_id(answer: Answer) -> str:
 
 def _usable(key: str | None) -> str:
     if key is None:
-        return secrets.token_hex(16)
+        return os.urandom(16).hex()
     if not _KEY.fullmatch(key):
         raise ValueError("An idempotency key has from 1 to 200 visible ASCII characters.")
     return key

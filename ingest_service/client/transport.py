@@ -15,7 +15,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from ingest_service.client.errors import BadAnswer, IngestError, Refused, Unreachable, refused
-from ingest_service.client.values import Fields
+from ingest_service.client.fields import Fields
 from ingest_service.clock import Clock
 from ingest_service.version import VERSION
 
@@ -166,6 +166,10 @@ class Transport:
         except (HTTPError, OSError, UnicodeError) as error:
             raise self._unreachable(error) from error
         deadline = self.clock.monotonic() + seconds
+        if not _has_an_end(response):
+            # As of a head that was cut off: nobody could tell what is missing.
+            response.close()
+            raise Unreachable(f"{self.url}: the answer was cut off.")
         if 200 <= response.status < 300 or response.status == 304:
             return response, deadline
         with contextlib.closing(response):
@@ -220,6 +224,16 @@ class Transport:
         # Then nothing was sent, so everything may be sent again.
         raised.connected = not isinstance(error, NewConnectionError | ConnectTimeoutError)
         return raised
+
+
+def _has_an_end(response: urllib3.BaseHTTPResponse) -> bool:
+    """Tell whether the head of an answer says where its body ends."""
+    headers = response.headers
+    return (
+        "Content-Length" in headers
+        or headers.get("Transfer-Encoding", "").lower() == "chunked"
+        or response.status in (204, 304)
+    )
 
 
 def _wait_after(error: Unreachable | Refused, request: Request, failures: int) -> float | None:

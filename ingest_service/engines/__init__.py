@@ -214,6 +214,10 @@ class Reading(Protocol):
         """Return an ingestion with the items of `batches`; reads no more than these."""
         ...
 
+    def is_at_hand(self, ingestion_id: str) -> bool:
+        """Tell whether `find` needs no disk; a guess, for who may not wait."""
+        ...
+
     def snapshot(self, of: "str | Draft | None" = None) -> QueueSnapshot:
         """Return the queue at one moment, with the place of an ingestion or of a newcomer."""
         ...

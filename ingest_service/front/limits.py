@@ -12,9 +12,8 @@ MAX_HEAD = 64 * 1024
 MAX_BODIES = 4
 #: Bytes that a parser gets at a time: less than it keeps of a request behind the present one.
 SLICE = 16 * 1024
-#: Over so many seconds a client must take so many bytes a second of its answer.
+#: Over so many seconds a client must take its answer at the rate that is set.
 SLOW_SECONDS = 30.0
-MIN_BYTES_PER_SECOND = 1_000.0
 #: Seconds a client has to notice that its connection was closed.
 LINGER_SECONDS = 2.0
 #: Most connections, if there are descriptors for them.

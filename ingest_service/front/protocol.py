@@ -53,8 +53,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         """Forget it, and let nobody wait for it."""
         super().connection_lost(exc)
         self.worker.forget(self)
-        self.resume_writing()
         self._request_ready.set()
+        self.resume_writing()
 
     def pause_writing(self) -> None:
         """Watch how fast a client takes its answer once more of it waits than there is room."""
@@ -82,10 +82,9 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             return False
         if not self._request_ready.is_set() and not self.framing.head_bytes:
             self.worker.await_head(self)
-        wrong = self.framing.follow(data, self._current_request)
-        if wrong is not None:
+        if wrong := self.framing.follow(data, self._current_request):
             self.refuse(Refused("malformed-request", wrong))
-        return wrong is None
+        return not wrong
 
     def _send_error_response(self, status: int, message: str, _: Any = ()) -> None:
         self.log.debug("Not an HTTP request: %r", message)

@@ -88,7 +88,7 @@ class Shell:
             return await self._answer_waiting(environ, connection, receive)
         path = environ["PATH_INFO"]
         quick = size <= limits.QUICK_BODY and path not in self._long
-        if quick and admission.is_quick(environ):
+        if quick and admission.is_quick(self._app, environ):
             return await self._answer_in_loop(environ)
         work = partial(call, self._app, environ)
         if size <= limits.LARGE_BODY:
@@ -117,7 +117,7 @@ class Shell:
         if not seconds:
             return await self._pool.run(partial(call, self._app, environ), connection.is_gone)
         at_once = environ | {"QUERY_STRING": query}
-        version = self._version(ingestion_id)
+        version = await self._pool.run(partial(self._version, ingestion_id), connection.is_gone)
         answer = await self._pool.run(partial(call, self._app, at_once.copy()), connection.is_gone)
         if version is None or not _is_worth_waiting(answer, environ):
             return answer

@@ -34,6 +34,8 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         self.closing: dict[FrontProtocol, None] = {}
         self._stopper: threading.Thread | None = None
         self._most = limits.MAX_CONNECTIONS
+        #: Bytes a second that a client must take of its answer.
+        self._min_rate = 0
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -47,7 +49,9 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def load_wsgi(self) -> None:
         """Load the application and put the shell around it."""
-        self.asgi: Shell = Shell(self.app.wsgi(), self.loop)
+        app = self.app.wsgi()
+        self.asgi: Shell = Shell(app, self.loop)
+        self._min_rate = app.config["MIN_RESPONSE_RATE"]
         logs.take_over("gunicorn.error")
 
     def handle_exit_signal(self) -> None:
@@ -150,7 +154,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
             if now - since < limits.SLOW_SECONDS:
                 continue
             left = _not_taken(connection.transport)
-            if waiting - left < limits.MIN_BYTES_PER_SECOND * (now - since):
+            if waiting - left < self._min_rate * (now - since):
                 del self.stuck[connection]
                 connection.transport.abort()
             else:

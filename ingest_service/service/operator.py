@@ -97,5 +97,5 @@ class Operator:
 
 def _of_all(caller: Caller) -> Caller:
     if caller.own_only:
-        raise NotPermitted("This key controls only what it has submitted.")
+        raise NotPermitted("This key may change only what it has submitted, not the whole queue.")
     return caller

@@ -65,6 +65,10 @@ class Queries:
         """
         return self._find(ingestion_id, caller, range(offset, offset + limit))
 
+    def is_at_hand(self, ingestion_id: str) -> bool:
+        """Tell whether `status` needs no disk, most likely."""
+        return self._reading.is_at_hand(ingestion_id)
+
     def estimate(self, ingestion_id: str) -> Estimate | None:
         """Return what an ingestion can expect; None if it is finished."""
         try:

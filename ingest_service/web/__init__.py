@@ -33,6 +33,7 @@ def init_app(
     """Give `app` the routes of this service."""
     app.extensions["ingest_service"] = service
     app.config["BODY_LIMIT"] = settings.max_body
+    app.config["MIN_RESPONSE_RATE"] = settings.min_response_rate
     # One more: Werkzeug cuts a chunked body there without a word, so one that long is too long.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.config["ITEM_LIMIT"] = settings.item_limit

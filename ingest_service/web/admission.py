@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ingest_service.keys.keyring import Keyring
 from ingest_service.keys.rates import Rate
 from ingest_service.keys.scope import Scope
+from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web import cors, door
 from ingest_service.web.media_type import ADMITTED, reason_not_json
@@ -30,7 +31,7 @@ _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")
 _ALWAYS_QUICK = frozenset(("/", "/health", "/health/", "/health/live", "/health/live/"))
 _RATE = "ingest.rate"
-_STATUS = re.compile(r"/status/[^/]*/?")
+_STATUS = re.compile(r"/status/([^/]*)/?")
 
 
 def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
@@ -170,7 +171,7 @@ def _start_nothing(*_: Any) -> Callable[[bytes], object]:
     raise AssertionError
 
 
-def is_quick(environ: Environ) -> bool:
+def is_quick(app: Flask, environ: Environ) -> bool:
     """Tell whether a request with a small body is answered in well below a millisecond.
 
     True only for what needs no disk and does not grow with the queue.
@@ -181,7 +182,12 @@ def is_quick(environ: Environ) -> bool:
     if path in _SUBMIT:
         # A key is looked up on the disk; a dry run looks at the whole queue.
         return not environ["QUERY_STRING"] and "HTTP_IDEMPOTENCY_KEY" not in environ
-    return environ["REQUEST_METHOD"] in _SAFE and _STATUS.fullmatch(path) is not None
+    status = _STATUS.fullmatch(path)
+    if status is None or environ["REQUEST_METHOD"] not in _SAFE:
+        return False
+    # What has finished some time ago is on the disk alone.
+    service: Service = app.extensions["ingest_service"]
+    return service.queries.is_at_hand(status[1].lower())
 
 
 def answer_for(app: Flask, environ: Environ, error: BaseException) -> Response:

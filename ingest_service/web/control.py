@@ -69,12 +69,10 @@ def move(ingestion_id: str) -> Response:
     changed, and `new` is what would be.
     """
     priority = parse_body(MoveRequest)["priority"]
-    dry_run = parse_query(MoveQuery, request.args)["dry_run"]
     check_priority(priority)
-    operator = the_service().operator
-    return answer(
-        render.moved(operator.move(ingestion_id, priority, the_caller(), dry_run=dry_run))
-    )
+    dry_run = parse_query(MoveQuery, request.args)["dry_run"]
+    report = the_service().operator.move(ingestion_id, priority, the_caller(), dry_run=dry_run)
+    return answer(render.moved(report))
 
 
 @bp.post("/ingestions/<ingestion:ingestion_id>/retry")

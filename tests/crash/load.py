@@ -168,14 +168,19 @@ def half_stored(path: Path) -> list[str]:
 
 
 _INCOMPLETE = (
-    "SELECT sequence FROM ingestion LEFT JOIN content USING (sequence) WHERE items IS NULL",
+    # Of what was deleted there is nothing left but the row and the starts.
+    "SELECT sequence FROM ingestion LEFT JOIN content USING (sequence)"
+    " WHERE (items IS NULL) != (deleted_at IS NOT NULL)",
     "SELECT sequence FROM content LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
     "SELECT key FROM idempotency_key LEFT JOIN ingestion USING (ingestion_id) WHERE kind IS NULL",
     "SELECT sequence FROM start LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",
     "SELECT sequence FROM ingestion LEFT JOIN final_state USING (sequence)"
-    " WHERE (finished_at IS NULL) != (states IS NULL)",
-    "SELECT sequence FROM start LEFT JOIN result USING (result)"
-    " WHERE (settled_at IS NULL) != (outcomes IS NULL)",
+    " WHERE (finished_at IS NULL OR deleted_at IS NOT NULL) != (states IS NULL)",
+    "SELECT sequence FROM start JOIN ingestion USING (sequence) LEFT JOIN result USING (result)"
+    # An attempt 0 is only the decision to try again.
+    " WHERE (settled_at IS NULL OR deleted_at IS NOT NULL) != (outcomes IS NULL) AND attempt > 0",
+    "SELECT key FROM idempotency_key JOIN ingestion USING (ingestion_id)"
+    " WHERE deleted_at IS NOT NULL",
     "SELECT result FROM result LEFT JOIN start USING (result) WHERE start.sequence IS NULL",
     "SELECT sequence FROM start JOIN ingestion USING (sequence) WHERE ingestion.started_at IS NULL",
     "SELECT sequence FROM final_state LEFT JOIN ingestion USING (sequence) WHERE kind IS NULL",

@@ -1,10 +1,12 @@
 """Disks that are full, broken, locked or read-only: refused in words, and healed by themselves."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,13 @@ import apsw
 import pytest
 from flask.testing import FlaskClient
 
-from ingest_service.app import build, create_app
+from ingest_service.app import Parts, build, create_app
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
+from ingest_service.domain.settlement import decide
+from ingest_service.engines import Slot
+from ingest_service.engines.audit import AuditQuery
+from ingest_service.engines.embedded.dispatch import EmbeddedDispatch
 from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.settings import Settings
@@ -194,3 +201,74 @@ def test_clients_in_parallel_all_get_an_answer_from_a_disk_that_comes_and_goes(
         assert_works(service)
         assert len(service.upstream.starts) == len(set(service.upstream.starts))
     assert verify(str(path)) == (len(service.posted), 0)
+
+
+CHANGES: dict[str, Callable[[FlaskClient, str, str], Any]] = {
+    "cancel": lambda client, waiting, _: client.post(f"/ingestions/{waiting}/cancel"),
+    "move": lambda client, waiting, _: client.patch(
+        f"/ingestions/{waiting}", json={"priority": "HIGH"}
+    ),
+    "retry": lambda client, _, failed: client.post(f"/ingestions/{failed}/retry"),
+    "delete": lambda client, _, failed: client.delete(f"/ingestions/{failed}"),
+    "pause": lambda client, *_: client.post("/queue/pause"),
+}
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_that_the_disk_refuses_has_not_happened_after_a_kill(
+    tmp_path: Path,
+    disk: FaultyDisk,
+    change: Callable[[FlaskClient, str, str], Any],
+    operation: Operation,
+    lasting: bool,
+) -> None:
+    """Nor is it on record; repeated on a disk that works, it happens once."""
+    path, killed = tmp_path / "journal", tmp_path / "killed"
+    killed.mkdir()
+    parts = build(Settings(interval=0, settle=0), journal=SqliteJournal(path, vfs=disk.name))
+    client = create_app(Settings(), parts).test_client()
+    failed, waiting = (
+        client.post("/ingest", json={"ids": [1, 2, 3]} | MEDIUM).get_json()["ingestion_id"]
+        for _ in range(2)
+    )
+    fail_first(parts, failed)
+
+    def seen(parts: Parts) -> object:
+        queries = parts.service.queries
+        snapshots = [queries.status(each) for each in (failed, waiting)]
+        told = [(one.counts, one.priority, one.finished_at) for one in snapshots]
+        return told, queries.queue().health.state, queries.audit(EVERYTHING)
+
+    before = seen(parts)
+    disk.break_down(operation, 1, apsw.IOError, lasting=lasting, writes_too=False)
+    answer = change(client, waiting, failed)
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copyfile(path.with_name(name), killed / name)
+    disk.repair()
+    after_kill = build(Settings(interval=0, settle=0), journal=SqliteJournal(killed / path.name))
+    assert (answer.status_code, answer.get_json()["type"]) == (503, "/problems/storage-unavailable")
+    assert seen(parts) == before
+    assert seen(after_kill) == before
+    after_kill.close(timeout=5)
+
+    assert change(client, waiting, failed).status_code == 200
+    assert len(parts.service.queries.audit(EVERYTHING)) == 3
+    parts.close(timeout=5)
+    assert half_stored(path) == []
+
+
+EVERYTHING = AuditQuery(datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC), 100)
+
+
+def fail_first(parts: Parts, ingestion_id: str) -> None:
+    """Let everything of an ingestion fail, and nothing else be sent."""
+    dispatch = EmbeddedDispatch(parts.engine._core)
+    slot = dispatch.take()
+    assert isinstance(slot, Slot)
+    assert slot.batch.ingestion_id == ingestion_id
+    outcomes = [Outcome(succeeded=False, error="no")] * len(slot.batch.items)
+    policy = RetryPolicy(max_attempts=1, backoff=1, backoff_max=1, max_retry_after=1)
+    times = {"interval": 0.0, "ended_at": slot.at, "decided_at": slot.at}
+    dispatch.settle(slot, decide(slot.batch, outcomes, policy, CircuitBreaker(), **times))

@@ -12,7 +12,13 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
 from ingest_service.engines import IdempotencyKey, OperatorState
 from ingest_service.engines.audit import Mark, MarkKind
-from ingest_service.engines.embedded.journal import Cancelled, Moved, OperatorChanged
+from ingest_service.engines.embedded.journal import (
+    Cancelled,
+    Deleted,
+    Moved,
+    OperatorChanged,
+    Reopened,
+)
 from ingest_service.engines.embedded.journals import connections
 from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
@@ -124,6 +130,10 @@ CHANGES: dict[str, Change] = {
         Moved(of.sequence, of.ingestion_id, Priority.HIGH), Mark(NOW, MarkKind.MOVE, 2, 1)
     ),
     "pause": lambda journal, _, of: journal.record(OperatorChanged(OperatorState("no power"))),
+    "retry": lambda journal, _, of: journal.record(
+        Reopened(of.sequence, of.ingestion_id, NOW, []), Mark(NOW, MarkKind.RETRY)
+    ),
+    "keys": lambda journal, _, of: journal.record(Mark(NOW, MarkKind.KEYS, [], ["anna"])),
 }
 
 
@@ -150,6 +160,49 @@ def test_what_was_refused_does_not_come_back_after_a_kill_either(
             assert recovered.operator is None
             (same,) = [one for one in recovered.unfinished if one.sequence == before.sequence]
             assert (same.cancelled, same.priority) == (False, Priority.MEDIUM)
+            assert marks(killed) == []
+
+
+def marks(path: Path) -> list[str]:
+    """Return what kinds of marks are in a file."""
+    with closing(apsw.Connection(str(path))) as db:
+        return [str(kind) for (kind,) in db.execute("SELECT kind FROM mark ORDER BY mark")]
+
+
+@pytest.mark.usefixtures("checkpoints")
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("operation", Operation)
+def test_a_deletion_happens_as_a_whole_or_not_at_all(
+    tmp_path: Path, disk: FaultyDisk, operation: Operation, lasting: bool
+) -> None:
+    """Whichever write or sync of it fails; what a kill leaves then is what was answered."""
+    path, ledger = tmp_path / "journal", Ledger()
+    refused = 0
+    with closing(SqliteJournal(path, vfs=disk.name)) as journal:
+        for nth in range(1, 30):
+            one = ledger.accept(journal, 40)
+            ledger.work(journal, one)
+            deletion = Deleted(one.sequence, one.ingestion_id)
+            mark = Mark(NOW, MarkKind.DELETE, None, None, "anna", one.ingestion_id)
+            before = len(marks(path))
+            disk.break_down(operation, nth, apsw.IOError, lasting=lasting, writes_too=False)
+            try:
+                journal.record(deletion, mark)
+                deleted = True
+            except StorageUnavailable:
+                deleted, refused = False, refused + 1
+            killed = snapshot_of_a_kill(path, tmp_path / f"{nth}")
+            disk.repair()
+            with closing(SqliteJournal(killed)) as after:
+                assert (after.load(one.ingestion_id) is None) == deleted
+                assert after.recover().unfinished == []
+            assert len(marks(killed)) == before + deleted
+            assert half_stored(killed) == []
+            if not deleted:
+                journal.record(deletion, mark)
+            assert journal.find(one.ingestion_id, range(1)) is None
+        assert half_stored(path) == []
+    assert refused
 
 
 @pytest.mark.parametrize("writes_too", [False, True], ids=["syncs fail", "everything fails"])

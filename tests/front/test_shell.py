@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -226,3 +227,30 @@ def test_nothing_is_begun_for_who_has_gone(app: Flask, monkeypatch: pytest.Monke
 
     _run(app, ask)
     assert ran == []
+
+
+def test_what_only_the_disk_knows_holds_up_nobody(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on while the journal is asked for what memory does not have."""
+    journal = app.extensions["ingest_parts"].journal
+    asked, answer = threading.Event(), threading.Event()
+
+    def find(*_: Any) -> None:
+        asked.set()
+        assert answer.wait(20)
+
+    monkeypatch.setattr(journal, "find", find)
+
+    async def ask(client: Client) -> list[int]:
+        reads = [
+            asyncio.ensure_future(client.ask("GET", f"/status/gone{query}"))
+            for query in ("", "?wait=5")
+        ]
+        await asyncio.to_thread(asked.wait, 20)
+        assert (await client.ask("GET", "/health"))[0] == 200
+        assert not any(each.done() for each in reads)
+        answer.set()
+        return [(await each)[0] for each in reads]
+
+    assert _run(app, ask) == [404, 404]

@@ -1,6 +1,7 @@
 """Who may do what: every route with every kind of key, in every way of having none."""
 
 import re
+import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +14,7 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from ingest_service.app import build, create_app
 from ingest_service.keys.file_format import GRANTED
+from ingest_service.keys.keyring import RECORDER
 from ingest_service.keys.scope import Scope
 from ingest_service.settings import Settings
 from ingest_service.web import admission
@@ -197,12 +199,32 @@ def test_a_key_may_not_ask_for_more_urgency_than_it_has(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/queue/pause"), ("POST", "/queue/resume"), ("PATCH", "/queue")]
+    ("method", "path", "body"),
+    [
+        ("POST", "/queue/pause", {}),
+        ("POST", "/queue/resume", None),
+        ("PATCH", "/queue", {"interval_seconds": 1}),
+    ],
 )
-def test_a_key_for_its_own_changes_nothing_for_others(api: Api, method: str, path: str) -> None:
-    answer = ask(api, OWN_ONLY, path, method, json={"interval_seconds": 1})
+def test_a_key_for_its_own_changes_nothing_for_others(
+    api: Api, method: str, path: str, body: object
+) -> None:
+    answer = ask(api, OWN_ONLY, path, method, json=body)
     assert answer.status_code == HTTPStatus.FORBIDDEN
-    assert "whole queue" in answer.get_json()["detail"]
+    assert "only what it has submitted" in answer.get_json()["detail"]
+
+
+def test_a_change_of_the_keys_is_on_record(api: Api, keys_file: Path) -> None:
+    write(keys_file, table("full", FULL, scopes='["operate"]'))
+    api.advance(2)
+    ask(api, FULL, "/queue")
+    for thread in threading.enumerate():
+        if thread.name == RECORDER:
+            thread.join()
+    newest = ask(api, FULL, "/audit?action=keys").get_json()["entries"][0]
+    assert (newest["action"], newest["key"]) == ("keys", None)
+    assert newest["after"] == [{"name": "full", "scopes": ["operate"]}]
+    assert len(newest["before"]) == len(TABLES)
 
 
 def test_a_key_that_asks_too_often_is_told_when_it_may_again(api: Api) -> None:

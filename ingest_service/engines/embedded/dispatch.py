@@ -106,8 +106,10 @@ class EmbeddedDispatch:
             self._core.state.pace = self._core.state.pace.sent(at)
         if slot.number not in self._on_wire and math.isfinite(at):
             last = self._last_on_wire
-            self._on_wire[slot.number] = at, None if last is None else at - last
-            self._last_on_wire = at
+            # Without an interval several connect at a time, and one can overtake another.
+            latest = at if last is None else max(at, last)
+            self._on_wire[slot.number] = at, None if last is None else latest - last
+            self._last_on_wire = latest
 
     def hold(self, until: float) -> None:
         """In effect at once, because it protects the upstream; then durable."""

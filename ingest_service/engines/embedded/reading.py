@@ -52,6 +52,10 @@ class EmbeddedReading:
             raise IngestionNotFound
         return stored
 
+    def is_at_hand(self, ingestion_id: str) -> bool:
+        """Look in memory, without the lock: it is one look into a dictionary."""
+        return self._core.state.get(ingestion_id) is not None
+
     def snapshot(self, of: str | Draft | None = None) -> QueueSnapshot:
         """Take the picture; what an ingestion can expect is added up under the same lock."""
         core = self._core

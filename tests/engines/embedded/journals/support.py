@@ -26,7 +26,11 @@ LATER = Outcome(succeeded=False, error="busy", status_code=503, transient=True)
 
 
 def ingestion(
-    sequence: int, items: Items | None = None, at: datetime = NOW, batch_size: int = 3
+    sequence: int,
+    items: Items | None = None,
+    at: datetime = NOW,
+    batch_size: int = 3,
+    submitted_by: str | None = None,
 ) -> Ingestion:
     """Return an ingestion that nothing has happened to."""
     return Ingestion.of(
@@ -37,6 +41,8 @@ def ingestion(
             items=items or Ids([1, 2, 3, 4]),
             batch_size=batch_size,
             created_at=at,
+            submitted_by=submitted_by,
+            request_id=f"request-{sequence}",
         )
     )
 

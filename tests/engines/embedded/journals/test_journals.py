@@ -10,9 +10,10 @@ import pytest
 from ingest_service.domain.items import Ids, Items, Mappings
 from ingest_service.domain.model import ItemState, Outcome, OutcomeWord, Priority
 from ingest_service.engines import IdempotencyKey, OperatorState
-from ingest_service.engines.audit import Mark, MarkKind
+from ingest_service.engines.audit import Action, AuditEntry, AuditQuery, Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
     FINISHED_VERSION,
+    Deleted,
     Journal,
     Moved,
     OperatorChanged,
@@ -449,6 +450,95 @@ def test_pruning_forgets_what_finished_before_and_nothing_else(journal: Journal)
     assert journal.oldest_finished() is None
     assert journal.results(old[0].ingestion_id, range(3)) == {}
     settle(journal, unfinished, start(journal, unfinished), GOOD, GOOD, GOOD)
+
+
+def test_idempotency_keys_belong_to_the_api_key_that_came_with_them(journal: Journal) -> None:
+    """Nobody's is one more owner."""
+    owners = "anna", "bert", None
+    ones = {owner: ingestion(number) for number, owner in enumerate(owners, 1)}
+    keys = {owner: IdempotencyKey("k", f"of {owner}".encode(), owner) for owner in owners}
+    for owner in owners:
+        assert accept(journal, ones[owner], keys[owner]) == ones[owner].ingestion_id
+    for owner in owners:
+        assert journal.find_key(keys[owner], NOW) == ones[owner].ingestion_id
+
+
+def entries(journal: Journal, **which: Any) -> list[AuditEntry]:
+    """Return who did what, of any age."""
+    period: dict[str, Any] = {
+        "since": NOW - timedelta(days=99),
+        "until": NOW + timedelta(days=99),
+        "limit": 100,
+    }
+    return journal.audit(AuditQuery(**period | which))
+
+
+def test_who_did_what_is_told_from_the_newest_on(journal: Journal) -> None:
+    """Marks that somebody has made, and what was submitted; page by page."""
+    first, second = ingestion(1, submitted_by="anna"), ingestion(2, at=NOW + timedelta(seconds=2))
+    accept(journal, first)
+    accept(journal, second)
+    moved = Mark(NOW, MarkKind.MOVE, {"priority": "LOW"}, None, "bert", first.ingestion_id, "r")
+    journal.record(Mark(NOW + timedelta(seconds=1), MarkKind.RESTART), moved)
+    journal.record(Mark(NOW + timedelta(seconds=1), MarkKind.PAUSE, None, "lunch"))
+    told = entries(journal)
+
+    assert [entry[1:] for entry in told] == [
+        (
+            NOW + timedelta(seconds=2),
+            None,
+            Action.SUBMIT,
+            second.ingestion_id,
+            None,
+            {"kind": "ids", "items": 4},
+            "request-2",
+        ),
+        (NOW + timedelta(seconds=1), None, Action.PAUSE, None, None, "lunch", None),
+        (NOW, "bert", Action.MOVE, first.ingestion_id, {"priority": "LOW"}, None, "r"),
+        (
+            NOW,
+            "anna",
+            Action.SUBMIT,
+            first.ingestion_id,
+            None,
+            {"kind": "ids", "items": 4},
+            "request-1",
+        ),
+    ]
+    for number, entry in enumerate(told):
+        assert entries(journal, before=entry.place) == told[number + 1 :]
+    assert entries(journal, limit=2) == told[:2]
+    assert entries(journal, key="anna") == told[3:]
+    assert entries(journal, actions=[Action.MOVE]) == told[2:3]
+    assert entries(journal, since=NOW + timedelta(seconds=1)) == told[:2]
+    assert entries(journal, until=NOW + timedelta(seconds=1)) == told[2:]
+
+
+def test_what_is_deleted_leaves_its_starts_and_that_it_was_submitted(journal: Journal) -> None:
+    """In every other respect it was never there."""
+    gone, other = ingestion(1, submitted_by="anna"), ingestion(2)
+    key = IdempotencyKey("k", b"content", "anna")
+    accept(journal, gone, key)
+    while gone.batches_left:
+        batch = start(journal, gone)
+        settle(journal, gone, batch, *[GOOD] * len(batch.items))
+    finish(journal, other)
+    before = journal.rate_proof(NOW, NOW + timedelta(seconds=9))
+    journal.record(Deleted(gone.sequence, gone.ingestion_id))
+
+    assert journal.find(gone.ingestion_id, range(1)) is None
+    assert journal.load(gone.ingestion_id) is None
+    assert journal.item_states(gone.ingestion_id) == b""
+    assert journal.keys(gone.ingestion_id, range(2)) == {}
+    assert journal.results(gone.ingestion_id, range(2)) == {}
+    assert journal.find_key(key, NOW) is None
+    assert [one.ingestion_id for one in journal.finished(newest())] == [other.ingestion_id]
+    assert len(journal.results(other.ingestion_id, range(2))) == 4
+    assert journal.rate_proof(NOW, NOW + timedelta(seconds=9)) == before
+    assert gone.ingestion_id in [entry.target for entry in entries(journal)]
+    while journal.prune(NOW + timedelta(seconds=1)):
+        pass
+    assert entries(journal) == []
 
 
 def test_what_the_operator_does_is_recorded_together_with_the_mark(journal: Journal) -> None:

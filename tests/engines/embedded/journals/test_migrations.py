@@ -1,6 +1,7 @@
 """Files of older versions: brought up to date, with a way back."""
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from ingest_service.domain.items import Ids, Mappings
 from ingest_service.domain.model import ItemState
-from ingest_service.engines import Hold, OperatorState
+from ingest_service.engines import Hold, IdempotencyKey, OperatorState
+from ingest_service.engines.audit import Action, AuditQuery
 from ingest_service.engines.embedded.journals.files import restore
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.journals.statements import MIGRATIONS
@@ -92,6 +94,38 @@ def test_what_the_operator_wanted_is_taken_over(
 
     with closing(SqliteJournal(path)) as journal:
         assert journal.recover().operator == state
+
+
+def test_keys_and_marks_of_an_older_version_are_taken_over(path: Path) -> None:
+    """Idempotency keys are nobody's, and what was moved is what the mark is about."""
+    key = IdempotencyKey("k", b"content")
+    with closing(old_file(path, 3)) as db:
+        db.execute("INSERT INTO idempotency_key VALUES ('k', ?, 'id-1', 9)", (b"content",))
+        for kind, before, after in (
+            (
+                "move",
+                b'{"ingestion_id":"id-1","priority":"LOW"}',
+                b'{"ingestion_id":"id-1","priority":"HIGH"}',
+            ),
+            ("pause", b"null", b'"lunch"'),
+        ):
+            db.execute(
+                "INSERT INTO mark (at, kind, before, after) VALUES (9, ?, ?, ?)",
+                (kind, before, after),
+            )
+    copy = path.with_name(path.name + ".before-3")
+
+    with closing(SqliteJournal(path)) as journal:
+        period = datetime(1970, 1, 1, tzinfo=UTC), datetime(1971, 1, 1, tzinfo=UTC)
+        entries = journal.audit(AuditQuery(*period, limit=9))
+        assert journal.find_key(key, period[0]) == "id-1"
+        assert journal.find_key(replace(key, owner="anna"), period[0]) is None
+    assert [entry[2:] for entry in entries] == [
+        (None, Action.PAUSE, None, None, "lunch", None),
+        (None, Action.MOVE, "id-1", {"priority": "LOW"}, {"priority": "HIGH"}, None),
+    ]
+    with closing(apsw.Connection(str(copy))) as db:
+        assert db.execute("PRAGMA user_version").fetchall() == [(3,)]
 
 
 def test_a_copy_from_before_the_upgrade_leads_back(path: Path) -> None:
