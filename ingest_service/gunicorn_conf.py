@@ -8,7 +8,7 @@ from typing import Any
 from ingest_service.errors import SettingsError
 from ingest_service.front import listeners
 from ingest_service.keys.file_format import read_keys
-from ingest_service.settings import Settings
+from ingest_service.settings import DATABASE, Settings
 
 # Here, in the parent, a wrong setting ends everything with one line; a worker
 # that fails would be reported with a traceback.
@@ -36,6 +36,9 @@ limit_request_field_size = 65536
 
 def on_starting(server: Any) -> None:
     """Refuse what would break the promises: the queue and its thread live in one process."""
+    if SETTINGS.journal.startswith(DATABASE):
+        # There the queue is in the database, and what sends batches are processes of their own.
+        return
     for signal in ("hup", "ttin", "usr2"):
         # Each would start a second process beside the one that serves.
         setattr(server, f"handle_{signal}", _refuse_signal(server, signal))
