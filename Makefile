@@ -7,8 +7,8 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-postgres test-scale test-crash test-browser test-package lint types imports \
-	check bench clean
+.PHONY: serve test test-postgres test-scale test-crash test-browser test-package screenshots \
+	lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	$(RUN)python -m ingest_service serve --port $(PORT)
@@ -20,7 +20,10 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 	$(RUN)pytest --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
-	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py
+	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py tests/browser/check_dashboard_scale.py
+
+screenshots: $(READY)  ## make the pictures in docs/images
+	$(RUN)python -m tests.browser.screenshots
 
 test-postgres: $(READY)  ## the behaviour on PostgreSQL: INGEST_TEST_POSTGRES, or a server of its own
 	$(RUN)pytest --postgres -n auto

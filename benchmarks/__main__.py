@@ -1,7 +1,8 @@
 """`python -m benchmarks [subject ...]`: measure and print; without a name, all subjects but soak.
 
 `python -m benchmarks soak [minutes]` goes on for so many minutes. With `--json` each table is
-a line of JSON instead.
+a line of JSON instead; `python -m benchmarks readme FILE` puts what such a file says into the
+README.
 """
 
 import importlib
@@ -11,13 +12,17 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import soak
+from benchmarks import _readme, soak
 
 _SOAK = "soak"
+_README = "readme"
 
 
 def main(wanted: list[str]) -> int:
     """Print the tables of the subjects `wanted`; a subject is a module here with `tables()`."""
+    if wanted[:1] == [_README] and len(wanted) == 2:
+        _readme.write(Path(wanted[1]))
+        return 0
     as_json = "--json" in wanted
     wanted = [each for each in wanted if each != "--json"]
     found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))

@@ -23,22 +23,24 @@ from ingest_service.client.errors import (
     TimedOut,
     Unreachable,
 )
+from ingest_service.client.service_values import (
+    BatchUnderWay,
+    ComingSlot,
+    Depth,
+    EarlyStart,
+    Limits,
+    Queue,
+    RateProof,
+)
 from ingest_service.client.submitting import Items, Part, Piece, parts
 from ingest_service.client.values import (
     PRIORITIES,
-    BatchUnderWay,
     Cancelled,
-    ComingSlot,
     Counts,
-    Depth,
-    EarlyStart,
     Eta,
-    Limits,
     Moved,
     Place,
     Plan,
-    Queue,
-    RateProof,
     Result,
     Retried,
     Status,

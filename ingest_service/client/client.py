@@ -14,21 +14,11 @@ import orjson
 
 from ingest_service.client import following, results
 from ingest_service.client.errors import BadAnswer, IngestError
+from ingest_service.client.fields import Fields
+from ingest_service.client.service_values import Limits, Queue, RateProof
 from ingest_service.client.submitting import Items, Part, parts
 from ingest_service.client.transport import Answer, OnRetry, Request, Transport
-from ingest_service.client.values import (
-    Cancelled,
-    Fields,
-    Limits,
-    Moved,
-    Plan,
-    Queue,
-    RateProof,
-    Result,
-    Retried,
-    Status,
-    Summary,
-)
+from ingest_service.client.values import Cancelled, Moved, Plan, Result, Retried, Status, Summary
 from ingest_service.clock import Clock, SystemClock
 
 T = TypeVar("T")

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from ingest_service.client.errors import BadAnswer
+from ingest_service.client.fields import Fields
 from ingest_service.client.transport import MAX_ANSWER, Request
-from ingest_service.client.values import Fields, Result
+from ingest_service.client.values import Result
 
 
 def results_request(ingestion_id: str, form: str, outcome: str | None) -> Request:

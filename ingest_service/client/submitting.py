@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ingest_service.client.values import PRIORITIES, Limits
+from ingest_service.client.service_values import Limits
+from ingest_service.client.values import PRIORITIES
 
 #: Digits of the largest id, and a comma.
 _ID_LENGTH = 11

@@ -15,7 +15,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from ingest_service.client.errors import BadAnswer, IngestError, Refused, Unreachable, refused
-from ingest_service.client.values import Fields
+from ingest_service.client.fields import Fields
 from ingest_service.clock import Clock
 from ingest_service.version import VERSION
 

@@ -4,88 +4,14 @@ Keys that nobody knows are ignored, and words are plain texts, so that a newer s
 not break an older client. A value of the wrong type raises `BadAnswer`, which says where.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from ingest_service.client.errors import BadAnswer
+from ingest_service.client.fields import Documented, Fields
 
-T = TypeVar("T")
 #: The classes, most urgent first.
 PRIORITIES = ("HIGH", "MEDIUM", "LOW")
-
-
-class Fields:
-    """A JSON object that is read key by key."""
-
-    def __init__(self, document: Any, where: str = "") -> None:
-        if not isinstance(document, dict):
-            raise BadAnswer(f"{where or '/'} should be an object in the answer.")
-        self.document: Mapping[str, Any] = document
-        self._where = where
-
-    def text(self, key: str) -> str:
-        """Return a text."""
-        return self._get(key, str, "a text")
-
-    def count(self, key: str) -> int:
-        """Return a whole number."""
-        return self._get(key, int, "a whole number")
-
-    def number(self, key: str) -> float:
-        """Return a number."""
-        return float(self._get(key, (int, float), "a number"))
-
-    def flag(self, key: str) -> bool:
-        """Return true or false."""
-        value = self.document.get(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def time(self, key: str) -> datetime:
-        """Return a moment, with its offset."""
-        try:
-            moment = datetime.fromisoformat(self.text(key))
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise self._wrong(key, "a time")
-        return moment
-
-    def optional(self, key: str, read: Callable[[str], T]) -> T | None:
-        """Return what `read` makes of a key, None where it is null or absent."""
-        return None if self.document.get(key) is None else read(key)
-
-    def below(self, key: str) -> "Fields":
-        """Return an object within this one."""
-        return Fields(self.document.get(key), f"{self._where}/{key}")
-
-    def optional_below(self, key: str) -> "Fields":
-        """Return an object within this one, an empty one where it is null or absent."""
-        return self.optional(key, self.below) or Fields({})
-
-    def listed(self, key: str, read: Callable[["Fields"], T]) -> tuple[T, ...]:
-        """Return what `read` makes of each object in a list."""
-        entries = self._get(key, list, "a list")
-        where = f"{self._where}/{key}"
-        return tuple(read(Fields(entry, f"{where}/{at}")) for at, entry in enumerate(entries))
-
-    def _get(self, key: str, kind: type[T] | tuple[type[T], ...], what: str) -> T:
-        value = self.document.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise self._wrong(key, what)
-        return value
-
-    def _wrong(self, key: str, what: str) -> BadAnswer:
-        return BadAnswer(f"{self._where}/{key} should be {what} in the answer.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    #: All of the answer, also what has no name here.
-    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +82,7 @@ class WhyWaiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Status(_Answer):
+class Status(Documented):
     """Where an ingestion is."""
 
     ingestion_id: str
@@ -201,7 +127,7 @@ class Status(_Answer):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(_Answer):
+class Plan(Documented):
     """What would become of a request."""
 
     priority: str
@@ -257,7 +183,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled(_Answer):
+class Cancelled(Documented):
     """What a cancellation has done."""
 
     ingestion_id: str
@@ -279,7 +205,7 @@ class Cancelled(_Answer):
 
 
 @dataclass(frozen=True, slots=True)
-class Moved(_Answer):
+class Moved(Documented):
     """The effect of another class."""
 
     ingestion_id: str
@@ -308,7 +234,7 @@ class Moved(_Answer):
 
 
 @dataclass(frozen=True, slots=True)
-class Retried(_Answer):
+class Retried(Documented):
     """What is sent once more."""
 
     ingestion_id: str
@@ -329,7 +255,7 @@ class Retried(_Answer):
 
 
 @dataclass(frozen=True, slots=True)
-class Summary(_Answer):
+class Summary(Documented):
     """An ingestion in a list."""
 
     ingestion_id: str
@@ -356,159 +282,6 @@ class Summary(_Answer):
             counts=Counts.parse(fields.below("counts")),
             progress=fields.count("progress"),
             document=fields.document,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """What waits in a class."""
-
-    batches: int
-    items: int
-    ingestions: int
-    #: When the oldest of these was accepted.
-    oldest_at: datetime | None
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "Depth":
-        """Read it."""
-        return cls(
-            fields.count("batches"),
-            fields.count("items"),
-            fields.count("ingestions"),
-            fields.optional("oldest_at", fields.time),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class BatchUnderWay:
-    """A batch that was started and has not ended."""
-
-    ingestion_id: str
-    batch_id: str
-    items: int
-    attempt: int
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "BatchUnderWay":
-        """Read it."""
-        return cls(
-            fields.text("ingestion_id"),
-            fields.text("batch_id"),
-            fields.count("items"),
-            fields.count("attempt"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ComingSlot:
-    """A slot to come, if nothing changes."""
-
-    at: datetime
-    ingestion_id: str
-    priority: str
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "ComingSlot":
-        """Read it."""
-        return cls(fields.time("at"), fields.text("ingestion_id"), fields.text("priority"))
-
-
-@dataclass(frozen=True, slots=True)
-class Queue(_Answer):
-    """The queue as a whole."""
-
-    #: running, paused or held.
-    state: str
-    reason: str | None
-    until: datetime | None
-    interval_seconds: float
-    policy: str
-    #: By class.
-    depth: Mapping[str, Depth]
-    in_flight: tuple[BatchUnderWay, ...]
-    next_slot_at: datetime | None
-    next: tuple[ComingSlot, ...]
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "Queue":
-        """Read it."""
-        depth = fields.below("depth")
-        return cls(
-            state=fields.text("state"),
-            reason=fields.optional("reason", fields.text),
-            until=fields.optional("until", fields.time),
-            interval_seconds=fields.number("interval_seconds"),
-            policy=fields.text("policy"),
-            depth={name: Depth.parse(depth.below(name)) for name in PRIORITIES},
-            in_flight=fields.listed("in_flight", BatchUnderWay.parse),
-            next_slot_at=fields.optional("next_slot_at", fields.time),
-            next=fields.listed("next", ComingSlot.parse),
-            document=fields.document,
-        )
-
-    @property
-    def waiting(self) -> int:
-        """Ingestions that wait, of all classes."""
-        return sum(depth.ingestions for depth in self.depth.values())
-
-
-@dataclass(frozen=True, slots=True)
-class EarlyStart:
-    """A batch that was started too early."""
-
-    at: datetime
-    ingestion_id: str
-    gap_seconds: float
-    required_seconds: float
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "EarlyStart":
-        """Read it."""
-        return cls(
-            fields.time("at"),
-            fields.text("ingestion_id"),
-            fields.number("gap_seconds"),
-            fields.number("required_seconds"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RateProof(_Answer):
-    """What the batch starts of a period show."""
-
-    starts: int
-    smallest_gap_seconds: float | None
-    violations: int
-    examples: tuple[EarlyStart, ...]
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "RateProof":
-        """Read it."""
-        return cls(
-            fields.count("starts"),
-            fields.optional("smallest_gap_seconds", fields.number),
-            fields.count("violations"),
-            fields.listed("examples", EarlyStart.parse),
-            document=fields.document,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may have."""
-
-    max_items: int = 1_000_000
-    #: In bytes.
-    max_body: int = 64 * 2**20
-
-    @classmethod
-    def parse(cls, fields: Fields) -> "Limits":
-        """Read it from the health report; an older server does not tell."""
-        usual = cls()
-        return cls(
-            fields.optional("max_items", fields.count) or usual.max_items,
-            fields.optional("max_body", fields.count) or usual.max_body,
         )
 
 

@@ -138,6 +138,8 @@ class OperatorState:
     #: The configured interval at that time: whoever changes that means it.
     configured_interval: float | None = None
     hold: Hold | None = None
+    #: 32 bytes in hexadecimal that seal the cookies of people, None as long as nobody has asked.
+    session_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class ListQuery:
     priority: Priority | None = None
     #: Only those that came with the key of this name.
     submitted_by: str | None = None
+    #: Only those that are not finished.
+    unfinished: bool = False
 
 
 class Move(NamedTuple):
@@ -261,6 +265,10 @@ class Records(Protocol):
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record that something besides the queue was changed, which JSON can say."""
+        ...
+
+    def session_secret(self) -> bytes:
+        """Return 32 random bytes, made and recorded when somebody asks first."""
         ...
 
     def check(self) -> None:

@@ -80,6 +80,21 @@ class BatchInFlight(NamedTuple):
     attempt: int
 
 
+class PastSlot(NamedTuple):
+    """A slot that was taken, as it is told; see `domain.snapshot.TakenSlot`."""
+
+    at: datetime
+    ended_at: datetime | None
+    #: None if it does not exist for the caller, as is the batch.
+    ingestion_id: str | None
+    batch_id: str | None
+    priority: Priority
+    items: int
+    succeeded: int
+    failed: int
+    retried: int
+
+
 @dataclass(frozen=True, slots=True)
 class QueueReport:
     """The queue as a whole."""
@@ -89,7 +104,11 @@ class QueueReport:
     policy: str
     depth: dict[Priority, ClassTotals]
     in_flight: list[BatchInFlight]
+    #: The last slots that were taken, oldest first, and those to come.
+    taken: list[PastSlot]
     upcoming: list[ComingSlot]
+    #: When nothing waits any more and everything has ended; None if nobody knows.
+    empty_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.load import half_stored
 from tests.crash.raw import Raw, chunked, head, ids, post, problem, slowest
 from tests.crash.server import ROOT, Server
 from tests.crash.waiting import eventually
@@ -518,6 +519,53 @@ def test_what_was_answered_survives_a_kill_under_load(tmp_path: Path, turn: int)
             client.send(head("GET", f"/status/{ingestion_id}?limit=1"))
             assert client.answer().status == 200
     assert server.stop() == 0
+
+
+def test_a_commit_that_fails_is_a_503_and_nothing_is_stored(tmp_path: Path) -> None:
+    """Under load and again and again; whoever was answered 200 is there after a kill."""
+    server = Server(
+        tmp_path / "journal", tmp_path / "log", app="tests.crash.faulty_wsgi:app", **_IDLE
+    )
+    server.start()
+    answered: list[str] = []
+    refused: list[Any] = []
+
+    def send() -> None:
+        with Raw(server.port) as client:
+            for _ in range(100):
+                client.send(post(ids(5)))
+                answer = client.answer()
+                if answer.status == 200:
+                    answered.append(answer.json()["ingestion_id"])
+                else:
+                    refused.append(problem(answer))
+
+    try:
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert server.request("GET", "/break").status == 200
+        for thread in threads:
+            thread.join()
+        assert {each["type"] for each in refused} == {"/problems/storage-unavailable"}
+        assert len(answered) + len(refused) == 800
+        # The last fault may still be waiting for somebody.
+        server.request("POST", "/ingest", {"ids": [1], "priority": "LOW"})
+        _posts(server)
+    finally:
+        server.kill()
+    server = Server(tmp_path / "journal", tmp_path / "log", **_IDLE)
+    server.start()
+    try:
+        for ingestion_id in answered:
+            assert server.request("GET", f"/status/{ingestion_id}").status == 200
+        stored = server.request("GET", "/health").json()["active_requests"]
+        assert stored - len(answered) in (1, 2)
+        assert server.stop() == 0
+    finally:
+        server.kill()
+    assert half_stored(server.journal) == []
 
 
 def test_a_wrong_worker_is_named(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_request_without_an_id_gets_one_of_its_own(client: FlaskClient) -> Non
 
 
 def test_every_answer_forbids_guessing_its_type_and_keeping_it(client: FlaskClient) -> None:
-    for path in ("/health", "/nowhere", "/queue", "/ingestions", "/rate-proof"):
+    for path in ("/health", "/nowhere", "/rate-proof"):
         headers = client.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"

@@ -1,8 +1,10 @@
 """Who may do what: every route with every kind of key, in every way of having none."""
 
+import os
 import re
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,8 @@ def _routes() -> list[tuple[str, str, Scope]]:
     return [
         (method, _some_path(rule), scope)
         for rule in app.url_map.iter_rules()
+        # Pages have a door of their own.
+        if not rule.rule.startswith("/dashboard")
         for method in sorted((rule.methods or set()) - {"OPTIONS"})
         if (scope := scope_of(app, rule.endpoint)) is not None
     ]
@@ -185,6 +189,41 @@ def test_a_wrong_change_keeps_the_keys_and_is_said(
     write(keys_file, *TABLES)
     api.advance(2)
     assert api.client.get("/health").get_json()["keys"]["trouble"] is None
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, Path.unlink], ids=["pipe", "folder", "gone"]
+)
+def test_what_takes_the_place_of_the_file_keeps_nobody_waiting(
+    api: Api, keys_file: Path, make: Callable[[Path], object]
+) -> None:
+    """The keys before stay, and when the file is back it counts."""
+    keys_file.rename(aside := keys_file.with_suffix(".aside"))
+    if make is Path.unlink:
+        aside.rename(keys_file)
+    make(keys_file)
+    api.advance(2)
+    assert ask(api, FULL, "/queue").status_code == HTTPStatus.OK
+    assert "log" in api.client.get("/health").get_json()["keys"]["trouble"]
+    if keys_file.is_dir():
+        keys_file.rmdir()
+    write(keys_file, table("new", GONE))
+    api.advance(2)
+    assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
+
+
+def test_a_file_that_cannot_be_read_for_now_is_read_later(api: Api, keys_file: Path) -> None:
+    """As while all descriptors are in use; it does not change when some are free again."""
+    write(keys_file, table("new", GONE))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        api.advance(2)
+        assert ask(api, FULL, "/health").get_json()["keys"]["trouble"] is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    api.advance(2)
+    assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
 
 
 def test_a_key_may_not_ask_for_more_urgency_than_it_has(api: Api) -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 from flask import Flask
-from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
 from ingest_service.app import create_app
+from ingest_service.keys.scope import Scope
 from ingest_service.settings import Settings
-from ingest_service.web.lean_flask import adapter_of
+from ingest_service.web.scopes import finder, scope_of
 
 
 @pytest.fixture(scope="module")
@@ -15,18 +15,16 @@ def app() -> Flask:
     return create_app(Settings(interval=3_600, settle=3_600))
 
 
-def _found(app: Flask, path: str, method: str, headers: dict[str, str]) -> tuple[str, str]:
-    """Return what a check before the view finds, and what Flask finds."""
-    environ = EnvironBuilder(path=path, method=method, headers=headers).get_environ()
+def _found(
+    app: Flask, path: str, method: str, headers: dict[str, str]
+) -> tuple[Scope | None, Scope | None]:
+    """Return what the check before a view asks for, and what the view does that Flask finds."""
+    environ = EnvironBuilder(path=path, method=method, headers=list(headers.items())).get_environ()
     environ["PATH_INFO"] = path
-    try:
-        before, _ = adapter_of(app, app.request_class(environ)).match()
-    except HTTPException as error:
-        before = str(error.code)
     with app.request_context(environ) as context:
-        error = context.request.routing_exception
-        rule = context.request.url_rule
-    return before, str(getattr(error, "code", None)) if error else str(rule and rule.endpoint)
+        rule = None if context.request.routing_exception else context.request.url_rule
+        found = scope_of(app, rule.endpoint) if rule else None
+    return finder(app)(environ["REQUEST_METHOD"], path), found
 
 
 @pytest.mark.parametrize(
@@ -52,5 +50,5 @@ def test_nothing_in_a_request_makes_two_routes_of_one(
 
 def test_a_route_is_found_by_the_path_and_the_method(app: Flask) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
-    assert _found(app, "/queue/pause", "POST", upgrade)[0] == "control.pause"
-    assert _found(app, "/queue/pause", "GET", {})[0] == "405"
+    assert _found(app, "/queue/pause", "POST", upgrade) == (Scope.OPERATE, Scope.OPERATE)
+    assert _found(app, "/queue/pause", "GET", {}) == (None, None)

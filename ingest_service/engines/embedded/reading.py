@@ -153,7 +153,8 @@ class EmbeddedReading:
             # In this order: what changes sides in between is in both, and not in neither.
             newest = {entry.sequence: entry for entry in self._reopening(query)}
             newest |= {entry.sequence: entry for entry in self._unfinished(query)}
-            newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
+            if not query.unfinished:
+                newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
             return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 
         return self._steady(look)
@@ -215,6 +216,7 @@ class EmbeddedReading:
             in_flight=tuple(state.in_flight.batches()),
             unfinished=state.unfinished(),
             worker=core.worker_state(),
+            taken=state.taken.all(),
             place=place,
         )
 
@@ -246,6 +248,7 @@ def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
         query.outcome in (None, ingestion.counts.outcome)
         and query.priority in (None, ingestion.priority)
         and query.word in (None, words[ingestion.counts.status])
+        and not (query.unfinished and ingestion.counts.status.final)
         and query.submitted_by in (None, ingestion.submission.submitted_by)
     )
 

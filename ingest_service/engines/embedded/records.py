@@ -1,5 +1,6 @@
 """What is on record: the starts, and who did what."""
 
+import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from ingest_service.domain.caller import Caller
 from ingest_service.engines import RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
 from ingest_service.engines.embedded.core import Core
+from ingest_service.engines.embedded.journal import OperatorChanged
 
 #: More than the journal keeps beyond the retention, and than two clocks differ.
 _KEPT_LONGER = timedelta(days=1)
@@ -34,6 +36,18 @@ class EmbeddedRecords:
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record a mark, with nothing beside it."""
         self._core.journal.record(self._core.mark(kind, caller, None, before, after))
+
+    def session_secret(self) -> bytes:
+        """Make it durable before anybody uses it."""
+        core = self._core
+        with core.changes:
+            operator = core.state.operator
+            if operator.session_secret is None:
+                operator = replace(operator, session_secret=secrets.token_hex(32))
+                core.journal.record(OperatorChanged(operator))
+                with core.lock:
+                    core.set_operator(operator)
+        return bytes.fromhex(operator.session_secret or "")
 
     def check(self) -> None:
         """Write something."""

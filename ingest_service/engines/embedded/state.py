@@ -7,7 +7,7 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -22,6 +22,7 @@ from ingest_service.engines.embedded.in_flight import InFlightBatches
 from ingest_service.engines.embedded.order_index import OrderIndex
 from ingest_service.engines.embedded.owned_items import OwnedItems
 from ingest_service.engines.embedded.ready_queue import ReadyQueue
+from ingest_service.engines.embedded.taken_slots import TakenSlots
 from ingest_service.engines.embedded.watches import Watches
 
 #: How long a finished ingestion stays in memory; those who follow it ask once more.
@@ -58,6 +59,7 @@ class QueueState:
         self.operator = OperatorState()
         self.in_flight = InFlightBatches(latency)
         self.ready = ReadyQueue()
+        self.taken = TakenSlots()
         #: How many slots were ever taken.
         self.slots = 0
         #: Since when the queue has not been empty (monotonic).
@@ -255,6 +257,7 @@ class QueueState:
         self.slots = slot.number
         self.pace = self.pace.taken(slot.at)
         self.in_flight.add(slot)
+        self.taken.add(ingestion, slot.batch, at)
         ingestion.start(slot.batch, at)
         ingestion.is_queued = False
         if ingestion.batches_left:
@@ -262,9 +265,10 @@ class QueueState:
         self._changed(ingestion)
 
     def settle(
-        self, ingestion: Ingestion, batch: Batch, outcomes: Iterable[Outcome], at: datetime
+        self, ingestion: Ingestion, batch: Batch, outcomes: Sequence[Outcome], at: datetime
     ) -> None:
         """Show what became of a batch."""
+        self.taken.note_end(batch, outcomes, at)
         ingestion.settle(batch, outcomes, at)
         self._changed(ingestion)
 
