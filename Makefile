@@ -1,11 +1,13 @@
 # Everything a fresh machine needs is Python 3.11+ and make.
 PYTHON ?= python3
 PORT ?= 8000
+# Minutes of `make soak`.
+DURATION ?= 60
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser lint types imports check bench clean
+.PHONY: serve test test-crash test-browser lint types imports check bench soak clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
@@ -35,6 +37,9 @@ check: lint types imports test  ## everything that is fast
 bench: $(READY)  ## print tables of ratios, measured now; BENCH=--json for programs
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(RUN)python -m benchmarks $(BENCH)
+
+soak: $(READY)  ## work for an hour (DURATION minutes) and compare its last quarter with the first
+	$(RUN)python -m benchmarks soak $(DURATION)
 
 clean:
 	rm -rf $(VENV)
