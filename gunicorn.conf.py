@@ -1,38 +1,33 @@
 """How gunicorn runs the service; read from the working directory by itself."""
 
 import os
-import socket
 import sys
 
 from ingest_service.errors import SettingsError
+from ingest_service.front import listeners
+from ingest_service.keys.file_format import read_keys
 from ingest_service.settings import Settings
 
 # Here, in the parent, a wrong setting ends everything with one line; a worker
 # that fails would be reported with a traceback.
 try:
-    Settings.from_env(os.environ)
+    SETTINGS = Settings.from_env(os.environ)
+    if SETTINGS.api_keys_file is not None:
+        read_keys(SETTINGS.api_keys_file)
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
 PORT = os.environ.get("PORT", "8000")
 
 
-def addresses():
-    """Return where to listen: some clients try `localhost` as ::1 first, and give up there."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return [f"127.0.0.1:{PORT}"]
-    return [f"127.0.0.1:{PORT}", f"[::1]:{PORT}"]
-
-
-bind = addresses()
+bind = listeners.addresses(SETTINGS.host, PORT)
 worker_class = "ingest_service.front.worker.FrontWorker"
 graceful_timeout = 30
 control_socket_disable = True
 http_parser = "fast"
 asgi_loop = "uvloop"
+# What proxies say is for the application, which knows whether one is trusted.
+secure_scheme_headers = {}
 # The worker bounds the head of a request as a whole; what is long within it is refused in words.
 limit_request_line = 0
 limit_request_field_size = 65536
@@ -53,6 +48,13 @@ def on_starting(server):
             "ingest_service: with --preload the worker thread would start before the fork and "
             "not exist in the process that serves; run it without."
         )
+
+
+def when_ready(server):
+    """Let no network in without keys: judged by what was opened, whoever has said so."""
+    refusal = listeners.refusal([each.sock for each in server.LISTENERS], SETTINGS)
+    if refusal is not None:
+        sys.exit(f"ingest_service: {refusal}")
 
 
 def _refuse_signal(server, signal):

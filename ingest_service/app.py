@@ -11,12 +11,13 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines.embedded.core import EngineOptions
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
+from ingest_service.engines.options import EngineOptions
+from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries
@@ -36,6 +37,8 @@ class Parts:
 
     service: Service
     engine: EmbeddedEngine
+    #: None where nobody needs a key.
+    keyring: Keyring | None
 
     @property
     def worker(self) -> Worker:
@@ -69,7 +72,7 @@ def build(
         settle=settings.settle,
         max_response=settings.upstream_max_response,
     )
-    queries = Queries(clock, engine.reading, engine.control)
+    queries = Queries(clock, engine.reading, engine.records)
     batch_sizes = {
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
@@ -77,9 +80,10 @@ def build(
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,
-        operator=Operator(engine.control, queries),
+        operator=Operator(engine.control, engine.records, queries),
     )
-    return Parts(service, engine)
+    path = settings.api_keys_file
+    return Parts(service, engine, None if path is None else Keyring(path, clock))
 
 
 def _options(settings: Settings) -> EngineOptions:
@@ -110,7 +114,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     if parts is None:
         parts = build(settings)
         parts.worker.start()
-    web.init_app(app, settings, parts.service)
+    web.init_app(app, settings, parts.service, parts.keyring)
     app.extensions["ingest_parts"] = parts
     return app
 

@@ -4,6 +4,8 @@ IngestServiceError
  +- SettingsError         a setting is wrong; the service does not start
  +- IngestionNotFound     nobody knows this id
  +- QueueFull             no room for the request now
+ +- QuotaFull             no room for more of the same key now
+ +- NotPermitted          the key controls only what it has submitted
  +- Conflict              the ingestion is not in a state in which that can be done
  +- IdempotencyMismatch   the key was used for another request
  +- StorageUnavailable    the journal cannot be written now
@@ -33,6 +35,23 @@ class QueueFull(IngestServiceError):
     def __init__(self, retry_after: float) -> None:
         super().__init__("The queue is full.")
         self.retry_after = retry_after
+
+
+class QuotaFull(IngestServiceError):
+    """As many items wait as the key may have waiting.
+
+    `retry_after` is the number of seconds until enough of them will have gone, at the present
+    pace; None if the request alone has too many.
+    """
+
+    def __init__(self, limit: int, retry_after: float | None) -> None:
+        super().__init__(f"This key may have {limit} items waiting.")
+        self.limit = limit
+        self.retry_after = retry_after
+
+
+class NotPermitted(IngestServiceError):
+    """The key controls only what it has submitted, and this is more than that."""
 
 
 class Conflict(IngestServiceError):

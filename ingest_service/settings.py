@@ -1,6 +1,7 @@
 """Every knob, its default, and what it accepts."""
 
 import difflib
+import ipaddress
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -135,6 +136,24 @@ class Duration:
         return Number(0, _LONGEST).check(value)
 
 
+class Origins:
+    """Origins of pages, as browsers write them, separated by commas."""
+
+    allowed = "origins as in `https://ingest.example`, separated by commas; `*` is none"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """Take them apart."""
+        return tuple(each.strip() for each in text.split(","))
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        """Compare as browsers do: without regard to case, and without the usual port."""
+        if type(value) is not tuple or not all(
+            type(each) is str and _ORIGIN.fullmatch(each) for each in value
+        ):
+            raise ValueError
+        return tuple(without_usual_port(each.lower()) for each in value)
+
+
 class Hosts:
     """Names or addresses of machines, separated by commas."""
 
@@ -184,6 +203,17 @@ def _is_url(text: str) -> None:
         raise ValueError
 
 
+def _is_host(text: str) -> None:
+    if not _HOST.fullmatch(text):
+        # Raises for what is not an address, in brackets or not.
+        ipaddress.ip_address(text)
+
+
+def without_usual_port(origin: str) -> str:
+    """Return an origin, in lower case, as browsers write it."""
+    return origin.removesuffix(":80" if origin.startswith("http:") else ":443")
+
+
 def _is_journal(text: str) -> None:
     # An address of something that is not supported would become a file of that name.
     if "://" in text:
@@ -203,6 +233,9 @@ _DAY = 86_400
 _LONGEST = 36_500 * _DAY
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": _DAY}
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
+_ORIGIN = re.compile(
+    r"(?i:https?)://(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+)
 _SECONDS = Number(0, _DAY)
 _RATE = Number(0, 1, "a number")
 _BATCH_SIZE = Whole(1, 10_000)
@@ -292,8 +325,25 @@ class Settings:
     unknown_keys: str = _knob(
         "refuse", Choice("refuse", "ignore"), "what becomes of keys that nobody knows"
     )
+    host: str = _knob(
+        "localhost",
+        Text("a name or an address, without a port", _is_host),
+        "where the server listens; `localhost` is both loopback addresses, `0.0.0.0` and `::` all",
+    )
+    api_keys_file: str | None = _knob(
+        None, _FILE, "the keys (TOML) of those who may come in; without it all who reach it may"
+    )
+    insecure: str = _knob(
+        "no", Choice("no", "yes"), "let whole networks in without keys, and under every name"
+    )
     allowed_hosts: tuple[str, ...] = _knob(
         (), Hosts(), "names in `Host` besides those of this machine; others get a 403"
+    )
+    cors_origins: tuple[str, ...] = _knob(
+        (), Origins(), "other origins whose pages may use the API in a browser"
+    )
+    trusted_proxies: int = _knob(
+        0, Whole(0, 10), "proxies in front that set `X-Forwarded-*`, which is ignored otherwise"
     )
     log_level: str = _knob("INFO", Choice("DEBUG", "INFO", "WARNING", "ERROR"), "what is logged")
 
@@ -337,10 +387,6 @@ class Settings:
         return min(self.max_items, self.max_queued_items)
 
 
-#: Named in the contract, and dangerous to ignore.
-_UNSUPPORTED = ("API_KEYS_FILE",)
-
-
 def _refusal(knob: Field[Any], value: object) -> SettingsError:
     name, allowed = PREFIX + knob.name.upper(), knob.metadata["kind"].allowed
     shown = repr(value[:80] if isinstance(value, str) else value)[:90]
@@ -348,8 +394,6 @@ def _refusal(knob: Field[Any], value: object) -> SettingsError:
 
 
 def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
-    if name.removeprefix(PREFIX) in _UNSUPPORTED:
-        raise SettingsError(f"{name} is not supported yet; it would protect nothing.")
     # Variables of others may share the prefix; a near miss is a typo.
     near = difflib.get_close_matches(name.upper(), knobs, n=1, cutoff=0.85)
     if near:

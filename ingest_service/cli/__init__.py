@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from ingest_service.cli import keys
 from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
 from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.errors import IngestServiceError, SettingsError
@@ -14,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
         settings = Settings.from_env(os.environ, journal=SERVER_JOURNAL)
-        options = _parser(settings.journal).parse_args(arguments)
+        options = _parser(settings).parse_args(arguments)
         sys.stdout.write(options.run(options) + "\n")
     except IngestServiceError as error:
         sys.stderr.write(f"ingest_service: {error}\n")
@@ -22,11 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser(journal: str) -> argparse.ArgumentParser:
+def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ingest_service", description=__doc__)
     parser.add_argument(
-        "--journal", default=journal, help="the journal's file (default: %(default)s)"
+        "--journal", default=settings.journal, help="the journal's file (default: %(default)s)"
     )
+    parser.set_defaults(keys_file=settings.api_keys_file)
     commands = parser.add_subparsers(required=True, metavar="command")
     backup = commands.add_parser("backup", help="copy the journal, also while the service runs")
     backup.add_argument("target", help="the file to write; it must not exist")
@@ -36,6 +38,7 @@ def _parser(journal: str) -> argparse.ArgumentParser:
     restore_.set_defaults(run=_restore)
     check = commands.add_parser("check", help="look for damage in the journal, also while it runs")
     check.set_defaults(run=_check)
+    keys.add_commands(commands)
     demo = commands.add_parser(
         "demo-upstream",
         help="run an API to try things with: slow, unreliable, and strict about its rate",

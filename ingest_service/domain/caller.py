@@ -15,3 +15,11 @@ class Caller:
     own_only: bool = False
     #: How many items it may have waiting, None for any number.
     max_queued_items: int | None = None
+
+    def sees(self, submitted_by: str | None) -> bool:
+        """Tell whether what was submitted with the key of this name exists for it."""
+        return not self.own_only or submitted_by == self.key
+
+
+#: Whoever asks where nobody needs a key.
+ANYBODY = Caller()

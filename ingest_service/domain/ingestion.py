@@ -28,6 +28,10 @@ class Submission:
     items: Items
     batch_size: int
     created_at: datetime
+    #: Name of the API key it came with, None without one.
+    submitted_by: str | None = None
+    #: The request that it came with.
+    request_id: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -66,6 +70,8 @@ class IngestionSnapshot:
     counts: Counts
     #: Grows with every change that can be seen.
     version: int
+    #: Name of the API key it came with, None without one.
+    submitted_by: str | None = None
     #: The first batch that `keys` and `states` tell about.
     first_batch: int = 0
     #: What a client calls the items of those batches.
@@ -169,20 +175,21 @@ class Ingestion:
 
     def start(self, batch: Batch, at: datetime) -> None:
         """Show the items of `batch` as in flight."""
-        self._mark(batch, [ItemState.IN_FLIGHT] * len(batch.offsets))
+        self._mark(batch, bytes([ItemState.IN_FLIGHT]) * len(batch.offsets))
         if self.started_at is None:
             self.started_at = at
 
     def settle(self, batch: Batch, outcomes: Iterable[Outcome], at: datetime) -> None:
         """Show what became of the items of `batch`."""
-        self._mark(batch, [self._state(outcome) for outcome in outcomes])
+        self._mark(batch, self._states(outcomes))
         self._finish(at)
 
     def states_after(self, batch: Batch, outcomes: Iterable[Outcome]) -> bytearray | None:
         """Return the states as `settle` would leave them if that finishes it, otherwise None."""
-        states = [self._state(outcome) for outcome in outcomes]
-        open_before = self.counts.total - self.counts.settled
-        if open_before > len(states) or ItemState.RETRYING in states:
+        if self.counts.total - self.counts.settled > len(batch.offsets):
+            return None
+        states = self._states(outcomes)
+        if ItemState.RETRYING in states:
             return None
         after = bytearray(self.item_states)
         for position, state in zip(self._positions(batch), states, strict=True):
@@ -242,6 +249,7 @@ class Ingestion:
             finished_at=self.finished_at,
             counts=self.counts,
             version=self.version,
+            submitted_by=submission.submitted_by,
             first_batch=batches.start,
             keys=keys,
             states=bytes(self.item_states[first:last]),
@@ -267,17 +275,19 @@ class Ingestion:
             at = states.find(ItemState.FAILED, span.stop)
         return resends
 
-    def _state(self, outcome: Outcome) -> ItemState:
-        given_up = self.cancelled and outcome.state is ItemState.RETRYING
-        return ItemState.CANCELLED if given_up else outcome.state
+    def _states(self, outcomes: Iterable[Outcome]) -> bytes:
+        states = bytes([outcome.state for outcome in outcomes])
+        return states.translate(_CANCEL) if self.cancelled else states
 
-    def _mark(self, batch: Batch, states: Sequence[ItemState]) -> None:
+    def _mark(self, batch: Batch, states: bytes) -> None:
+        positions = list(self._positions(batch))
+        before = bytes([self.item_states[position] for position in positions])
+        for position, state in zip(positions, states, strict=True):
+            self.item_states[position] = state
         # The counts are in the order of the states, behind the total.
         counts = list(self.counts)
-        for position, state in zip(self._positions(batch), states, strict=True):
-            counts[1 + self.item_states[position]] -= 1
-            counts[1 + state] += 1
-            self.item_states[position] = state
+        for state in {*before, *states}:
+            counts[1 + state] += states.count(state) - before.count(state)
         self.counts = Counts(*counts)
         self.version += 1
 

@@ -112,6 +112,16 @@ FAMILIES = {
 }
 
 
+def shown_as(word: str) -> list[tuple[Kind, Status]]:
+    """Return which states of which families are shown as `word`."""
+    return [
+        (kind, status)
+        for kind, family in FAMILIES.items()
+        for status, shown in family.words.items()
+        if shown == word
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one item, or of one attempt at it."""

@@ -50,16 +50,17 @@ class SlotTimes:
     def at(self, number: int) -> float:
         """Return when slot `number` opens."""
         number -= self._base
+        if not self._under_way:
+            return self._opens_at + self._pattern(number)
         while len(self._first) <= min(number, 4 * self._model.concurrent):
             self._first.append(self._simulation.take())
         if number < len(self._first):
             return self._first[number]
         # From here on the same pattern of as many slots as may be under way repeats itself.
         concurrent = self._model.concurrent
-        period = max(concurrent * self._model.interval, self._model.duration)
         pattern = len(self._first) - concurrent
         rounds, place = divmod(number - pattern, concurrent)
-        return self._first[pattern + place] + rounds * period
+        return self._first[pattern + place] + self._pattern(rounds * concurrent)
 
     def delay(self, number: int, at: float) -> None:
         """Open slot `number` at `at`, because there is nothing to send before; not earlier."""
@@ -88,6 +89,25 @@ class SlotTimes:
                 high = middle
         return high if high == most and self.at(number + high - 1) < instant else low + 1
 
+    def _pattern(self, number: int) -> float:
+        """Return how long after slot 0 slot `number` opens if nothing was under way by then."""
+        concurrent, interval = self._model.concurrent, self._model.interval
+        rounds, place = divmod(number, concurrent)
+        return rounds * max(concurrent * interval, self._model.duration) + place * interval
+
     def _begin(self, model: SlotModel, now: float) -> None:
+        self._opens_at, self._under_way = max(model.opens_at, now), bool(model.ends)
         self._first: list[float] = []
         self._simulation = _Simulation(model, now)
+
+
+def expected_end(started_at: float, duration: float, now: float) -> float:
+    """Return when a batch will have ended that is under way, where batches take `duration`."""
+    if started_at + duration > now:
+        return started_at + duration
+    # It takes longer than usual. An estimate that moved with every look would
+    # be news to everybody who waits for some, so it moves in growing steps.
+    expected = max(duration, 1.0)
+    while started_at + expected <= now:
+        expected *= 2
+    return started_at + expected

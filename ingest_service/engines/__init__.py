@@ -1,7 +1,7 @@
-"""The queue's one owner, seen from outside: four protocols, and the values they speak in.
+"""The queue's one owner, seen from outside: five protocols, and the values they speak in.
 
 Whatever changes the state of the queue is a method here, all or nothing; readers get
-frozen snapshots. An engine implements all four; a process that only answers HTTP can
+frozen snapshots. An engine implements all five; a process that only answers HTTP can
 be composed without `Dispatch`.
 """
 
@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Batch, ItemState, Outcome, OutcomeWord, Priority
 from ingest_service.domain.settlement import Decision
 from ingest_service.domain.snapshot import QueueSnapshot
+from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
+from ingest_service.errors import IngestionNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class IdempotencyKey:
 
     key: str
     digest: bytes
+    #: Name of the API key whose word it is; another's same word is another one.
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Draft:
     priority: Priority
     #: Items of a full batch.
     batch_size: int
+    #: Who asks for it.
+    caller: Caller = ANYBODY
 
     @property
     def batches_total(self) -> int:
@@ -134,27 +140,6 @@ class OperatorState:
     hold: Hold | None = None
 
 
-class MarkKind(StrEnum):
-    """What somebody, or something, has done to the queue."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    INTERVAL = "interval"
-    HOLD = "hold"
-    RESTART = "restart"
-    MOVE = "move"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A change worth remembering; `before` and `after` are anything that JSON can say."""
-
-    at: datetime
-    kind: MarkKind
-    before: Any = None
-    after: Any = None
-
-
 @dataclass(frozen=True, slots=True)
 class ListQuery:
     """Which ingestions, newest first."""
@@ -166,6 +151,8 @@ class ListQuery:
     word: str | None = None
     outcome: OutcomeWord | None = None
     priority: Priority | None = None
+    #: Only those that came with the key of this name.
+    submitted_by: str | None = None
 
 
 class Move(NamedTuple):
@@ -205,12 +192,14 @@ class Intake(Protocol):
     def accept(self, draft: Draft, key: IdempotencyKey | None) -> Acceptance:
         """Record `draft`: durable first, then visible, then runnable, then answered.
 
-        Raise `QueueFull` or `Stopping`; what is returned may have more to raise.
+        Raise `QueueFull`, `QuotaFull` or `Stopping`; what is returned may have more to raise.
+        What waits of the same API key never exceeds what it may have waiting, however
+        many are accepted at once.
         """
         ...
 
     def look(self, draft: Draft) -> None:
-        """Raise `QueueFull` if `accept` would now; take no room."""
+        """Raise `QueueFull` or `QuotaFull` if `accept` would now; take no room."""
         ...
 
 
@@ -244,10 +233,6 @@ class Reading(Protocol):
         """Return the ingestions that `query` describes, without their items."""
         ...
 
-    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
-        """Return what the starts of a period show; without bounds, all that are kept."""
-        ...
-
     def watch(
         self, ingestion_id: str, version: int, on_change: Callable[[], None]
     ) -> Callable[[], None]:
@@ -259,38 +244,65 @@ class Reading(Protocol):
         ...
 
 
-class Control(Protocol):
-    """What an operator changes: durable first, then in effect, then answered."""
+class Records(Protocol):
+    """What is on record, and can be shown to others: the starts, and who did what."""
 
-    def cancel(self, ingestion_id: str) -> IngestionSnapshot:
+    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
+        """Return what the starts of a period show; without bounds, all that are kept."""
+        ...
+
+    def audit(self, query: AuditQuery) -> list[AuditEntry]:
+        """Return what was done, newest first, as far as its retention has not ended."""
+        ...
+
+    def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
+        """Record that something besides the queue was changed, which JSON can say."""
+        ...
+
+    def check(self) -> None:
+        """Raise `StorageUnavailable` if nothing can be recorded now."""
+        ...
+
+
+class Control(Protocol):
+    """What is changed: durable first, together with who did it, then in effect, then answered.
+
+    What does not exist for the caller is an `IngestionNotFound` to it, whatever its state.
+    """
+
+    def cancel(self, ingestion_id: str, caller: Caller) -> IngestionSnapshot:
         """Give up what has not been started; what is under way ends.
 
         Does nothing the second time. Raise `IngestionNotFound`, or `Conflict` if it is finished.
         """
         ...
 
-    def move(self, ingestion_id: str, priority: Priority) -> Move:
+    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
         """Give what is left another class; raise `IngestionNotFound`, or `Conflict` if finished."""
         ...
 
-    def reopen(self, ingestion_id: str) -> int:
+    def reopen(self, ingestion_id: str, caller: Caller) -> int:
         """Queue the failed items once more; return how many.
 
         Those of a batch that is still being worked on are left alone. Raise
-        `IngestionNotFound`, `QueueFull`, or `Conflict` if it was cancelled.
+        `IngestionNotFound`, `QueueFull`, `QuotaFull`, or `Conflict` if it was cancelled.
         """
         ...
 
-    def pause(self, reason: str | None) -> None:
+    def delete(self, ingestion_id: str, caller: Caller) -> IngestionSnapshot:
+        """Forget a finished ingestion but for its starts; return what it was.
+
+        Nobody can find it any more. Raise `IngestionNotFound`, or `Conflict` if it is not
+        finished.
+        """
+        ...
+
+    def pause(self, reason: str | None, caller: Caller) -> None:
         """Start nothing from now on because of `reason`; None goes on, at the pace."""
         ...
 
-    def set_interval(self, seconds: float) -> None:
+    def set_interval(self, seconds: float, caller: Caller) -> None:
         """Change the pace, counting from the last start."""
-        ...
-
-    def check(self) -> None:
-        """Raise `StorageUnavailable` if nothing can be recorded now."""
         ...
 
 
@@ -327,3 +339,10 @@ class Dispatch(Protocol):
     def settle(self, slot: Slot, decision: Decision) -> None:
         """Record what became of the batch of `slot`, and apply it; a second time does nothing."""
         ...
+
+
+def visible(snapshot: IngestionSnapshot, caller: Caller) -> IngestionSnapshot:
+    """Return `snapshot`; raise `IngestionNotFound` if it does not exist for the caller."""
+    if not caller.sees(snapshot.submitted_by):
+        raise IngestionNotFound
+    return snapshot

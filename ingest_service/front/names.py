@@ -40,6 +40,7 @@ ATTRIBUTES: dict[Any, tuple[str, ...]] = {
     protocol.ASGIProtocol: (
         "_body_receiver",
         "_closed",
+        "_current_request",
         "_request_ready",
         "log",
         "transport",

@@ -6,6 +6,7 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from ingest_service.front import limits
+from ingest_service.front.framing import Framing
 from ingest_service.front.refusals import Refused
 
 # On the base class, or the subclass would silently get the slow parser.
@@ -16,13 +17,12 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     """A connection; its worker sees to it that it does not stay for nothing."""
 
     _closed: bool
-    #: How much of an unfinished head has arrived.
-    head_bytes = 0
     _half_closed = False
     _ahead = b""  # its turn comes later; the parser keeps only a little of that
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Find room for it, and give it time for its first head."""
+        self.framing = Framing()
         super().connection_made(transport)
         self.worker.await_head(self)
         self.worker.admit(self)
@@ -33,7 +33,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             receiver = self._body_receiver
             if receiver is not None and receiver._complete:  # noqa: SLF001 - see `names`
                 self._ahead += data[at:]
-                self._pause_reading()
+                if len(self._ahead) > limits.SLICE:
+                    self._pause_reading()
                 return
             if not self._closed:
                 super().data_received(data[at : at + limits.SLICE])
@@ -70,20 +71,21 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         return self._closed
 
     def refuse(self, refusal: Refused) -> None:
-        """Answer with a problem and close the connection."""
+        """Answer with a problem, close the connection, and have no part of a request done."""
+        if self._body_receiver is not None:
+            self._body_receiver.signal_disconnect()
         self._safe_write(refusal.to_bytes())
         self._close_transport()
 
     def _feed_callback_parser(self, data: bytes) -> bool:
-        goes_on: bool = super()._feed_callback_parser(data)
-        if goes_on and not self._request_ready.is_set():
-            if not self.head_bytes:
-                self.worker.await_head(self)
-            self.head_bytes += len(data)
-            if self.head_bytes > limits.MAX_HEAD:
-                self.refuse(Refused("malformed-request", "The head is too large."))
-                return False
-        return goes_on
+        if not super()._feed_callback_parser(data):
+            return False
+        if not self._request_ready.is_set() and not self.framing.head_bytes:
+            self.worker.await_head(self)
+        wrong = self.framing.follow(data, self._current_request)
+        if wrong is not None:
+            self.refuse(Refused("malformed-request", wrong))
+        return wrong is None
 
     def _send_error_response(self, status: int, message: str, _: Any = ()) -> None:
         self.log.debug("Not an HTTP request: %r", message)
@@ -102,7 +104,6 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self._close_transport()
 
     def _cancel_keepalive_timer(self) -> None:
-        self.head_bytes = 0
         self.worker.late.pop(self, None)
         self._take_ahead()
 

@@ -105,7 +105,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         """End the wait for a head: in words if it has begun."""
         if connection.transport.get_write_buffer_size():
             self.watch_reader(connection)
-        elif connection.head_bytes:
+        elif connection.framing.head_bytes:
             connection.refuse(Refused("request-timeout", "The request took too long to arrive."))
         else:
             connection.transport.abort()

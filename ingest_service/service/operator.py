@@ -1,34 +1,44 @@
 """What an operator changes while it runs: durable first, then in effect, then answered."""
 
+from typing import Any
+
+from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Priority
 from ingest_service.domain.snapshot import QueueSnapshot
-from ingest_service.engines import Control
+from ingest_service.engines import Control, Records
+from ingest_service.engines.audit import MarkKind
+from ingest_service.errors import NotPermitted
 from ingest_service.service.queries import Queries
 from ingest_service.service.reports import Eta, MoveReport
 
 
 class Operator:
-    """Cancels, moves, repeats; pauses, resumes, changes the pace."""
+    """Cancels, moves, repeats, deletes; pauses, resumes, changes the pace.
 
-    def __init__(self, control: Control, queries: Queries) -> None:
+    Each change is on record with its caller. A caller that sees only its own controls only
+    its own: `IngestionNotFound` for another's, `NotPermitted` for the queue as a whole.
+    """
+
+    def __init__(self, control: Control, records: Records, queries: Queries) -> None:
         self._control = control
+        self._records = records
         self._queries = queries
 
-    def cancel(self, ingestion_id: str) -> IngestionSnapshot:
+    def cancel(self, ingestion_id: str, caller: Caller = ANYBODY) -> IngestionSnapshot:
         """Give up what has not been started; what is under way ends.
 
         Does nothing the second time. Raise `IngestionNotFound`, or `Conflict` if it is
         finished already.
         """
-        return self._control.cancel(ingestion_id)
+        return self._control.cancel(ingestion_id, caller)
 
-    def move(self, ingestion_id: str, priority: Priority) -> MoveReport:
+    def move(self, ingestion_id: str, priority: Priority, caller: Caller = ANYBODY) -> MoveReport:
         """Give what is left of an ingestion another class.
 
         Raise `IngestionNotFound`, or `Conflict` if it is finished.
         """
-        effect = self._control.move(ingestion_id, priority)
+        effect = self._control.move(ingestion_id, priority, caller)
         return MoveReport(
             snapshot=self._queries.status(ingestion_id),
             old=effect.old,
@@ -38,25 +48,42 @@ class Operator:
             longest_delay=effect.longest_delay,
         )
 
-    def retry(self, ingestion_id: str) -> int:
+    def retry(self, ingestion_id: str, caller: Caller = ANYBODY) -> int:
         """Queue the items that have failed once more; return how many.
 
         Those of a batch that is still being worked on are left alone. Raise
-        `IngestionNotFound`, `QueueFull`, or `Conflict` if it was cancelled.
+        `IngestionNotFound`, `QueueFull`, `QuotaFull`, or `Conflict` if it was cancelled.
         """
-        return self._control.reopen(ingestion_id)
+        return self._control.reopen(ingestion_id, caller)
 
-    def pause(self, reason: str) -> None:
+    def delete(self, ingestion_id: str, caller: Caller = ANYBODY) -> IngestionSnapshot:
+        """Forget a finished ingestion, its items and its results; return what it was.
+
+        Raise `IngestionNotFound`, or `Conflict` if it is not finished.
+        """
+        return self._control.delete(ingestion_id, caller)
+
+    def pause(self, reason: str, caller: Caller = ANYBODY) -> None:
         """Start nothing until `resume`; batches under way end."""
-        self._control.pause(reason)
+        self._control.pause(reason, _of_all(caller))
 
-    def resume(self) -> None:
+    def resume(self, caller: Caller = ANYBODY) -> None:
         """Go on at the pace: slots that nobody used are gone."""
-        self._control.pause(None)
+        self._control.pause(None, _of_all(caller))
 
-    def set_interval(self, seconds: float) -> None:
+    def set_interval(self, seconds: float, caller: Caller = ANYBODY) -> None:
         """Change the pace, counting from the last start."""
-        self._control.set_interval(seconds)
+        self._control.set_interval(seconds, _of_all(caller))
+
+    def keys_reloaded(self, before: Any, after: Any, caller: Caller = ANYBODY) -> None:
+        """Record that other API keys are in force; `before` and `after` say which, in JSON."""
+        self._records.note(MarkKind.KEYS, before, after, caller)
 
     def _eta(self, snapshot: QueueSnapshot) -> Eta | None:
         return None if snapshot.place is None else self._queries.eta(snapshot)
+
+
+def _of_all(caller: Caller) -> Caller:
+    if caller.own_only:
+        raise NotPermitted("This key controls only what it has submitted.")
+    return caller

@@ -3,19 +3,29 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 from ingest_service.clock import Clock
+from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
-from ingest_service.domain.model import ItemState, OutcomeWord, Priority
+from ingest_service.domain.model import ItemState
 from ingest_service.domain.runs import upcoming
 from ingest_service.domain.snapshot import Place, QueueSnapshot
 from ingest_service.domain.wait_reason import standstill, wait_reason
-from ingest_service.engines import Control, ListQuery, RateProof, Reading, Result
+from ingest_service.engines import ListQuery, RateProof, Reading, Records, Result, visible
+from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.errors import IngestionNotFound, Stopping
 from ingest_service.service.calendar import Calendar
-from ingest_service.service.reports import ComingSlot, Estimate, Eta, Health, QueueReport
+from ingest_service.service.reports import (
+    BatchInFlight,
+    ComingSlot,
+    Estimate,
+    Eta,
+    Health,
+    QueueReport,
+)
 
 #: How many may wait for a change at a time; each occupies a thread of the server.
 MAX_WAITERS = 64
@@ -30,23 +40,28 @@ _NO_BATCHES = range(0)
 
 
 class Queries:
-    """Looks, and never changes anything."""
+    """Looks, and never changes anything.
 
-    def __init__(self, clock: Clock, reading: Reading, control: Control) -> None:
+    What does not exist for the caller is an `IngestionNotFound`, and in no list.
+    """
+
+    def __init__(self, clock: Clock, reading: Reading, records: Records) -> None:
         self._clock = clock
         self._reading = reading
-        self._control = control
+        self._records = records
         self._calendar = Calendar()
         self._waiters = threading.BoundedSemaphore(MAX_WAITERS)
 
     # --- One ingestion ---
 
-    def status(self, ingestion_id: str, offset: int = 0, limit: int = 0) -> IngestionSnapshot:
+    def status(
+        self, ingestion_id: str, offset: int = 0, limit: int = 0, caller: Caller = ANYBODY
+    ) -> IngestionSnapshot:
         """Return the ingestion with the items of `limit` batches from batch `offset` on.
 
         Raise `IngestionNotFound`.
         """
-        return self._reading.find(ingestion_id, range(offset, offset + limit))
+        return self._find(ingestion_id, caller, range(offset, offset + limit))
 
     def estimate(self, ingestion_id: str) -> Estimate | None:
         """Return what an ingestion can expect; None if it is finished."""
@@ -104,20 +119,25 @@ class Queries:
     # --- Results ---
 
     def results(
-        self, ingestion_id: str, wanted: Sequence[ItemState], offset: int, limit: int
+        self,
+        ingestion_id: str,
+        wanted: Sequence[ItemState],
+        offset: int,
+        limit: int,
+        caller: Caller = ANYBODY,
     ) -> tuple[IngestionSnapshot, list[Result]]:
         """Return up to `limit` results in the order of the items, without the first `offset`.
 
         Only items in one of the states `wanted` count. Raise `IngestionNotFound`.
         """
-        snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+        snapshot = self._find(ingestion_id, caller)
         return snapshot, self._reading.results(ingestion_id, wanted, offset=offset, limit=limit)
 
     def stream(
-        self, ingestion_id: str, wanted: Sequence[ItemState]
+        self, ingestion_id: str, wanted: Sequence[ItemState], caller: Caller = ANYBODY
     ) -> tuple[IngestionSnapshot, Iterator[list[Result]]]:
         """Return all results, in pages that are read while they are consumed."""
-        snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+        snapshot = self._find(ingestion_id, caller)
 
         def pages() -> Iterator[list[Result]]:
             after = -1
@@ -131,31 +151,28 @@ class Queries:
         try:
             return self._reading.results(ingestion_id, wanted, limit=STREAM_PAGE, after=after)
         except IngestionNotFound:
-            # Its retention has ended while it was read.
+            # Its retention has ended, or it was deleted, while it was read.
             return []
 
     # --- All of them ---
 
-    def ingestions(
-        self,
-        before: int,
-        limit: int,
-        word: str | None = None,
-        outcome: OutcomeWord | None = None,
-        priority: Priority | None = None,
-    ) -> list[IngestionSnapshot]:
-        """Return the newest ingestions with a sequence below `before`, newest first.
+    def ingestions(self, query: ListQuery, caller: Caller = ANYBODY) -> list[IngestionSnapshot]:
+        """Return the newest ingestions that `query` describes, newest first."""
+        if caller.own_only:
+            if query.submitted_by not in (None, caller.key):
+                return []
+            query = replace(query, submitted_by=caller.key)
+        return self._reading.ingestions(query)
 
-        `word` is the word of a family that an entry shows.
-        """
-        return self._reading.ingestions(ListQuery(before, limit, word, outcome, priority))
-
-    def queue(self) -> QueueReport:
-        """Return the queue as a whole."""
+    def queue(self, caller: Caller = ANYBODY) -> QueueReport:
+        """Return the queue as a whole, without the ids of what does not exist for the caller."""
         snapshot = self._reading.snapshot()
+        coming = upcoming(snapshot, UPCOMING)
+        ids = {entry.ingestion_id for _, entry in coming}
+        hidden = self._hidden(ids | {batch.ingestion_id for batch in snapshot.in_flight}, caller)
         slots = [
-            ComingSlot(at, entry.ingestion_id, entry.priority)
-            for instant, entry in upcoming(snapshot, UPCOMING)
+            ComingSlot(at, _unless(hidden, entry.ingestion_id), entry.priority)
+            for instant, entry in coming
             if (at := self._calendar.wall(snapshot, instant)) is not None
         ]
         return QueueReport(
@@ -163,13 +180,48 @@ class Queries:
             interval=snapshot.pace.interval,
             policy=snapshot.rule.policy.value,
             depth=dict(snapshot.totals),
-            in_flight=snapshot.in_flight,
+            in_flight=[
+                BatchInFlight(None, None, batch.items, batch.attempt)
+                if batch.ingestion_id in hidden
+                else BatchInFlight(*batch)
+                for batch in snapshot.in_flight
+            ],
             upcoming=slots,
         )
 
-    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
-        """Return what the starts in a period show; without bounds, all that are kept."""
-        return self._reading.rate_proof(since, until)
+    def rate_proof(
+        self, since: datetime | None, until: datetime | None, caller: Caller = ANYBODY
+    ) -> RateProof:
+        """Return what the starts in a period show; without bounds, all that are kept.
+
+        The first violations are told only to whom everything exists for.
+        """
+        proof = self._records.rate_proof(since, until)
+        return replace(proof, examples=()) if caller.own_only else proof
+
+    def audit(self, query: AuditQuery, caller: Caller = ANYBODY) -> list[AuditEntry]:
+        """Return who did what, newest first; a caller that sees only its own, what it did."""
+        if caller.own_only:
+            if query.key not in (None, caller.key):
+                return []
+            query = replace(query, key=caller.key)
+        return self._records.audit(query)
+
+    def audit_stream(
+        self, query: AuditQuery, caller: Caller = ANYBODY
+    ) -> Iterator[list[AuditEntry]]:
+        """Return all that `query` describes, in pages that are read while they are consumed."""
+        query = replace(query, limit=STREAM_PAGE)
+        # At once, so that a journal that cannot be read is told before the answer begins.
+        first = self.audit(query, caller)
+
+        def pages() -> Iterator[list[AuditEntry]]:
+            page = first
+            while page:
+                yield page
+                page = self.audit(replace(query, before=page[-1].place), caller)
+
+        return pages()
 
     # --- The service ---
 
@@ -184,9 +236,27 @@ class Queries:
             raise Stopping("The service is stopping and takes no new work.")
         if not worker.alive:
             raise Stopping("The worker thread does not run.")
-        self._control.check()
+        self._records.check()
         if worker.trouble is not None:
             raise Stopping(f"The worker cannot work: {worker.trouble}")
+
+    def _find(
+        self, ingestion_id: str, caller: Caller, batches: range = _NO_BATCHES
+    ) -> IngestionSnapshot:
+        return visible(self._reading.find(ingestion_id, batches), caller)
+
+    def _hidden(self, ids: set[str], caller: Caller) -> set[str]:
+        """Return those of `ids` that do not exist for the caller."""
+        if not caller.own_only:
+            return set()
+        return {ingestion_id for ingestion_id in ids if not self._exists(ingestion_id, caller)}
+
+    def _exists(self, ingestion_id: str, caller: Caller) -> bool:
+        try:
+            self._find(ingestion_id, caller)
+        except IngestionNotFound:
+            return False
+        return True
 
     def _health(self, snapshot: QueueSnapshot) -> Health:
         still = standstill(snapshot)
@@ -216,6 +286,10 @@ class Queries:
                 self._clock.wait_for(condition, lambda: changed, seconds)
         finally:
             end()
+
+
+def _unless(hidden: set[str], ingestion_id: str) -> str | None:
+    return None if ingestion_id in hidden else ingestion_id
 
 
 def _finish_at(place: Place) -> float | None:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Priority, QueueState, WaitCode
-from ingest_service.domain.snapshot import BatchUnderWay, ClassTotals
+from ingest_service.domain.snapshot import ClassTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,18 @@ class ComingSlot:
     """A slot to come, and what it serves."""
 
     at: datetime
-    ingestion_id: str
+    #: None if it does not exist for the caller.
+    ingestion_id: str | None
     priority: Priority
+
+
+class BatchInFlight(NamedTuple):
+    """A batch under way; its ids are None if they do not exist for the caller."""
+
+    ingestion_id: str | None
+    batch_id: str | None
+    items: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class QueueReport:
     interval: float
     policy: str
     depth: dict[Priority, ClassTotals]
-    in_flight: tuple[BatchUnderWay, ...]
+    in_flight: list[BatchInFlight]
     upcoming: list[ComingSlot]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
+from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.items import Items, Kind
 from ingest_service.domain.model import Priority
 from ingest_service.engines import Accepted, Draft, IdempotencyKey, Intake, Reading
@@ -22,33 +23,35 @@ class Submissions:
         self._queries = queries
         self._batch_sizes = batch_sizes
 
-    def accept(self, items: Items, priority: Priority, key: str | None = None) -> Accepted:
+    def accept(
+        self, items: Items, priority: Priority, key: str | None = None, caller: Caller = ANYBODY
+    ) -> Accepted:
         """Take responsibility for `items`.
 
-        Raise `QueueFull`, `StorageUnavailable`, `Stopping`, or `IdempotencyMismatch`
-        if `key` stands for something else.
+        Raise `QueueFull`, `QuotaFull`, `StorageUnavailable`, `Stopping`, or
+        `IdempotencyMismatch` if `key` stands for something else.
         """
-        draft = self._draft(items, priority)
+        draft = self._draft(items, priority, caller)
         claim = None if key is None else _idempotency_key(key, draft)
         acceptance = self._intake.accept(draft, claim)
         if key is None and settled_later(acceptance.durable):
             return Accepted(acceptance.ingestion_id, replayed=False)
         return acceptance.result()
 
-    def plan(self, items: Items, priority: Priority) -> Plan:
+    def plan(self, items: Items, priority: Priority, caller: Caller = ANYBODY) -> Plan:
         """Return what would become of a request if it were accepted now; store nothing.
 
         Raise as `accept` does.
         """
-        draft = self._draft(items, priority)
+        draft = self._draft(items, priority, caller)
         self._intake.look(draft)
         eta = self._queries.eta(self._reading.snapshot(draft))
         return Plan(draft.batches_total, draft.batch_size, eta)
 
-    def _draft(self, items: Items, priority: Priority) -> Draft:
-        return Draft(items, priority, self._batch_sizes[items.kind])
+    def _draft(self, items: Items, priority: Priority, caller: Caller) -> Draft:
+        return Draft(items, priority, self._batch_sizes[items.kind], caller)
 
 
 def _idempotency_key(key: str, draft: Draft) -> IdempotencyKey:
     content = f"{draft.items.kind} {draft.priority.name} ".encode() + draft.items.canonical()
-    return IdempotencyKey(key, hashlib.sha256(content).digest())
+    return IdempotencyKey(key, hashlib.sha256(content).digest(), draft.caller.key)

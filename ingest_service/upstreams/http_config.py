@@ -1,8 +1,6 @@
 """What HTTP upstreams need from files: certificates, and headers that may be secrets."""
 
-import os
 import re
-import shlex
 import ssl
 from collections.abc import Mapping
 
@@ -12,9 +10,10 @@ from ingest_service.clock import Clock
 from ingest_service.errors import SettingsError
 from ingest_service.settings import Settings
 from ingest_service.upstreams.connections import bound
-from ingest_service.upstreams.watched_file import WatchedFile
 from ingest_service.version import VERSION
+from ingest_service.watched_file import WatchedFile, read_private
 
+_HEADERS_FILE = "INGEST_UPSTREAM_HEADERS_FILE"
 _HEADER = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)"
 )
@@ -101,21 +100,12 @@ def read_headers(path: str | None) -> dict[str, str]:
 def _private_lines(path: str) -> list[str]:
     """Return the lines of a file that nobody else may read."""
     try:
-        with open(path, encoding="ascii") as file:
-            # Of the file that was opened: another one may have its name by now.
-            mode = os.fstat(file.fileno()).st_mode
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not ASCII text"
+        return read_private(_HEADERS_FILE, path).decode("ascii").splitlines()
+    except UnicodeDecodeError:
         raise SettingsError(
-            f"INGEST_UPSTREAM_HEADERS_FILE={path!r} cannot be read: {reason}."
-        ) from error
-    if mode & 0o077:
-        raise _refused(
-            path, f"others can read or change what is secret; run `chmod 600 {shlex.quote(path)}`."
-        )
-    return lines
+            f"{_HEADERS_FILE}={path!r} cannot be read: it is not ASCII text."
+        ) from None
 
 
 def _refused(path: str, reason: str) -> SettingsError:
-    return SettingsError(f"INGEST_UPSTREAM_HEADERS_FILE={path!r}: {reason}")
+    return SettingsError(f"{_HEADERS_FILE}={path!r}: {reason}")

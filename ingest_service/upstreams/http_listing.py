@@ -62,9 +62,10 @@ def _is_in_order(batch: Batch, entries: list[Any]) -> bool:
         names = [entry[key] for entry in entries]
     except (KeyError, TypeError, IndexError):
         return False
-    items = list(batch.items) if batch.kind is Kind.IDS else [item["id"] for item in batch.items]
-    # True and 1.0 are equal to 1, and name another item.
-    return names == items and set(map(type, names)) == set(map(type, items))
+    if batch.kind is Kind.IDS:
+        # True and 1.0 are equal to 1, and name another item.
+        return names == list(batch.items) and set(map(type, names)) == {int}
+    return names == [item["id"] for item in batch.items]
 
 
 def _next_of(by_name: dict[str, deque[Any]], name: str) -> Any:

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
 
 #: Characters of an error that are kept.
 LONGEST_ERROR = 2_000
+#: Bytes that `encoded_size` counts of a success besides its data, at most.
+_ENVELOPE = len(b"[[[[]]],null,999]")
 
 
 def bounded(outcome: object, most_bytes: int) -> Outcome:
@@ -29,6 +31,21 @@ def bounded(outcome: object, most_bytes: int) -> Outcome:
         return tidy
     reason = f"The answer is larger than {most_bytes} bytes."
     return Outcome(succeeded=False, error=reason, status_code=tidy.status_code)
+
+
+def all_bounded(outcomes: Sequence[object], most_bytes: int) -> list[Outcome]:
+    """Return `bounded` of each; where all are small together, none is looked at by itself."""
+    if not all(map(_is_tidy, outcomes)):
+        return [bounded(outcome, most_bytes) for outcome in outcomes]
+    tidy = cast("list[Outcome]", list(outcomes))
+    try:
+        # Nested as deep as in `encoded_size`.
+        size = len(json_text.dumps([[[[outcome.processed_data for outcome in tidy]]]]))
+    except TypeError:
+        size = most_bytes
+    if size + len(tidy) * _ENVELOPE <= most_bytes:
+        return tidy
+    return [bounded(outcome, most_bytes) for outcome in outcomes]
 
 
 def encoded_size(outcome: Outcome) -> int:
@@ -76,15 +93,18 @@ def _tidied(outcome: Outcome) -> Outcome:
     )
 
 
-def _is_tidy(outcome: Outcome) -> bool:
+def _is_tidy(outcome: object) -> bool:
     """Tell whether it is a plain success, as nearly all are: nothing has to be made of it."""
     return (
-        outcome.succeeded is True
+        isinstance(outcome, Outcome)
+        and outcome.succeeded is True
         and outcome.error is None
         and outcome.retry_after is None
         and not (outcome.transient or outcome.unreachable or outcome.unsent)
-        and (outcome.status_code is None or type(outcome.status_code) is int)
-        and _status(outcome.status_code) == outcome.status_code
+        and (
+            outcome.status_code is None
+            or (type(outcome.status_code) is int and 0 <= outcome.status_code < 1_000)
+        )
     )
 
 

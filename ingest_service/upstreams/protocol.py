@@ -135,7 +135,9 @@ class FinishedCall:
 def requests_to_wait(outcomes: object, at: float) -> list[tuple[float, float]]:
     """Return the longest wait that the outcomes of an answer ask for, if any does."""
     listed = outcomes if isinstance(outcomes, list | tuple) else ()
-    asked = [seconds for outcome in listed if (seconds := seconds_asked(outcome)) is not None]
+    # Nearly none does, and there can be many of them.
+    asking = [outcome for outcome in listed if getattr(outcome, "retry_after", None) is not None]
+    asked = [seconds for outcome in asking if (seconds := seconds_asked(outcome)) is not None]
     return [(at, max(asked))] if asked else []
 
 

@@ -31,7 +31,9 @@ class _Stage(IntEnum):
 class _Part:
     """One call of the connector; changed only under the lock of its `ThreadedCall`."""
 
+    #: The connector's own copy, and how many items it had when it was sent.
     batch: Batch
+    size: int
     stage: _Stage = _Stage.WAITING
     #: What was returned or raised.
     end: object = None
@@ -58,13 +60,19 @@ class ThreadedCall:
     announced = True
 
     def __init__(
-        self, clock: Clock, batches: Sequence[Batch], timeout: float, on_news: OnNews
+        self,
+        clock: Clock,
+        batch: Batch,
+        parts: Sequence[Batch],
+        timeout: float,
+        on_news: OnNews,
     ) -> None:
         self._clock = clock
+        self._batch = batch
         self._timeout = timeout
         self._on_news = on_news
         self._lock = threading.Lock()
-        self._parts = [_Part(batch) for batch in batches]
+        self._parts = [_Part(part, len(part.items)) for part in parts]
         #: Parts that are not on the wire, and parts that have not ended.
         self._unsent = self._missing = len(self._parts)
         self._sent_at = -math.inf
@@ -167,19 +175,20 @@ class ThreadedCall:
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes of all parts; a part that is late counts as failed."""
         with self._lock:
-            ends = [(part.batch, part.stage, part.end) for part in self._parts]
+            ends = [(part.size, part.stage, part.end) for part in self._parts]
         return [outcome for end in ends for outcome in self._outcomes_of(*end)]
 
-    def _outcomes_of(self, batch: Batch, stage: _Stage, end: object) -> Sequence[Outcome]:
+    def _outcomes_of(self, size: int, stage: _Stage, end: object) -> Sequence[Outcome]:
         if stage is not _Stage.ENDED:
-            return [self._late(stage)] * len(batch.items)
-        if isinstance(end, BaseException):
-            return crashed(batch, end)
-        if not isinstance(end, tuple) or len(end) != len(batch.items):
-            return crashed(batch, TypeError("not one outcome an item"))
-        if not all(isinstance(outcome, Outcome) for outcome in end):
-            return crashed(batch, TypeError("not an outcome"))
-        return end
+            return [self._late(stage)] * size
+        if not isinstance(end, BaseException):
+            if not isinstance(end, tuple) or len(end) != size:
+                end = TypeError("not one outcome an item")
+            elif not all(isinstance(outcome, Outcome) for outcome in end):
+                end = TypeError("not an outcome")
+            else:
+                return end
+        return crashed(self._batch, end)[:size]
 
     def _late(self, stage: _Stage) -> Outcome:
         reason = f"The upstream did not answer within {self._timeout:g} s."

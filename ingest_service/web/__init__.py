@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import UnicodeConverter
 
 from ingest_service.domain.ids import fresh_id
+from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web import admission, control, docs, ingest, ops, problems, status
@@ -26,7 +27,9 @@ class IngestionId(UnicodeConverter):
         return value.lower()
 
 
-def init_app(app: Flask, settings: Settings, service: Service) -> None:
+def init_app(
+    app: Flask, settings: Settings, service: Service, keyring: Keyring | None = None
+) -> None:
     """Give `app` the routes of this service."""
     app.extensions["ingest_service"] = service
     app.config["BODY_LIMIT"] = settings.max_body
@@ -39,7 +42,7 @@ def init_app(app: Flask, settings: Settings, service: Service) -> None:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(_name_request)
-    admission.init_app(app, settings.allowed_hosts)
+    admission.init_app(app, settings, keyring)
     app.after_request(_finish)
     problems.init_app(app)
     app.register_blueprint(ingest.bp)
@@ -63,13 +66,14 @@ def _discard_body() -> None:
 
 
 def _finish(response: Response) -> Response:
-    if ADMITTED not in flask.request.environ:
+    environ, headers = flask.request.environ, response.headers
+    if ADMITTED not in environ:
         _discard_body()
-    response.headers.add("X-Request-ID", g.request_id)
-    response.headers.add("X-Content-Type-Options", "nosniff")
-    if "Cache-Control" not in response.headers:
-        response.headers.add("Cache-Control", "no-store")
-    if flask.request.method == "OPTIONS" and response.status_code == 200:
+    headers.add("X-Request-ID", g.request_id)
+    headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", "no-store")
+    if environ["REQUEST_METHOD"] == "OPTIONS" and response.status_code == 200:
         # Flask calls its empty body HTML.
-        response.headers.pop("Content-Type", None)
+        headers.pop("Content-Type", None)
     return response

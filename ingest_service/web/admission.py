@@ -4,27 +4,41 @@ A server calls these before it reads the body; where there is none, `init_app` s
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
 import flask
 from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ingest_service.web import door
+from ingest_service.keys.keyring import Keyring
+from ingest_service.keys.rates import Rate
+from ingest_service.keys.scope import Scope
+from ingest_service.settings import Settings
+from ingest_service.web import cors, door
 from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
+from ingest_service.web.scopes import KEY, scope_of
 
 Environ = dict[str, Any]
+
+#: One text, whatever is wrong with a key: nobody learns which it was.
+_UNAUTHORIZED = "Send a key that is in force, in the header `Authorization: Bearer <key>`."
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")
 _ALWAYS_QUICK = frozenset(("/", "/health", "/health/", "/health/live", "/health/live/"))
+_RATE = "ingest.rate"
 _STATUS = re.compile(r"/status/[^/]*/?")
 
 
-def init_app(app: Flask, allowed_hosts: Sequence[str]) -> None:
+def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
     """Let in, or not, before any view."""
+    # Names can only be forged for a browser, which sends no key.
+    any_name = keyring is not None or settings.insecure == "yes"
+    allowed_hosts = None if any_name and not settings.allowed_hosts else settings.allowed_hosts
 
     @lru_cache(1_000)
     def strange(
@@ -33,14 +47,32 @@ def init_app(app: Flask, allowed_hosts: Sequence[str]) -> None:
         headers = {"Host": host, "Sec-Fetch-Site": site}
         if origin is not None:
             headers["Origin"] = origin
-        return door.refusal(method, path, scheme, headers, allowed_hosts)
+        return door.refusal(method, path, scheme, headers, allowed_hosts, settings.cors_origins)
 
     app.extensions["strange"] = strange
+    app.extensions["keyring"] = keyring
+    _trust_proxies(app, settings.trusted_proxies)
     app.before_request(_admit_request)
+    if keyring is not None:
+        app.after_request(_tell_rate)
+    cors.init_app(app, settings.cors_origins)
 
 
 def admit(app: Flask, environ: Environ) -> Response | None:
-    """Return the answer to a request that is refused whatever its body is; None to let it in."""
+    """Return the answer to a request that is refused whatever its body is; None to let it in.
+
+    `environ` is as the server has made it; it gets what proxies say, if any is trusted.
+    """
+    learn = app.extensions["proxies"]
+    if learn is not None:
+        learn(environ)
+    refusal = _judge(app, environ)
+    if refusal is not None and app.extensions["cors"] is not None:
+        app.extensions["cors"].finish(refusal, environ)
+    return refusal
+
+
+def _judge(app: Flask, environ: Environ) -> Response | None:
     host = environ.get("HTTP_HOST")
     if host is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         return problem("malformed-request", "The request has no Host header.")
@@ -57,6 +89,14 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     )
     if strange is not None:
         return problem("forbidden", strange)
+    if method == "OPTIONS":
+        allowing = app.extensions["cors"]
+        return None if allowing is None else allowing.preflight(environ)
+    keyring = app.extensions["keyring"]
+    if keyring is not None:
+        refusal = _check_key(app, keyring, environ)
+        if refusal is not None:
+            return refusal
     if method == "POST" and path in _SUBMIT:
         reason = reason_not_json(environ)
         if reason is not None:
@@ -66,6 +106,74 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     if len(length) > 19 or (length.isdecimal() and int(length) > limit):
         return problem("payload-too-large", f"The body is larger than {limit} bytes.")
     return None
+
+
+def _check_key(app: Flask, keyring: Keyring, environ: Environ) -> Response | None:
+    try:
+        # As it will be done for the view, so that both find the same.
+        endpoint, _ = app.url_map.bind_to_environ(environ).match()
+        scope = scope_of(app, endpoint)
+    except HTTPException:
+        # Only who has a key is told that there is nothing.
+        scope = None
+    if scope is Scope.OPEN:
+        return None
+    key = keyring.admit(environ.get("HTTP_AUTHORIZATION", ""))
+    if key is None:
+        refusal = problem("unauthorized", _UNAUTHORIZED)
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
+    if scope is not None and not key.may(scope):
+        return problem(
+            "forbidden", f"This asks for the scope `{scope}`, which this key does not have."
+        )
+    environ[KEY] = key
+    rate = keyring.rates.count(key)
+    if rate is None:
+        return None
+    environ[_RATE] = rate
+    return None if rate.allowed else _too_often(rate)
+
+
+def _too_often(rate: Rate) -> Response:
+    detail = f"This key may ask {rate.quota} times a minute; again in {rate.more_in} s."
+    refusal = problem("too-many-requests", detail)
+    refusal.headers["Retry-After"] = str(rate.more_in)
+    refusal.headers.update(rate.headers)
+    return refusal
+
+
+def _tell_rate(response: Response) -> Response:
+    rate: Rate | None = flask.request.environ.get(_RATE)
+    if rate is not None:
+        response.headers.update(rate.headers)
+    return response
+
+
+def _trust_proxies(app: Flask, hops: int) -> None:
+    """Believe what the last `hops` proxies say of a request; without any, nothing."""
+    app.extensions["proxies"] = None
+    if not hops:
+        return
+    plain = app.wsgi_app
+
+    def nothing(*_: Any) -> Iterable[bytes]:
+        return ()
+
+    told = {f"x_{field}": hops for field in ("for", "proto", "host", "port")}
+    learning, fixed = ProxyFix(nothing, **told), ProxyFix(plain, **told)
+
+    def wsgi_app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        # What was let in before has been told already.
+        return (plain if ADMITTED in environ else fixed)(environ, start_response)
+
+    app.extensions["proxies"] = lambda environ: learning(environ, _start_nothing)
+    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+
+
+def _start_nothing(*_: Any) -> Callable[[bytes], object]:
+    """Begin no answer: the middleware is only asked what the request is."""
+    raise AssertionError
 
 
 def is_quick(environ: Environ) -> bool:
@@ -95,4 +203,4 @@ def _admit_request() -> Response | None:
     environ = flask.request.environ
     if ADMITTED in environ:
         return None
-    return admit(flask.current_app, environ)
+    return _judge(flask.current_app, environ)

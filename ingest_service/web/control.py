@@ -1,12 +1,25 @@
 """What an operator changes: single ingestions, and the queue as a whole."""
 
+from dataclasses import replace
+
 from flask import Blueprint, Response, request
 
-from ingest_service.errors import Conflict, IngestionNotFound, QueueFull, StorageUnavailable
-from ingest_service.web import render
+from ingest_service.engines.audit import NEWEST
+from ingest_service.errors import (
+    Conflict,
+    IngestionNotFound,
+    QueueFull,
+    QuotaFull,
+    StorageUnavailable,
+)
+from ingest_service.keys.scope import Scope
+from ingest_service.web import render, streams
+from ingest_service.web.audit_schemas import AuditPage
 from ingest_service.web.control_schemas import (
     CancelledIds,
     CancelledMappings,
+    DeletedIds,
+    DeletedMappings,
     MovedIds,
     MovedMappings,
     Queue,
@@ -15,8 +28,8 @@ from ingest_service.web.control_schemas import (
     RetriedMappings,
 )
 from ingest_service.web.openapi import operation
-from ingest_service.web.query_schemas import PeriodQuery, parse_query
-from ingest_service.web.request import parse_body, the_service
+from ingest_service.web.query_schemas import AuditQuery, PeriodQuery, parse_query
+from ingest_service.web.request import check_priority, parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
 from ingest_service.web.responses import answer
 
@@ -26,6 +39,7 @@ bp = Blueprint("control", __name__)
 @bp.post("/ingestions/<ingestion:ingestion_id>/cancel")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     returns=(CancelledIds, CancelledMappings),
     raises=(IngestionNotFound, Conflict, StorageUnavailable),
 )
@@ -35,12 +49,13 @@ def cancel(ingestion_id: str) -> Response:
     What has not been started is cancelled at once and never will be; the batch under way ends.
     Doing it again changes nothing.
     """
-    return answer(render.cancelled(the_service().operator.cancel(ingestion_id)))
+    return answer(render.cancelled(the_service().operator.cancel(ingestion_id, the_caller())))
 
 
 @bp.patch("/ingestions/<ingestion:ingestion_id>")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     bodies=(MoveRequest,),
     returns=(MovedIds, MovedMappings),
     raises=(IngestionNotFound, Conflict, StorageUnavailable),
@@ -52,26 +67,44 @@ def move(ingestion_id: str) -> Response:
     ingestions end later because of it, and by how many seconds at most.
     """
     priority = parse_body(MoveRequest)["priority"]
-    return answer(render.moved(the_service().operator.move(ingestion_id, priority)))
+    check_priority(priority)
+    return answer(render.moved(the_service().operator.move(ingestion_id, priority, the_caller())))
 
 
 @bp.post("/ingestions/<ingestion:ingestion_id>/retry")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     returns=(RetriedIds, RetriedMappings),
-    raises=(IngestionNotFound, Conflict, QueueFull, StorageUnavailable),
+    raises=(IngestionNotFound, Conflict, QueueFull, QuotaFull, StorageUnavailable),
 )
 def retry(ingestion_id: str) -> Response:
     """Try what has failed again.
 
     Queues the failed items once more, in the old place, with a new set of attempts.
     """
-    items = the_service().operator.retry(ingestion_id)
+    items = the_service().operator.retry(ingestion_id, the_caller())
     return answer(render.retried(the_service().queries.status(ingestion_id), items))
 
 
+@bp.delete("/ingestions/<ingestion:ingestion_id>")
+@operation(
+    tag="Control",
+    scope=Scope.OPERATE,
+    returns=(DeletedIds, DeletedMappings),
+    raises=(IngestionNotFound, Conflict, StorageUnavailable),
+)
+def delete(ingestion_id: str) -> Response:
+    """Delete a finished ingestion.
+
+    Its items, results and idempotency key are gone at once, and its id is unknown from then on.
+    Its starts still count for the rate proof. What is not finished has to be cancelled first.
+    """
+    return answer(render.deleted(the_service().operator.delete(ingestion_id, the_caller())))
+
+
 @bp.get("/queue")
-@operation(tag="Control", returns=(Queue,))
+@operation(tag="Control", scope=Scope.READ, returns=(Queue,))
 def show_queue() -> Response:
     """Look at the queue.
 
@@ -83,6 +116,7 @@ def show_queue() -> Response:
 @bp.post("/queue/pause")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     bodies=(PauseRequest,),
     body_required=False,
     returns=(Queue,),
@@ -94,24 +128,25 @@ def pause() -> Response:
     Nothing is started until it is resumed, also over restarts; batches under way end.
     """
     body = parse_body(PauseRequest, optional=True)
-    the_service().operator.pause(body["reason"])
+    the_service().operator.pause(body["reason"], the_caller())
     return _queue()
 
 
 @bp.post("/queue/resume")
-@operation(tag="Control", returns=(Queue,), raises=(StorageUnavailable,))
+@operation(tag="Control", scope=Scope.OPERATE, returns=(Queue,), raises=(StorageUnavailable,))
 def resume() -> Response:
     """Resume the queue.
 
     Goes on at the pace: slots that were not used are gone.
     """
-    the_service().operator.resume()
+    the_service().operator.resume(the_caller())
     return _queue()
 
 
 @bp.patch("/queue")
 @operation(
     tag="Control",
+    scope=Scope.OPERATE,
     bodies=(IntervalRequest,),
     returns=(Queue,),
     raises=(StorageUnavailable,),
@@ -123,13 +158,15 @@ def set_interval() -> Response:
     changed.
     """
     # The sum makes a minus zero a zero.
-    the_service().operator.set_interval(parse_body(IntervalRequest)["interval_seconds"] + 0.0)
+    seconds = parse_body(IntervalRequest)["interval_seconds"] + 0.0
+    the_service().operator.set_interval(seconds, the_caller())
     return _queue()
 
 
 @bp.get("/rate-proof")
 @operation(
     tag="Control",
+    scope=Scope.READ,
     query=PeriodQuery,
     returns=(RateProofReport,),
     raises=(StorageUnavailable,),
@@ -142,8 +179,35 @@ def show_rate_proof() -> Response:
     """
     period = parse_query(PeriodQuery, request.args)
     since, until = period.get("from"), period.get("to")
-    return answer(render.rate_proof(since, until, the_service().queries.rate_proof(since, until)))
+    proof = the_service().queries.rate_proof(since, until, the_caller())
+    return answer(render.rate_proof(since, until, proof))
+
+
+@bp.get("/audit")
+@operation(
+    tag="Control",
+    scope=Scope.OPERATE,
+    query=AuditQuery,
+    returns=(AuditPage,),
+    streams=AuditPage.streams,
+    raises=(StorageUnavailable,),
+)
+def show_audit() -> Response:
+    """Look up who did what.
+
+    Submissions, cancellations, moves, retries, deletions, pauses, changes of the interval and of
+    the keys, newest first, with the name of the key and the id of the request; as long as
+    finished work is kept. `next_cursor` leads to the next page; it is null on the last one. As
+    `ndjson` all of them come as a stream, and `limit` and `cursor` have no meaning.
+    """
+    query = parse_query(AuditQuery, request.args)
+    asked, queries = query["entries"], the_service().queries
+    if query["format"] == "ndjson":
+        return streams.audit(queries.audit_stream(replace(asked, before=NEWEST), the_caller()))
+    # One more tells whether there is another page.
+    entries = queries.audit(replace(asked, limit=asked.limit + 1), the_caller())
+    return answer(render.audit(entries[: asked.limit], more=len(entries) > asked.limit))
 
 
 def _queue() -> Response:
-    return answer(render.queue(the_service().queries.queue()))
+    return answer(render.queue(the_service().queries.queue(the_caller())))

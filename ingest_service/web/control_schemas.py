@@ -25,6 +25,7 @@ from ingest_service.web.response_schemas import (
     ETA,
     IDS_WORDS,
     MAPPINGS_WORDS,
+    SUBMITTED_BY,
     Eta,
     ItemCounts,
 )
@@ -33,6 +34,9 @@ _IDS_HEAD = {"ingestion_id": ID, "status": "triggered"}
 _MAPPINGS_HEAD = {"request_id": ID, "status": "in_progress"}
 _CANCELLED = {"cancelled_items": 4, "in_flight_items": 3}
 _RETRIED = {"retried_items": 1, "counts": {**COUNTS, "queued": 1, "succeeded": 1}}
+_DELETED = {"deleted_items": 7}
+#: What keys that see only their own are told.
+_HIDDEN = ", null if it does not exist for the key"
 _MOVED = {
     "priority": "HIGH",
     "old": {"priority": "LOW", "eta": ETA},
@@ -88,6 +92,22 @@ class RetriedMappings(_Retried, _MappingsHead):
     example: ClassVar[Any] = {**_MAPPINGS_HEAD, **_RETRIED}
 
 
+class _Deleted(Schema):
+    deleted_items = count("items that are gone, with their results")
+
+
+class DeletedIds(_Deleted, _IdsHead):
+    """An ingestion of ids that is gone."""
+
+    example: ClassVar[Any] = {**_IDS_HEAD, "status": "completed", **_DELETED}
+
+
+class DeletedMappings(_Deleted, _MappingsHead):
+    """An ingestion of mappings that is gone."""
+
+    example: ClassVar[Any] = {**_MAPPINGS_HEAD, "status": "completed", **_DELETED}
+
+
 class Estimate(Schema):
     """A class, and what can be expected in it."""
 
@@ -122,6 +142,7 @@ class IngestionSummary(Schema):
     kind = word("what it consists of", Kind)
     status = word("its state, in the words of its clients", IDS_WORDS + MAPPINGS_WORDS)
     priority = PriorityName("its class")
+    submitted_by = SUBMITTED_BY
     created_at = time("when it was accepted")
     started_at = time("when its first batch was started", allow_none=True)
     finished_at = time("when its last item was settled", allow_none=True)
@@ -143,6 +164,7 @@ class IngestionList(Answer):
                 "kind": "ids",
                 "status": "completed",
                 "priority": "HIGH",
+                "submitted_by": None,
                 "created_at": TIME,
                 "started_at": TIME,
                 "finished_at": TIME,
@@ -175,8 +197,8 @@ class QueueDepth(Schema):
 class BatchUnderWay(Schema):
     """A batch that was started and has not ended."""
 
-    ingestion_id = uuid("its ingestion")
-    batch_id = uuid("the batch")
+    ingestion_id = uuid(f"its ingestion{_HIDDEN}", allow_none=True)
+    batch_id = uuid(f"the batch{_HIDDEN}", allow_none=True)
     items = count("items of it")
     attempt = count("which attempt it is")
 
@@ -185,7 +207,7 @@ class ComingSlot(Schema):
     """A slot to come, if nothing changes."""
 
     at = time("when it opens")
-    ingestion_id = uuid("what it serves")
+    ingestion_id = uuid(f"what it serves{_HIDDEN}", allow_none=True)
     priority = PriorityName("the class of that")
 
 

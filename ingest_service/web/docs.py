@@ -11,10 +11,12 @@ from flask import Blueprint, Flask, Response, current_app, render_template, send
 from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
+from ingest_service.keys.scope import Scope
 from ingest_service.web.openapi import Contract, build_document, operation
 from ingest_service.web.ops_schemas import Document, ProblemPage
 from ingest_service.web.problems import PROBLEMS
 from ingest_service.web.responses import answer
+from ingest_service.web.scopes import needs
 
 bp = Blueprint("docs", __name__, template_folder="templates")
 
@@ -32,12 +34,13 @@ def init_app(app: Flask) -> None:
         item_limit=app.config["ITEM_LIMIT"],
         validation_status=app.config["VALIDATION_STATUS"],
         unknown=app.config["UNKNOWN_KEYS"],
+        keys_needed=app.extensions["keyring"] is not None,
     )
     app.extensions["openapi"] = cache(lambda: build_document(app, contract))
 
 
 @bp.get("/openapi.json")
-@operation(tag="Documentation", returns=(Document,))
+@operation(tag="Documentation", scope=Scope.OPEN, returns=(Document,))
 def openapi() -> Response:
     """Return this document.
 
@@ -47,24 +50,28 @@ def openapi() -> Response:
 
 
 @bp.get("/docs")
+@needs(Scope.OPEN)
 def swagger_ui() -> Response:
     """Return the interactive documentation."""
     return _page(render_template("swagger_ui.html"))
 
 
 @bp.get("/docs/<any('swagger-ui.css', 'swagger-ui-bundle.js', 'favicon-32x32.png'):name>")
+@needs(Scope.OPEN)
 def swagger_ui_asset(name: str) -> Response:
     """Return a file of the installed Swagger UI."""
     return _asset(_SWAGGER_UI, name)
 
 
 @bp.get("/static/<name>")
+@needs(Scope.OPEN)
 def static_asset(name: str) -> Response:
     """Return a file of our own."""
     return _asset(Path(__file__).with_name("static"), name)
 
 
 @bp.get("/redoc")
+@needs(Scope.OPEN)
 def reference() -> Response:
     """Return the documentation as one page to read, without scripts."""
     document = _document()
@@ -80,7 +87,7 @@ def reference() -> Response:
 
 
 @bp.get("/problems/<slug>")
-@operation(tag="Documentation", returns=(ProblemPage,), raises=(NotFound,))
+@operation(tag="Documentation", scope=Scope.OPEN, returns=(ProblemPage,), raises=(NotFound,))
 def explain(slug: str) -> Response:
     """Explain a kind of problem.
 

@@ -1,10 +1,12 @@
-"""Who may come in while nobody needs a key: not the pages of other sites in somebody's browser."""
+"""Who may come in, key or not: not the pages of other sites in somebody's browser."""
 
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
 from werkzeug.datastructures import Headers
+
+from ingest_service.settings import without_usual_port
 
 _HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
@@ -16,9 +18,10 @@ def refusal(
     path: str,
     scheme: str,
     headers: Mapping[str, str] | Headers,
-    allowed_hosts: Sequence[str],
+    allowed_hosts: Sequence[str] | None,
+    allowed_origins: Sequence[str] = (),
 ) -> str | None:
-    """Return why a request is refused, None if it is not.
+    """Return why a request is refused, None if it is not; no `allowed_hosts`: under any name.
 
     A browser lets any page send forms and the like anywhere; the answer is hidden from
     that page, the effect is not. It says where the page came from in `Origin`. A name
@@ -26,15 +29,23 @@ def refusal(
     `Host` still says that name.
     """
     host = headers.get("Host", "").lower()
-    if host and not _is_ours(host, allowed_hosts) and not f"{path}/".startswith("/health/"):
+    strange = allowed_hosts is not None and host != "" and not _is_ours(host, allowed_hosts)
+    if strange and not f"{path}/".startswith("/health/"):
         return "This Host is none of this machine; the operator can add it to INGEST_ALLOWED_HOSTS."
     if method in _HARMLESS:
         return None
     origin = headers.get("Origin")
+    if origin is not None and same_as_written(origin) in allowed_origins:
+        return None
     foreign = origin is not None and not _same(origin.lower(), scheme, host)
     if foreign or headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
         return "A page of another origin may not change anything here."
     return None
+
+
+def same_as_written(origin: str) -> str:
+    """Return an origin as the settings have it: in lower case, without the usual port."""
+    return without_usual_port(origin.lower())
 
 
 def _is_ours(host: str, allowed_hosts: Sequence[str]) -> bool:

@@ -5,11 +5,18 @@ import re
 from flask import Blueprint, Response, request
 from marshmallow import ValidationError
 
-from ingest_service.errors import IdempotencyMismatch, QueueFull, Stopping, StorageUnavailable
+from ingest_service.errors import (
+    IdempotencyMismatch,
+    QueueFull,
+    QuotaFull,
+    Stopping,
+    StorageUnavailable,
+)
+from ingest_service.keys.scope import Scope
 from ingest_service.web import render
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import SubmitQuery, parse_query
-from ingest_service.web.request import parse_submission, the_service
+from ingest_service.web.request import check_priority, parse_submission, the_caller, the_service
 from ingest_service.web.request_schemas import IdsRequest, MappingsRequest
 from ingest_service.web.response_schemas import AcceptedIds, AcceptedMappings, DryRun
 from ingest_service.web.responses import answer
@@ -22,6 +29,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
 @bp.post("/ingest")
 @operation(
     tag="Ingestions",
+    scope=Scope.SUBMIT,
     bodies=(IdsRequest, MappingsRequest),
     headers={
         "Idempotency-Key": (
@@ -32,7 +40,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
     query=SubmitQuery,
     returns=(AcceptedIds, AcceptedMappings, DryRun),
     sends=("Location", "Idempotency-Replayed"),
-    raises=(IdempotencyMismatch, QueueFull, StorageUnavailable, Stopping),
+    raises=(IdempotencyMismatch, QueueFull, QuotaFull, StorageUnavailable, Stopping),
 )
 def submit() -> Response:
     """Submit items.
@@ -42,10 +50,11 @@ def submit() -> Response:
     null counts as absent.
     """
     items, priority = parse_submission()
-    key = _idempotency_key()
+    check_priority(priority)
+    key, caller, submissions = _idempotency_key(), the_caller(), the_service().submissions
     if parse_query(SubmitQuery, request.args)["dry_run"]:
-        return answer(render.plan(the_service().submissions.plan(items, priority), items, priority))
-    accepted = the_service().submissions.accept(items, priority, key)
+        return answer(render.plan(submissions.plan(items, priority, caller), items, priority))
+    accepted = submissions.accept(items, priority, key, caller)
     headers = {"Location": f"/status/{accepted.ingestion_id}"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -53,7 +62,7 @@ def submit() -> Response:
 
 
 def _idempotency_key() -> str | None:
-    key = request.headers.get("Idempotency-Key")
+    key: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not _VISIBLE_ASCII.fullmatch(key):
         raise ValidationError("Idempotency-Key: send from 1 to 255 visible ASCII characters.")
     return key

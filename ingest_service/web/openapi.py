@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
@@ -13,15 +13,15 @@ from flask import Flask
 from marshmallow import EXCLUDE, Schema
 from werkzeug.routing import Rule
 
+from ingest_service.keys.scope import Scope
 from ingest_service.version import VERSION
 from ingest_service.web.item_lists import MAX_ID, IdList, ItemList, MappingList, MappingSchema
 from ingest_service.web.ops_schemas import ProblemDetails
 from ingest_service.web.problems import BODY_PROBLEMS, PROBLEMS, Problem, slug_of
 from ingest_service.web.request_schemas import Absent
 from ingest_service.web.response_fields import Answer
+from ingest_service.web.scopes import View, needs
 from ingest_service.web.strict_schema import StrictSchema, Unknown
-
-View = TypeVar("View", bound=Callable[..., Any])
 
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 #: What there is to read about, in the order in which it is shown.
@@ -36,6 +36,28 @@ _HEADERS = {
     "Idempotency-Replayed": "`true` if this is the answer of an earlier request.",
     "ETag": "Names this answer, for `If-None-Match`.",
     "Retry-After": "Seconds until something will have changed, while it is unfinished.",
+    "RateLimit-Policy": "How many requests `q` a key may send in `w` seconds, if that is limited.",
+    "RateLimit": "How many of them remain, `r`, and in how many seconds there are more, `t`.",
+}
+_RATE = ("RateLimit-Policy", "RateLimit")
+#: Headers of problems, by status.
+_PROBLEM_HEADERS = {
+    401: {"WWW-Authenticate": ("How to authenticate: `Bearer`.", "string")},
+    429: {
+        "Retry-After": ("Seconds after which to try again.", "integer"),
+        **{name: (_HEADERS[name], "string") for name in _RATE},
+    },
+    503: {"Retry-After": ("Seconds after which to try again.", "integer")},
+}
+_KEY = "key"
+_SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "ik_<8 characters>_<43 characters>",
+    "description": "An API key, made with `python -m ingest_service keys new`. What each route "
+    "asks of it is one of the scopes "
+    "`submit`, `read`, `operate` (changing what others have submitted, and the queue) and "
+    "`metrics` (which `read` includes). Where the operator has set up no keys, none is needed.",
 }
 _IF_NONE_MATCH = "The `ETag` of an earlier answer; if it still holds there is no new one (304)."
 _NOT_MODIFIED = "The answer that the client has still holds."
@@ -50,6 +72,8 @@ class Operation:
     """What a view takes, answers and raises; the rest of the document follows from that."""
 
     tag: str
+    #: What it asks of a key.
+    scope: Scope
     #: The shapes of its successful answers.
     returns: tuple[type[Answer], ...]
     #: What it raises beside what reading the request does.
@@ -75,8 +99,9 @@ def operation(**fields: Any) -> Callable[[View], View]:
     """
 
     def attach(view: View) -> View:
-        view.__operation__ = Operation(**fields)  # type: ignore[attr-defined]
-        return view
+        documented = Operation(**fields)
+        view.__operation__ = documented  # type: ignore[attr-defined]
+        return needs(documented.scope)(view)
 
     return attach
 
@@ -89,6 +114,8 @@ class Contract:
     #: The status of a body that is JSON and not valid.
     validation_status: int
     unknown: Unknown
+    #: Whether nobody comes in without a key.
+    keys_needed: bool
 
 
 def build_document(app: Flask, contract: Contract) -> dict[str, Any]:
@@ -113,6 +140,7 @@ def build_document(app: Flask, contract: Contract) -> dict[str, Any]:
         return _own_field(converter, described, contract.item_limit)
 
     converter.add_attribute_function(describe_fields)  # type: ignore[no-untyped-call]
+    spec.components.security_scheme(_KEY, _SECURITY_SCHEME)
     spec.components.schema("Problem", schema=ProblemDetails)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
@@ -139,6 +167,7 @@ def _add(spec: APISpec, rule: Rule, view: Any, contract: Contract) -> None:
         "tags": [documented.tag],
         "parameters": _parameters(rule, documented),
         "responses": _responses(rule, methods, documented, contract),
+        "security": _security(documented, contract),
     }
     if documented.bodies:
         body["requestBody"] = {
@@ -151,6 +180,13 @@ def _add(spec: APISpec, rule: Rule, view: Any, contract: Contract) -> None:
             },
         }
     spec.path(path=path, operations={method.lower(): body for method in methods})
+
+
+def _security(documented: Operation, contract: Contract) -> list[dict[str, list[str]]]:
+    if documented.scope is Scope.OPEN:
+        return []
+    needed: dict[str, list[str]] = {_KEY: [documented.scope.value]}
+    return [needed] if contract.keys_needed else [needed, {}]
 
 
 def _parameters(rule: Rule, documented: Operation) -> list[Any]:
@@ -195,18 +231,18 @@ def _responses(
         response["description"] = f"{response['description']} {kind.title}.".strip()
         example = {"value": _problem_example(kind, status)}
         response["content"][_PROBLEM_MEDIA_TYPE]["examples"][kind.slug] = example
-        if status == 503:
+        if status in _PROBLEM_HEADERS:
             response["headers"] = {
-                "Retry-After": {
-                    "description": "Seconds after which to try again.",
-                    "schema": {"type": "integer"},
-                }
+                name: {"description": about, "schema": {"type": kind_of_value}}
+                for name, (about, kind_of_value) in _PROBLEM_HEADERS[status].items()
             }
     return responses
 
 
 def _success(documented: Operation) -> dict[str, Any]:
     sends = (*documented.sends, *(("ETag",) if documented.conditional else ()))
+    if documented.scope is not Scope.OPEN:
+        sends += _RATE
     content: dict[str, Any] = {
         "application/json": {
             "schema": _any_of(documented.returns),
@@ -235,6 +271,8 @@ def _problems(
         slugs += BODY_PROBLEMS
     if not rule.rule.startswith("/health"):
         slugs.append("forbidden")
+    if documented.scope is not Scope.OPEN:
+        slugs += ["unauthorized", "too-many-requests"]
     answers = [(PROBLEMS[slug], PROBLEMS[slug].status) for slug in dict.fromkeys(slugs)]
     invalid = PROBLEMS["validation-error"]
     if documented.query or documented.headers:

@@ -1,8 +1,10 @@
 """The routes around it: is it there, is it well."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from ingest_service.errors import Stopping, StorageUnavailable
+from ingest_service.keys.keyring import Keyring
+from ingest_service.keys.scope import Scope
 from ingest_service.version import VERSION
 from ingest_service.web.openapi import operation
 from ingest_service.web.ops_schemas import GREETING, HealthReport, Live, Liveness, Readiness
@@ -15,7 +17,7 @@ _HEALTH_REPORT = HealthReport()
 
 
 @bp.get("/")
-@operation(tag="Operation", returns=(Live,))
+@operation(tag="Operation", scope=Scope.OPEN, returns=(Live,))
 def index() -> Response:
     """Greet.
 
@@ -25,13 +27,14 @@ def index() -> Response:
 
 
 @bp.get("/health")
-@operation(tag="Operation", returns=(HealthReport,))
+@operation(tag="Operation", scope=Scope.OPEN, returns=(HealthReport,))
 def health() -> Response:
     """Tell how the service is.
 
     `active_requests` counts the ingestions that are not finished.
     """
     health = the_service().queries.health()
+    keyring: Keyring | None = current_app.extensions["keyring"]
     report = {
         "status": "healthy",
         "timestamp": health.at,
@@ -42,13 +45,14 @@ def health() -> Response:
         "reason": health.reason,
         "until": health.until,
         "trouble": health.trouble,
+        "keys": None if keyring is None else keyring.health(),
         "version": VERSION,
     }
     return answer(_HEALTH_REPORT.dump(report))
 
 
 @bp.get("/health/live")
-@operation(tag="Operation", returns=(Liveness,))
+@operation(tag="Operation", scope=Scope.OPEN, returns=(Liveness,))
 def live() -> Response:
     """Tell whether the process answers.
 
@@ -58,7 +62,9 @@ def live() -> Response:
 
 
 @bp.get("/health/ready")
-@operation(tag="Operation", returns=(Readiness,), raises=(StorageUnavailable, Stopping))
+@operation(
+    tag="Operation", scope=Scope.OPEN, returns=(Readiness,), raises=(StorageUnavailable, Stopping)
+)
 def ready() -> Response:
     """Tell whether work is taken.
 

@@ -43,6 +43,17 @@ class Readiness(Answer):
     example: ClassVar[Any] = {"status": "ready"}
 
 
+class KeysReport(Answer):
+    """How the API keys are."""
+
+    in_force = count("keys that let somebody in")
+    trouble = optional_text(
+        "why the keys file as it is now is not used, but as it was before; null if it is"
+    )
+
+    example: ClassVar[Any] = {"in_force": 3, "trouble": None}
+
+
 class HealthReport(Answer):
     """How the service is."""
 
@@ -55,6 +66,12 @@ class HealthReport(Answer):
     reason = optional_text("why it does not run")
     until = time("until when it is held", allow_none=True)
     trouble = optional_text("what keeps work from going on; null if nothing does")
+    keys = fields.Nested(
+        KeysReport,
+        required=True,
+        allow_none=True,
+        metadata={"description": "null if nobody needs a key"},
+    )
     version = text("of this service")
 
     example: ClassVar[Any] = {
@@ -67,6 +84,7 @@ class HealthReport(Answer):
         "reason": None,
         "until": None,
         "trouble": None,
+        "keys": KeysReport.example,
         "version": VERSION,
     }
 

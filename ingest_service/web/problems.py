@@ -16,7 +16,9 @@ from ingest_service.errors import (
     Conflict,
     IdempotencyMismatch,
     IngestionNotFound,
+    NotPermitted,
     QueueFull,
+    QuotaFull,
     Stopping,
     StorageUnavailable,
 )
@@ -90,12 +92,20 @@ PROBLEMS = {
             ),
         ),
         Problem(
+            "unauthorized",
+            401,
+            "There is no key that is in force",
+            "Send `Authorization: Bearer <key>` with a key that the operator has made and that is "
+            "neither revoked nor expired; the answer does not tell what is wrong with a key.",
+        ),
+        Problem(
             "forbidden",
             403,
             "This is not allowed",
-            "Without keys `Host` must name this machine, or be one of `INGEST_ALLOWED_HOSTS`; and "
-            "pages of other origins may not change anything.",
-            (Forbidden,),
+            "The key lacks the scope that is named, or may not ask for so much. Without keys "
+            "`Host` must name this machine, or be one of `INGEST_ALLOWED_HOSTS`. Pages of other "
+            "origins may not change anything, unless `INGEST_CORS_ORIGINS` names theirs.",
+            (Forbidden, NotPermitted),
         ),
         Problem(
             "method-not-allowed",
@@ -137,6 +147,14 @@ PROBLEMS = {
             (IdempotencyMismatch,),
         ),
         Problem(
+            "too-many-requests",
+            429,
+            "The key has as much as it may have for now",
+            "Nothing was stored. Repeat the request after the seconds in `Retry-After`; others are "
+            "not affected.",
+            (QuotaFull,),
+        ),
+        Problem(
             "internal-error",
             500,
             "The service made a mistake",
@@ -176,12 +194,14 @@ BODY_PROBLEMS = (
 )
 _BY_STATUS = {
     400: "malformed-request",
+    401: "unauthorized",
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",
     413: "payload-too-large",
     415: "unsupported-media-type",
+    429: "too-many-requests",
 }
 
 
@@ -191,7 +211,9 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(InvalidJson, _invalid_json)
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(IngestionNotFound, _ingestion_not_found)
+    app.register_error_handler(NotPermitted, _not_permitted)
     app.register_error_handler(QueueFull, _queue_full)
+    app.register_error_handler(QuotaFull, _quota_full)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
     app.register_error_handler(Conflict, _conflict)
     app.register_error_handler(StorageUnavailable, _storage_unavailable)
@@ -260,15 +282,32 @@ def _ingestion_not_found(_: IngestionNotFound) -> Response:
     return problem("not-found", "Ingestion ID not found")
 
 
+def _not_permitted(error: NotPermitted) -> Response:
+    return problem("forbidden", str(error))
+
+
 def _queue_full(error: QueueFull) -> Response:
-    if math.isinf(error.retry_after):
-        seconds, when = WHILE_PAUSED, "nobody knows when, because it is paused"
-    else:
-        seconds = max(1, math.ceil(error.retry_after))
-        when = f"in {seconds} s"
+    seconds, when = _until_room(error.retry_after)
     answer = problem("queue-full", f"The queue is full; there will be room {when}.")
     answer.headers["Retry-After"] = str(seconds)
     return answer
+
+
+def _quota_full(error: QuotaFull) -> Response:
+    if error.retry_after is None:
+        return problem("too-many-requests", f"{error} Send fewer in a request.")
+    seconds, when = _until_room(error.retry_after)
+    answer = problem("too-many-requests", f"{error} There will be room {when}.")
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def _until_room(retry_after: float) -> tuple[int, str]:
+    """Return after how many seconds to try again, and when there is room, in words."""
+    if math.isinf(retry_after):
+        return WHILE_PAUSED, "nobody knows when, because it is paused"
+    seconds = max(1, math.ceil(retry_after))
+    return seconds, f"in {seconds} s"
 
 
 def _mismatch(_: IdempotencyMismatch) -> Response:

@@ -4,12 +4,15 @@ import base64
 import re
 import struct
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
 from ingest_service.domain.model import FAMILIES, OutcomeWord
+from ingest_service.engines import audit
+from ingest_service.engines.audit import Action, AuditPlace
 from ingest_service.web.strict_schema import PriorityField
 
 #: Most batches or results in one answer.
@@ -21,6 +24,9 @@ MAX_WAIT = 60
 _CURSOR = struct.Struct(">q")
 #: Eight bytes, of which the first bit is 0: SQLite knows no larger numbers.
 _CURSOR_PATTERN = r"[A-Za-f][A-Za-z0-9_-]{10}="
+#: A time, a source and a number; both numbers as above, and nothing is left over of the last byte.
+_AUDIT_CURSOR = struct.Struct(">qBxq")
+_AUDIT_CURSOR_PATTERN = r"[A-Za-f][A-Za-z0-9_-]{23}"
 #: Before everything that there can be.
 _NEWEST = 2**62
 
@@ -106,15 +112,37 @@ class FindQuery(StatusQuery):
 class Cursor(fields.String):
     """Where a list goes on; what it says is nobody's business."""
 
+    packing, pattern = _CURSOR, _CURSOR_PATTERN
+
+    def __init__(self) -> None:
+        super().__init__(
+            metadata={
+                "description": "`next_cursor` of the page before",
+                "pattern": f"^{self.pattern}$",
+            }
+        )
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if not re.fullmatch(_CURSOR_PATTERN, value):
+        if not re.fullmatch(self.pattern, value):
             raise ValidationError("This is not a cursor that was given out here.")
-        return _CURSOR.unpack(base64.urlsafe_b64decode(value))[0]
+        numbers = self.packing.unpack(base64.urlsafe_b64decode(value))
+        return numbers if len(numbers) > 1 else numbers[0]
+
+
+class AuditCursor(Cursor):
+    """The same for a list of what was done."""
+
+    packing, pattern = _AUDIT_CURSOR, _AUDIT_CURSOR_PATTERN
 
 
 def cursor(sequence: int) -> str:
     """Return the cursor of a list that goes on below `sequence`."""
     return base64.urlsafe_b64encode(_CURSOR.pack(sequence)).decode("ascii")
+
+
+def audit_cursor(place: AuditPlace) -> str:
+    """Return the cursor of what was done that goes on before `place`."""
+    return base64.urlsafe_b64encode(_AUDIT_CURSOR.pack(*place)).decode("ascii")
 
 
 class ShownWord(fields.String):
@@ -148,12 +176,10 @@ class IngestionsQuery(QuerySchema):
         validate=validate.Range(1, 1_000),
         metadata={"description": "how many to list at most"},
     )
-    cursor = Cursor(
-        metadata={
-            "description": "`next_cursor` of the page before",
-            "pattern": f"^{_CURSOR_PATTERN}$",
-        },
+    submitted_by = fields.String(
+        metadata={"description": "those that were submitted with the key of this name"}
     )
+    cursor = Cursor()
 
     @post_load
     def from_the_newest_on(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -177,16 +203,51 @@ class Instant(fields.AwareDateTime):
         return instant
 
 
-class PeriodQuery(QuerySchema):
+class _Period(QuerySchema):
     """From when to when."""
 
     from_ = Instant(data_key="from", metadata={"description": "the first moment"})
     to = Instant(metadata={"description": "the moment after the last one"})
 
+
+class PeriodQuery(_Period):
+    """From when to when."""
+
     @post_load
     def to_words(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Return the values under the names that clients use."""
         return {key.rstrip("_"): value for key, value in data.items()}
+
+
+class AuditQuery(_Period):
+    """Which of what was done."""
+
+    key = fields.String(metadata={"description": "what was done with the key of this name"})
+    action = fields.Enum(Action, by_value=True, metadata={"description": "only this"})
+    limit = WholeNumber(
+        load_default=100,
+        validate=validate.Range(1, 1_000),
+        metadata={"description": "how many to list at most"},
+    )
+    cursor = AuditCursor()
+    format = fields.String(
+        load_default="json",
+        validate=validate.OneOf(("json", "ndjson")),
+        metadata={"description": "`ndjson` is streamed"},
+    )
+
+    @post_load
+    def to_entries(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the question as the engine is asked it, and the form of the answer."""
+        asked = audit.AuditQuery(
+            since=data.get("from_", datetime.min.replace(tzinfo=UTC)),
+            until=data.get("to", datetime.max.replace(tzinfo=UTC)),
+            limit=data["limit"],
+            before=audit.AuditPlace(*data.get("cursor", audit.NEWEST)),
+            key=data.get("key"),
+            actions=[data["action"]] if "action" in data else list(Action),
+        )
+        return {"entries": asked, "format": data["format"]}
 
 
 def parse_query(schema: type[QuerySchema], values: Mapping[str, str]) -> dict[str, Any]:

@@ -21,10 +21,13 @@ from ingest_service.domain.model import (
     batch_ids,
 )
 from ingest_service.engines import RateProof, Result
+from ingest_service.engines.audit import AuditEntry
 from ingest_service.service.reports import Estimate, Eta, MoveReport, Plan, QueueReport
 from ingest_service.web.control_schemas import (
     CancelledIds,
     CancelledMappings,
+    DeletedIds,
+    DeletedMappings,
     MovedIds,
     MovedMappings,
     Queue,
@@ -32,7 +35,7 @@ from ingest_service.web.control_schemas import (
     RetriedIds,
     RetriedMappings,
 )
-from ingest_service.web.query_schemas import cursor
+from ingest_service.web.query_schemas import audit_cursor, cursor
 from ingest_service.web.response_schemas import AcceptedIds, AcceptedMappings, DryRun
 from ingest_service.web.responses import timestamp
 
@@ -41,6 +44,7 @@ _ACCEPTED: dict[Kind, Schema] = {Kind.IDS: AcceptedIds(), Kind.MAPPINGS: Accepte
 _CANCELLED: dict[Kind, Schema] = {Kind.IDS: CancelledIds(), Kind.MAPPINGS: CancelledMappings()}
 _RETRIED: dict[Kind, Schema] = {Kind.IDS: RetriedIds(), Kind.MAPPINGS: RetriedMappings()}
 _MOVED: dict[Kind, Schema] = {Kind.IDS: MovedIds(), Kind.MAPPINGS: MovedMappings()}
+_DELETED: dict[Kind, Schema] = {Kind.IDS: DeletedIds(), Kind.MAPPINGS: DeletedMappings()}
 _DRY_RUN, _QUEUE, _RATE_PROOF = DryRun(), Queue(), RateProofReport()
 
 
@@ -74,6 +78,7 @@ def status(snapshot: IngestionSnapshot, estimate: Estimate | None) -> dict[str, 
         "batches_total": snapshot.batches_total,
         "progress": counts.progress,
         "priority": snapshot.priority.name,
+        "submitted_by": snapshot.submitted_by,
         "created_at": timestamp(snapshot.created_at),
         "started_at": timestamp(snapshot.started_at),
         "finished_at": timestamp(snapshot.finished_at),
@@ -117,6 +122,12 @@ def retried(snapshot: IngestionSnapshot, items: int) -> dict[str, Any]:
     return _dump(_RETRIED[snapshot.kind], _head(snapshot) | effect)
 
 
+def deleted(snapshot: IngestionSnapshot) -> dict[str, Any]:
+    """Return what is gone."""
+    effect = {"deleted_items": snapshot.counts.total}
+    return _dump(_DELETED[snapshot.kind], _head(snapshot) | effect)
+
+
 def moved(report: MoveReport) -> dict[str, Any]:
     """Return the effect of another class."""
     snapshot = report.snapshot
@@ -158,6 +169,27 @@ def queue(report: QueueReport) -> dict[str, Any]:
     )
 
 
+def audit(entries: list[AuditEntry], *, more: bool) -> dict[str, Any]:
+    """Return a page of what was done."""
+    return {
+        "entries": [audit_entry(entry) for entry in entries],
+        "next_cursor": audit_cursor(entries[-1].place) if more else None,
+    }
+
+
+def audit_entry(entry: AuditEntry) -> dict[str, Any]:
+    """Return what somebody did."""
+    return {
+        "at": timestamp(entry.at),
+        "key": entry.key,
+        "action": entry.action,
+        "target": entry.target,
+        "before": entry.before,
+        "after": entry.after,
+        "request_id": entry.request_id,
+    }
+
+
 def rate_proof(since: datetime | None, until: datetime | None, proof: RateProof) -> dict[str, Any]:
     """Return what the starts of a period show."""
     gap = proof.smallest_gap
@@ -182,6 +214,7 @@ def results(snapshot: IngestionSnapshot, page: list[Result]) -> dict[str, Any]:
         f"processed_{noun}": counts.succeeded,
         f"failed_{noun}": counts.failed,
         "complete": counts.settled == counts.total,
+        "submitted_by": snapshot.submitted_by,
         "results": [result(snapshot.kind, entry) for entry in page],
     }
 
@@ -297,6 +330,7 @@ def _summary(summary: IngestionSnapshot) -> dict[str, Any]:
         "kind": summary.kind.value,
         "status": FAMILIES[summary.kind].words[counts.status],
         "priority": summary.priority.name,
+        "submitted_by": summary.submitted_by,
         "created_at": timestamp(summary.created_at),
         "started_at": timestamp(summary.started_at),
         "finished_at": timestamp(summary.finished_at),

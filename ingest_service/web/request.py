@@ -4,14 +4,16 @@ from typing import Any
 
 from flask import current_app, g, request
 from marshmallow import ValidationError
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, Forbidden, RequestEntityTooLarge, UnsupportedMediaType
 
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
+from ingest_service.keys.key import Key
 from ingest_service.service import Service
 from ingest_service.web import media_type, request_schemas
 from ingest_service.web.media_type import ADMITTED
+from ingest_service.web.scopes import KEY
 from ingest_service.web.strict_json import read_json
 from ingest_service.web.strict_schema import StrictSchema
 from ingest_service.web.weight import is_too_heavy
@@ -29,17 +31,39 @@ def the_service() -> Service:
 
 def the_caller() -> Caller:
     """Return who asks."""
-    return Caller(request_id=g.request_id)
+    key = the_key()
+    if key is None:
+        return Caller(request_id=g.request_id)
+    return Caller(
+        key=key.name,
+        request_id=g.request_id,
+        own_only=key.own_only,
+        max_queued_items=key.max_queued_items,
+    )
+
+
+def the_key() -> Key | None:
+    """Return the key of who asks, None where none is needed."""
+    key: Key | None = request.environ.get(KEY)
+    return key
+
+
+def check_priority(priority: Priority) -> None:
+    """Raise `Forbidden` if the key may not ask for that."""
+    key = the_key()
+    if key is not None and priority < key.max_priority:
+        raise Forbidden(f"This key may ask for {key.max_priority.name} at most.")
 
 
 def read_body() -> bytes:
     """Return the body of the request, refusing early what would not be read anyway."""
-    reason = media_type.reason_not_json(request.environ)
+    environ = request.environ
+    reason = media_type.reason_not_json(environ)
     if reason is not None:
         raise UnsupportedMediaType(reason)
-    if ADMITTED in request.environ:
+    if ADMITTED in environ:
         # The server has read it, and found that it is not too large.
-        body: bytes = request.environ["wsgi.input"].read()
+        body: bytes = environ["wsgi.input"].read()
         return body
     limit = current_app.config["BODY_LIMIT"]
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes.")

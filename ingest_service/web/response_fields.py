@@ -86,6 +86,6 @@ def time(about: str, **kwargs: Any) -> Instant:
     return Instant(required=True, metadata={"description": about}, **kwargs)
 
 
-def uuid(about: str) -> fields.UUID:
+def uuid(about: str, **kwargs: Any) -> fields.UUID:
     """Return a field for the id of something."""
-    return fields.UUID(required=True, metadata={"description": about})
+    return fields.UUID(required=True, metadata={"description": about}, **kwargs)

@@ -25,12 +25,14 @@ IDS_WORDS = tuple(dict.fromkeys(FAMILIES[Kind.IDS].words.values()))
 MAPPINGS_WORDS = tuple(dict.fromkeys(FAMILIES[Kind.MAPPINGS].words.values()))
 COUNTS = {"total": 2, "queued": 0, "in_flight": 0, "succeeded": 2, "failed": 0, "cancelled": 0}
 ETA = {"next_start_at": TIME, "finish_at": TIME, "latest_finish_at": None}
+SUBMITTED_BY = optional_text("name of the key that it was submitted with, null without one")
 _PENDING = FAMILIES[Kind.MAPPINGS].words[Status.WAITING]
 _SENT = {"timestamp": TIME, "attempts": 1, "status_code": 200}
 _MAPPING_COUNTS = {"total_mappings": 2, "processed_mappings": 2, "failed_mappings": 0}
 _DONE = {
     "progress": 100,
     "priority": "HIGH",
+    "submitted_by": None,
     "created_at": TIME,
     "started_at": TIME,
     "finished_at": TIME,
@@ -131,6 +133,7 @@ class _Progress(Answer):
         metadata={"description": "percentage of settled items, rounded down"},
     )
     priority = PriorityName("class it waits in")
+    submitted_by = SUBMITTED_BY
     created_at = time("when it was accepted")
     started_at = time("when its first batch was started", allow_none=True)
     finished_at = time("when its last item was settled", allow_none=True)
@@ -242,6 +245,7 @@ class IdsResults(Answer):
     processed_ids = count("ids that succeeded")
     failed_ids = count("ids that failed for good")
     complete = fields.Boolean(required=True, metadata={"description": "whether all are settled"})
+    submitted_by = SUBMITTED_BY
     results = fields.List(fields.Nested(IdResult), required=True)
 
     example: ClassVar[Any] = {
@@ -251,6 +255,7 @@ class IdsResults(Answer):
         "processed_ids": 1,
         "failed_ids": 1,
         "complete": True,
+        "submitted_by": None,
         "results": [
             {"id": 1, "status": "success", "processed_data": {"id": 1}, **_SENT},
             {
@@ -280,6 +285,7 @@ class MappingsResults(Answer):
     processed_mappings = count("mappings that succeeded")
     failed_mappings = count("mappings that failed for good")
     complete = fields.Boolean(required=True, metadata={"description": "whether all are settled"})
+    submitted_by = SUBMITTED_BY
     results = fields.List(fields.Nested(MappingResult), required=True)
 
     example: ClassVar[Any] = {
@@ -287,6 +293,7 @@ class MappingsResults(Answer):
         "status": "completed",
         **_MAPPING_COUNTS,
         "complete": True,
+        "submitted_by": None,
         "results": [
             {"mapping_id": "map_001", "status": "success", "processed_data": {"n": 1}, **_SENT},
             {"mapping_id": "map_002", "status": "success", "processed_data": None, **_SENT},

@@ -18,8 +18,11 @@ class JsonResponse(Response):
     def __init__(
         self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
+        made = Headers()
+        for name, value in (headers or {}).items():
+            made.add(name, value)
         # That sets the length as well.
-        super().__init__(body, status, headers, content_type=MEDIA_TYPE)
+        super().__init__(body, status, made, content_type=MEDIA_TYPE)
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
         """Return the headers as they are, but for an answer that has no body."""

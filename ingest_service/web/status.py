@@ -9,7 +9,10 @@ from marshmallow import ValidationError
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
+from ingest_service.engines import ListQuery
 from ingest_service.errors import IngestionNotFound, StorageUnavailable
+from ingest_service.keys.scope import Scope
+from ingest_service.service.reports import Estimate
 from ingest_service.web import render, streams
 from ingest_service.web.control_schemas import IngestionList
 from ingest_service.web.openapi import operation
@@ -20,7 +23,7 @@ from ingest_service.web.query_schemas import (
     StatusQuery,
     parse_query,
 )
-from ingest_service.web.request import parse_body, the_service
+from ingest_service.web.request import parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import FindRequest
 from ingest_service.web.response_schemas import (
     IdsResults,
@@ -44,6 +47,7 @@ _READING = (IngestionNotFound, StorageUnavailable)
 @bp.get("/status/<ingestion:ingestion_id>")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=StatusQuery,
     returns=_STATUS,
     sends=("Retry-After",),
@@ -61,13 +65,14 @@ def show(ingestion_id: str) -> Response:
 
 
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
-    page = query["offset"], query["limit"]
-    snapshot = the_service().queries.status(ingestion_id, *page)
-    response = _status(snapshot)
+    page, queries = (query["offset"], query["limit"], the_caller()), the_service().queries
+    snapshot = queries.status(ingestion_id, *page)
+    response = _status(snapshot, queries.estimate(ingestion_id))
     if query["wait"] and not _is_news(response):
-        the_service().queries.await_change(snapshot, query["wait"])
-        response = _status(the_service().queries.status(ingestion_id, *page))
-    if "If-None-Match" in request.headers:
+        queries.await_change(snapshot, query["wait"])
+        snapshot = queries.status(ingestion_id, *page)
+        response = _status(snapshot, queries.estimate(ingestion_id))
+    if "HTTP_IF_NONE_MATCH" in request.environ:
         response.make_conditional(request)
     return response
 
@@ -75,6 +80,7 @@ def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
 @bp.get("/status")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=FindQuery,
     bodies=(FindRequest,),
     body_required=False,
@@ -106,6 +112,7 @@ def _named(values: dict[str, Any]) -> str | None:
 @bp.get("/status/<ingestion:ingestion_id>/results")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=ResultsQuery,
     returns=(IdsResults, MappingsResults),
     streams=IdsResults.streams,
@@ -120,14 +127,18 @@ def show_results(ingestion_id: str) -> Response:
     query = parse_query(ResultsQuery, request.args)
     wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
-        return streams.stream(query["format"], *the_service().queries.stream(ingestion_id, wanted))
-    page = the_service().queries.results(ingestion_id, wanted, query["offset"], query["limit"])
+        pages = the_service().queries.stream(ingestion_id, wanted, the_caller())
+        return streams.stream(query["format"], *pages)
+    page = the_service().queries.results(
+        ingestion_id, wanted, query["offset"], query["limit"], the_caller()
+    )
     return answer(render.results(*page))
 
 
 @bp.get("/ingestions")
 @operation(
     tag="Ingestions",
+    scope=Scope.READ,
     query=IngestionsQuery,
     returns=(IngestionList,),
     raises=(StorageUnavailable,),
@@ -141,17 +152,20 @@ def show_ingestions() -> Response:
     limit = query["limit"]
     # One more tells whether there is another page.
     snapshots = the_service().queries.ingestions(
-        query["cursor"],
-        limit + 1,
-        query.get("status"),
-        query.get("outcome"),
-        query.get("priority"),
+        ListQuery(
+            query["cursor"],
+            limit + 1,
+            query.get("status"),
+            query.get("outcome"),
+            query.get("priority"),
+            query.get("submitted_by"),
+        ),
+        the_caller(),
     )
     return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
 
 
-def _status(snapshot: IngestionSnapshot) -> Response:
-    estimate = the_service().queries.estimate(snapshot.ingestion_id)
+def _status(snapshot: IngestionSnapshot, estimate: Estimate | None) -> Response:
     body = to_json(render.status(snapshot, estimate))
     headers = {
         "ETag": f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"',

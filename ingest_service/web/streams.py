@@ -10,6 +10,7 @@ from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import FAMILIES
 from ingest_service.engines import Result
+from ingest_service.engines.audit import AuditEntry
 from ingest_service.web import render
 from ingest_service.web.responses import to_json
 
@@ -21,15 +22,28 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def stream(form: str, snapshot: IngestionSnapshot, pages: Iterable[list[Result]]) -> Response:
     """Return the results in `pages` as `ndjson` or `csv`."""
     write = _ndjson if form == "ndjson" else _csv
-    response = Response(write(snapshot.kind, pages), mimetype=_MEDIA_TYPES[form])
-    name = f"{snapshot.ingestion_id}.{form}"
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return _attachment(write(snapshot.kind, pages), form, snapshot.ingestion_id)
+
+
+def audit(pages: Iterable[list[AuditEntry]]) -> Response:
+    """Return what was done, in `pages`, as `ndjson`."""
+    parts = (_lines(map(render.audit_entry, page)) for page in pages)
+    return _attachment(parts, "ndjson", "audit")
+
+
+def _attachment(parts: Iterable[bytes] | Iterable[str], form: str, name: str) -> Response:
+    response = Response(parts, mimetype=_MEDIA_TYPES[form])
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
     return response
+
+
+def _lines(values: Iterable[object]) -> bytes:
+    return b"".join(to_json(value) + b"\n" for value in values)
 
 
 def _ndjson(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[bytes]:
     for page in pages:
-        yield b"".join(to_json(render.result(kind, result)) + b"\n" for result in page)
+        yield _lines(render.result(kind, result) for result in page)
 
 
 def _csv(kind: Kind, pages: Iterable[list[Result]]) -> Iterator[str]:

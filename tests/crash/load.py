@@ -19,8 +19,8 @@ from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.items import Ids, Kind
 from ingest_service.domain.model import Batch, Outcome, Priority
 from ingest_service.engines import IdempotencyKey
+from ingest_service.engines.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journal import Finished, Instant, Settled, Started
-from ingest_service.engines.embedded.journals.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
 

@@ -248,6 +248,16 @@ _HEAD = b"Host: localhost\r\nContent-Type: application/json\r\n"
         (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"Transfer-Encoding: x\r\n"), 400),
         (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"Host: other\r\n"), 400),
         (head("POST", "/queue/resume", _CHUNKED) + chunked(b"", 9, b"Host: other\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-Sum:\r\nX-B: \xe9\r\n"), 200),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-A: 1\r\nnonsense\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X Sum: 1\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-Sum : 1\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-A: 1\r\n folded\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b": 1\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"X-Sum: \x00\r\n"), 400),
+        (head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"0\r\n"), 400),
+        (b"\r\n" + head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, b"nonsense\r\n"), 400),
+        (head("POST", "/queue/resume", _CHUNKED) + chunked(b"", 9, b"nonsense\r\n"), 400),
         (head("POST", "/ingest", "Transfer-Encoding: gzip, chunked") + chunked(_IDS, 9), 400),
         (head("POST", "/ingest", "Transfer-Encoding: chunked, chunked") + chunked(_IDS, 9), 400),
         (head("POST", "/ingest", "Transfer-Encoding: identity") + _IDS, 400),
@@ -294,6 +304,25 @@ def test_what_the_rules_say_about_framing(
         assert not any(letter.isdigit() for letter in line.headers.get("Server", ""))
     accepted = framing_server.request("GET", "/health").json()["active_requests"] - known
     assert accepted == (status == 200 and request_.startswith(b"POST"))
+
+
+@pytest.mark.parametrize(("trailer", "status"), [(b"X-Sum: 1\r\n", 200), (b"nonsense\r\n", 400)])
+@pytest.mark.parametrize("before", [b"", post(_IDS)], ids=["first", "behind another"])
+def test_trailers_are_looked_at_however_they_arrive(
+    framing_server: Server, before: bytes, trailer: bytes, status: int
+) -> None:
+    """Byte by byte, or in one piece with what comes before."""
+    request = head("POST", "/ingest", _CHUNKED) + chunked(_IDS, 9, trailer)
+    for in_pieces in (False, True):
+        known = framing_server.request("GET", "/health").json()["active_requests"]
+        with Raw(framing_server.port) as client:
+            client.send(before)
+            (client.send_each if in_pieces else client.send)(request)
+            if before:
+                assert client.answer().status == 200
+            assert client.answer().status == status
+        accepted = framing_server.request("GET", "/health").json()["active_requests"] - known
+        assert accepted == bool(before) + (status == 200)
 
 
 @pytest.fixture(scope="module")

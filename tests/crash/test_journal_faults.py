@@ -10,7 +10,8 @@ import pytest
 
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
-from ingest_service.engines import IdempotencyKey, Mark, MarkKind, OperatorState
+from ingest_service.engines import IdempotencyKey, OperatorState
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import Cancelled, Moved, OperatorChanged
 from ingest_service.engines.embedded.journals import connections
 from ingest_service.engines.embedded.journals.files import verify

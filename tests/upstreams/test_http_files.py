@@ -9,7 +9,7 @@ import pytest
 from ingest_service.errors import SettingsError
 from ingest_service.upstreams.http import ItemConnector
 from ingest_service.upstreams.http_config import read_headers
-from ingest_service.upstreams.watched_file import LOOK_EVERY
+from ingest_service.watched_file import LOOK_EVERY
 from tests.realtime import (
     Scripted,
     answer,

@@ -49,6 +49,7 @@ def test_health_counts_the_ingestions_that_are_not_finished(api: Api) -> None:
         "reason": None,
         "until": None,
         "trouble": None,
+        "keys": None,
         "version": VERSION,
     }
 
@@ -110,7 +111,7 @@ def test_head_answers_like_get_without_the_body(client: FlaskClient, path: str) 
         ("/ingest", {"POST", "OPTIONS"}),
         ("/status/x", {"GET", "HEAD", "OPTIONS"}),
         ("/queue", {"GET", "HEAD", "PATCH", "OPTIONS"}),
-        ("/ingestions/x", {"PATCH", "OPTIONS"}),
+        ("/ingestions/x", {"PATCH", "DELETE", "OPTIONS"}),
     ],
 )
 def test_options_tell_what_is_allowed(client: FlaskClient, path: str, allowed: set[str]) -> None:

@@ -23,6 +23,7 @@ def test_the_results_of_ids_are_listed_item_by_item(api: Api) -> None:
         "processed_ids": 1,
         "failed_ids": 1,
         "complete": True,
+        "submitted_by": None,
         "results": [
             {
                 "id": 7,
@@ -47,6 +48,7 @@ def test_the_results_of_mappings_use_the_words_of_their_clients(api: Api) -> Non
         "processed_mappings": 1,
         "failed_mappings": 0,
         "complete": True,
+        "submitted_by": None,
         "results": [
             {
                 "mapping_id": "m0",

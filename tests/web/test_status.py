@@ -26,6 +26,7 @@ def test_nothing_has_started_right_after_the_post(api: Api) -> None:
         "batches_total": 2,
         "progress": 0,
         "priority": "HIGH",
+        "submitted_by": None,
         "created_at": "2026-01-01T12:00:00.000Z",
         "started_at": None,
         "finished_at": None,

@@ -4,22 +4,25 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ingest_service import logs
+from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
 from ingest_service.domain.runs import Lines, Moment, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
-from ingest_service.engines import Mark, MarkKind, Move, OperatorState
+from ingest_service.engines import Move, OperatorState, visible
+from ingest_service.engines.audit import MarkKind
 from ingest_service.engines.embedded.core import Core, finished, log_finished
-from ingest_service.engines.embedded.intake import check_room
+from ingest_service.engines.embedded.intake import check_quota, check_room
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
+    Deleted,
     Moved,
     OperatorChanged,
     Reopened,
 )
 from ingest_service.engines.embedded.reading import EmbeddedReading
-from ingest_service.errors import Conflict, IngestionNotFound
+from ingest_service.errors import Conflict, IngestionNotFound, StorageUnavailable
 
 _NO_BATCHES = range(0)
 
@@ -31,30 +34,30 @@ class EmbeddedControl:
         self._core = core
         self._reading = reading
 
-    def cancel(self, ingestion_id: str) -> IngestionSnapshot:
+    def cancel(self, ingestion_id: str, caller: Caller) -> IngestionSnapshot:
         """Give up what has not been started, as one change with the end if that is one."""
         with self._core.changes:
-            snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+            snapshot = self._visible(ingestion_id, caller)
             ingestion = self._unfinished(ingestion_id)
             if ingestion is None:
                 if snapshot.counts.outcome is OutcomeWord.CANCELLED:
                     return snapshot
                 raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
             if not ingestion.cancelled:
-                self._cancel(ingestion)
+                self._cancel(ingestion, caller)
         self._core.await_start(ingestion_id)
         return self._reading.find(ingestion_id, _NO_BATCHES)
 
-    def move(self, ingestion_id: str, priority: Priority) -> Move:
+    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
         """Give what is left of an ingestion another class."""
         with self._core.changes:
-            snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+            snapshot = self._visible(ingestion_id, caller)
             ingestion = self._unfinished(ingestion_id)
             if ingestion is None:
                 raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
             before, lines_before = self._expected(ingestion_id)
             if priority is not ingestion.priority:
-                self._move(ingestion, priority)
+                self._move(ingestion, priority, caller)
             after, lines_after = self._expected(ingestion_id)
         self._core.wake()
         # A walk through everything, so without the locks.
@@ -65,12 +68,13 @@ class EmbeddedControl:
         delays = _delays(ends_before, ends_after, ingestion.sequence)
         return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
 
-    def reopen(self, ingestion_id: str) -> int:
+    def reopen(self, ingestion_id: str, caller: Caller) -> int:
         """Queue the failed items once more, in the old place."""
         core = self._core
         with core.changes:
-            snapshot = self._reading.find(ingestion_id, _NO_BATCHES)
+            snapshot = self._visible(ingestion_id, caller)
             ingestion = self._unfinished(ingestion_id) or self._finished(ingestion_id)
+            owner = ingestion.submission.submitted_by
             # What ended by itself after all is called by its outcome.
             stopping = ingestion.cancelled and ingestion.finished_at is None
             if stopping or snapshot.counts.outcome is OutcomeWord.CANCELLED:
@@ -80,51 +84,81 @@ class EmbeddedControl:
             if not items:
                 return 0
             with core.lock:
+                if owner == caller.key:
+                    check_quota(core, caller, items)
                 check_room(core, items)
-                core.state.reserve(items)
+                core.state.reserve(items, owner)
                 core.state.begin_reopening(ingestion)
             try:
                 at = core.clock.now()
-                core.journal.record(Reopened(ingestion.sequence, ingestion_id, at, failed))
+                what = {"failed": items}, {"queued": items}
+                core.journal.record(
+                    Reopened(ingestion.sequence, ingestion_id, at, failed),
+                    core.mark(MarkKind.RETRY, caller, ingestion_id, *what),
+                )
                 with core.lock:
                     since, now = core.since(ingestion.submission.created_at), core.clock.monotonic()
                     core.state.reopen(ingestion, failed, since=since, filled_at=now)
             finally:
                 with core.lock:
-                    core.state.release(items)
+                    core.state.release(items, owner)
                     core.state.end_reopening()
         core.wake()
         logs.event("retried", ingestion_id=ingestion_id, items=items)
         return items
 
-    def pause(self, reason: str | None) -> None:
+    def delete(self, ingestion_id: str, caller: Caller) -> IngestionSnapshot:
+        """Forget something finished, in the journal and in memory."""
+        core = self._core
+        with core.changes:
+            snapshot = self._visible(ingestion_id, caller)
+            if snapshot.finished_at is None:
+                raise Conflict("It is not finished; cancel it first.")
+            if core.journal.find(ingestion_id, _NO_BATCHES) is None:
+                raise StorageUnavailable("Its end is not on record yet.")
+            what = {"items": snapshot.counts.total, "outcome": snapshot.counts.outcome}, None
+            core.journal.record(
+                Deleted(snapshot.sequence, ingestion_id),
+                core.mark(MarkKind.DELETE, caller, ingestion_id, *what),
+            )
+            with core.lock:
+                core.state.forget(ingestion_id)
+        logs.event("deleted", ingestion_id=ingestion_id, items=snapshot.counts.total)
+        return snapshot
+
+    def pause(self, reason: str | None, caller: Caller) -> None:
         """Start nothing from now on because of `reason`; None goes on."""
         kind = MarkKind.RESUME if reason is None else MarkKind.PAUSE
         self._change_operator(
             kind,
+            caller,
             lambda operator: replace(operator, paused=reason),
             lambda operator: operator.paused,
         )
         self._core.await_start()
         logs.event("resumed" if reason is None else "paused", reason=reason)
 
-    def set_interval(self, seconds: float) -> None:
+    def set_interval(self, seconds: float, caller: Caller) -> None:
         """Change the pace; with the configured one beside it, whoever changes that means it."""
         configured = self._core.options.interval
         self._change_operator(
             MarkKind.INTERVAL,
+            caller,
             lambda operator: replace(operator, interval=seconds, configured_interval=configured),
             lambda operator: configured if operator.interval is None else operator.interval,
         )
         logs.event("interval_changed", seconds=seconds)
 
-    def check(self) -> None:
-        """Write something."""
-        self._core.journal.check()
+    def _visible(self, ingestion_id: str, caller: Caller) -> IngestionSnapshot:
+        return visible(self._reading.find(ingestion_id, _NO_BATCHES), caller)
 
-    def _cancel(self, ingestion: Ingestion) -> None:
-        core, at = self._core, self._core.clock.now()
-        changes: list[Change] = [Cancelled(ingestion.sequence, ingestion.ingestion_id, at)]
+    def _cancel(self, ingestion: Ingestion, caller: Caller) -> None:
+        core, at, queued = self._core, self._core.clock.now(), ingestion.counts.queued
+        what = {"queued": queued}, {"cancelled": queued}
+        changes: list[Change] = [
+            Cancelled(ingestion.sequence, ingestion.ingestion_id, at),
+            core.mark(MarkKind.CANCEL, caller, ingestion.ingestion_id, *what),
+        ]
         states = ingestion.states_if_cancelled()
         if states is not None:
             changes.append(finished(ingestion, states, at))
@@ -137,11 +171,10 @@ class EmbeddedControl:
         )
         log_finished(ingestion)
 
-    def _move(self, ingestion: Ingestion, priority: Priority) -> None:
+    def _move(self, ingestion: Ingestion, priority: Priority, caller: Caller) -> None:
         core, ingestion_id = self._core, ingestion.ingestion_id
-        before = {"ingestion_id": ingestion_id, "priority": ingestion.priority.name}
-        after = {"ingestion_id": ingestion_id, "priority": priority.name}
-        mark = Mark(core.clock.now(), MarkKind.MOVE, before, after)
+        what = {"priority": ingestion.priority.name}, {"priority": priority.name}
+        mark = core.mark(MarkKind.MOVE, caller, ingestion_id, *what)
         core.journal.record(Moved(ingestion.sequence, ingestion_id, priority), mark)
         with core.lock:
             core.state.move(ingestion, priority)
@@ -150,6 +183,7 @@ class EmbeddedControl:
     def _change_operator(
         self,
         kind: MarkKind,
+        caller: Caller,
         change: Callable[[OperatorState], OperatorState],
         told: Callable[[OperatorState], object],
     ) -> None:
@@ -157,7 +191,7 @@ class EmbeddedControl:
         with core.changes:
             before = core.state.operator
             after = change(before)
-            mark = Mark(core.clock.now(), kind, told(before), told(after))
+            mark = core.mark(kind, caller, None, told(before), told(after))
             core.journal.record(OperatorChanged(after), mark)
             with core.lock:
                 core.set_operator(after)

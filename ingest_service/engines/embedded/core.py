@@ -12,20 +12,21 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Outcome
 from ingest_service.domain.pace import Pace
-from ingest_service.domain.policy import Rule
-from ingest_service.domain.retry_policy import RetryPolicy
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import WorkerState
-from ingest_service.engines import Hold, Mark, MarkKind, OperatorState
+from ingest_service.engines import Hold, OperatorState
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
     Change,
     Finished,
@@ -36,25 +37,11 @@ from ingest_service.engines.embedded.journal import (
     Settled,
 )
 from ingest_service.engines.embedded.state import QueueState
+from ingest_service.engines.options import EngineOptions
 from ingest_service.errors import IngestionNotFound, Stopping, StorageUnavailable
 
 #: How long the worker can take from the record of a start to the call, in seconds.
 STARTS_WITHIN = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What the engine is told; times in seconds."""
-
-    rule: Rule
-    retry_policy: RetryPolicy
-    retention: timedelta
-    max_concurrent: int
-    max_queued_items: int
-    #: How many ingestions may wait.
-    max_ingestions: int
-    #: What the settings say; an operator may have set another one.
-    interval: float
 
 
 class Core:
@@ -109,6 +96,12 @@ class Core:
         at = self.clock.now() - timedelta(seconds=now - monotonic)
         return Instant(at, monotonic, self.clock.boot_id)
 
+    def mark(
+        self, kind: MarkKind, caller: Caller, target: str | None, before: Any, after: Any
+    ) -> Mark:
+        """Return the record of what the caller does now, to an ingestion or to the queue."""
+        return Mark(self.clock.now(), kind, before, after, caller.key, target, caller.request_id)
+
     def check_not_draining(self) -> None:
         """Raise `Stopping` if nothing is taken any more."""
         if self.draining:
@@ -139,7 +132,7 @@ class Core:
         with self.lock:
             self.draining = True
             self.started.notify_all()
-            self.state.release_watches()
+            self.state.watches.release()
         self.wake()
 
     def await_start(self, ingestion_id: str | None = None) -> None:

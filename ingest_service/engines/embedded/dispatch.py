@@ -12,7 +12,8 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Priority
 from ingest_service.domain.policy import choose
 from ingest_service.domain.settlement import Decision
-from ingest_service.engines import Ended, Hold, Mark, MarkKind, Slot
+from ingest_service.engines import Ended, Hold, Slot
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
@@ -77,7 +78,10 @@ class EmbeddedDispatch:
             state.join_due(now)
             if core.draining:
                 return math.inf
-            if len(state.in_flight) - leaving >= core.concurrent or self._connecting:
+            if len(state.in_flight) - leaving >= core.concurrent:
+                return state.next_retry()
+            if self._connecting and state.pace.interval:
+                # The interval counts from when that is on the wire.
                 return state.next_retry()
             heads = state.ready.heads()
             if not heads:
@@ -94,10 +98,13 @@ class EmbeddedDispatch:
         return slot in self._core.state.in_flight
 
     def called(self, slot: Slot, ends_at: float | None) -> None:
-        """Tell whoever waits for the call that it was made."""
-        with self._core.lock:
-            self._core.state.in_flight.note_called(slot, ends_at)
-            self._core.started.notify_all()
+        """Tell whoever waits for the call that it was made; the pace counts from then."""
+        core, state = self._core, self._core.state
+        with core.lock:
+            state.in_flight.note_called(slot, ends_at)
+            # A call that came late, and the next one at its slot, would be too close.
+            state.pace = state.pace.sent(core.clock.monotonic())
+            core.started.notify_all()
 
     def sent(self, slot: Slot, at: float) -> None:
         """Note when the batch was on the wire first; the pace counts from the last request."""
@@ -267,12 +274,12 @@ def _changes(settlements: Sequence[_Settling]) -> list[Change]:
 
 
 def _log_settled(batch: Batch, decision: Decision) -> None:
-    outcomes = decision.outcomes
+    states = [outcome.state for outcome in decision.outcomes]
     logs.event(
         "batch_settled",
         ingestion_id=batch.ingestion_id,
         batch_id=batch.batch_id,
-        succeeded=sum(outcome.succeeded for outcome in outcomes),
-        failed=sum(outcome.state is ItemState.FAILED for outcome in outcomes),
+        succeeded=states.count(ItemState.SUCCEEDED),
+        failed=states.count(ItemState.FAILED),
         retrying=len(decision.resend.offsets) if decision.resend else 0,
     )

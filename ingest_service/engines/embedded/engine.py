@@ -8,23 +8,26 @@ from dataclasses import dataclass
 from ingest_service.clock import Clock
 from ingest_service.domain.pace import Pace
 from ingest_service.engines.embedded.control import EmbeddedControl
-from ingest_service.engines.embedded.core import Core, EngineOptions
+from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.dispatch import EmbeddedDispatch
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.engines.embedded.intake import EmbeddedIntake
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.reading import EmbeddedReading
+from ingest_service.engines.embedded.records import EmbeddedRecords
 from ingest_service.engines.embedded.worker import Worker
+from ingest_service.engines.options import EngineOptions
 from ingest_service.upstreams.protocol import Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """All four protocols over one state, and the thread that drains it."""
+    """All five protocols over one state, and the thread that drains it."""
 
     intake: EmbeddedIntake
     reading: EmbeddedReading
     control: EmbeddedControl
+    records: EmbeddedRecords
     worker: Worker
     journal: Journal
     _core: Core
@@ -64,7 +67,8 @@ def embedded_engine(
     )
     core.attach(worker.wake, lambda: worker.state)
     control = EmbeddedControl(core, reading)
-    return EmbeddedEngine(EmbeddedIntake(core), reading, control, worker, journal, core)
+    intake, records = EmbeddedIntake(core), EmbeddedRecords(core)
+    return EmbeddedEngine(intake, reading, control, records, worker, journal, core)
 
 
 @contextmanager

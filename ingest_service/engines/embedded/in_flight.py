@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ingest_service.domain.slot_times import expected_end
 from ingest_service.domain.snapshot import BatchUnderWay
 from ingest_service.engines import Slot
 
@@ -88,12 +89,4 @@ class InFlightBatches:
     def _end_of(self, under_way: _UnderWay, now: float) -> float:
         if under_way.ends_at is not None:
             return max(now, under_way.ends_at)
-        started = under_way.slot.at
-        if started + self.duration > now:
-            return started + self.duration
-        # It takes longer than usual. An estimate that moved with every look would
-        # be news to everybody who waits for some, so it moves in growing steps.
-        expected = max(self.duration, 1.0)
-        while started + expected <= now:
-            expected *= 2
-        return started + expected
+        return expected_end(under_way.slot.at, self.duration, now)

@@ -4,12 +4,13 @@ import math
 from concurrent.futures import Future
 
 from ingest_service import logs
+from ingest_service.domain.caller import Caller
 from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.embedded.core import Core
-from ingest_service.errors import QueueFull
+from ingest_service.errors import QueueFull, QuotaFull
 
 
 class EmbeddedIntake:
@@ -25,9 +26,9 @@ class EmbeddedIntake:
         try:
             with core.lock:
                 self._check_room(draft)
-                core.state.reserve(len(draft.items))
+                core.state.reserve(len(draft.items), draft.caller.key)
                 sequence = next(core.sequence)
-        except QueueFull:
+        except (QueueFull, QuotaFull):
             # What was accepted before is answered again, full or not.
             earlier = key and core.journal.find_key(key, core.clock.now())
             if not earlier:
@@ -40,6 +41,8 @@ class EmbeddedIntake:
             items=draft.items,
             batch_size=draft.batch_size,
             created_at=core.clock.now(),
+            submitted_by=draft.caller.key,
+            request_id=draft.caller.request_id,
         )
         return self._record(submission, key)
 
@@ -50,18 +53,18 @@ class EmbeddedIntake:
             self._check_room(draft)
 
     def _record(self, submission: Submission, key: IdempotencyKey | None) -> Acceptance:
-        items, core = len(submission.items), self._core
+        items, owner, core = len(submission.items), submission.submitted_by, self._core
 
         def release(durable: "Future[str]") -> None:
             if durable.exception() or durable.result() != submission.ingestion_id:
                 with core.lock:
-                    core.state.release(items)
+                    core.state.release(items, owner)
 
         try:
             durable = core.journal.accept(submission, key, lambda: self._show(submission))
         except BaseException:
             with core.lock:
-                core.state.release(items)
+                core.state.release(items, owner)
             raise
         durable.add_done_callback(release)
         return Acceptance(submission.ingestion_id, durable)
@@ -69,7 +72,7 @@ class EmbeddedIntake:
     def _show(self, submission: Submission) -> None:
         core, now = self._core, self._core.clock.monotonic()
         with core.lock:
-            core.state.release(len(submission.items))
+            core.state.release(len(submission.items), submission.submitted_by)
             fills = core.state.add(Ingestion.of(submission), since=now, filled_at=now)
         if fills:
             core.wake()
@@ -82,7 +85,20 @@ class EmbeddedIntake:
         )
 
     def _check_room(self, draft: Draft) -> None:
+        check_quota(self._core, draft.caller, len(draft.items))
         check_room(self._core, len(draft.items))
+
+
+def check_quota(core: Core, caller: Caller, items: int) -> None:
+    """Raise `QuotaFull` if so many more are too many for a key; for whoever holds the lock."""
+    key, limit = caller.key, caller.max_queued_items
+    if key is None or limit is None:
+        return
+    too_many = core.state.owned.waiting(key) + items - limit
+    if items > limit:
+        raise QuotaFull(limit, None)
+    if too_many > 0:
+        raise QuotaFull(limit, _opens_in(core, core.state.slots_until_gone(key, too_many)))
 
 
 def check_room(core: Core, items: int) -> None:
@@ -92,11 +108,16 @@ def check_room(core: Core, items: int) -> None:
     too_many = max(0, state.waiting + 1 - options.max_ingestions)
     if not (too_many_items or too_many):
         return
-    slots, now = state.slots_until_room(too_many_items, too_many), core.clock.monotonic()
-    model = core.slot_model(now, state.filled_at)
+    raise QueueFull(_opens_in(core, state.slots_until_room(too_many_items, too_many)))
+
+
+def _opens_in(core: Core, slots: int) -> float:
+    """Return in how many seconds the last of the next `slots` slots opens; inf if nobody knows."""
+    now = core.clock.monotonic()
+    model = core.slot_model(now, core.state.filled_at)
     if math.isinf(model.opens_at):
-        raise QueueFull(math.inf)
-    raise QueueFull(max(0.0, SlotTimes(model, now).at(max(0, slots - 1)) - now))
+        return math.inf
+    return max(0.0, SlotTimes(model, now).at(max(0, slots - 1)) - now)
 
 
 def _answered(ingestion_id: str) -> Acceptance:

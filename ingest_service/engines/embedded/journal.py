@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.domain.model import Batch, Counts, Outcome, Priority, Resend
-from ingest_service.engines import IdempotencyKey, ItemResult, Mark, OperatorState, RateProof
+from ingest_service.engines import IdempotencyKey, ItemResult, OperatorState, RateProof
+from ingest_service.engines.audit import AuditEntry, AuditQuery, Mark
 
-#: How long an idempotency key is remembered.
-KEY_LIFETIME = timedelta(hours=24)
 #: The version of everything that `Journal.find` returns; no unfinished ingestion gets so far.
 FINISHED_VERSION = 2**31
 
@@ -107,13 +106,35 @@ class Reopened:
 
 
 @dataclass(frozen=True, slots=True)
+class Deleted:
+    """A finished ingestion is forgotten with its items, its results and its idempotency key.
+
+    What is left are its starts, for the rate proof, and that it was submitted.
+    """
+
+    sequence: int
+    ingestion_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorChanged:
     """What the operator wants, in place of what he wanted before."""
 
     state: OperatorState
 
 
-Change = Started | Sent | Settled | Finished | Cancelled | Moved | Reopened | OperatorChanged | Mark
+Change = (
+    Started
+    | Sent
+    | Settled
+    | Finished
+    | Cancelled
+    | Moved
+    | Reopened
+    | Deleted
+    | OperatorChanged
+    | Mark
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +172,8 @@ class Wanted:
     #: Only those for which the word of their family, or of their end, is this one.
     word: str | None = None
     outcome: str | None = None
+    #: Only those that came with the API key of this name.
+    submitted_by: str | None = None
 
 
 #: Results of items by (index of the batch, offset in the batch).
@@ -222,12 +245,18 @@ class Journal(Protocol):
         """Return what the starts from `since` up to, not including, `until` show."""
         ...
 
+    def audit(self, query: AuditQuery) -> list[AuditEntry]:
+        """Return the newest entries that `query` describes: marks, and what was submitted."""
+        ...
+
     def oldest_finished(self) -> datetime | None:
         """Return when the ingestion that `prune` would forget first was finished."""
         ...
 
     def prune(self, finished_before: datetime) -> int:
         """Forget some of what finished before, in a short step, or give back space that is free.
+
+        Marks are forgotten in the same way, by when they were made.
 
         Return how much of either that was; 0 if there is nothing left to do.
         """

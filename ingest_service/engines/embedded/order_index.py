@@ -174,6 +174,34 @@ class OrderIndex(Generic[T]):
             slots += of_block
         return slots, count
 
+    def nth_item(self, number: int) -> tuple[int, int]:
+        """Return the sequence of the entry that item `number` of all is in, and which of it."""
+        at = 0
+        while number > self._items[at]:
+            number -= self._items[at]
+            at += 1
+        block, place = self._blocks[at], 0
+        while number > block.items[place]:
+            number -= block.items[place]
+            place += 1
+        return block.sequences[place], number
+
+    def slots_before(self, sequence: int, items: int) -> int:
+        """Return after how many slots the first `items` items of an entry are gone.
+
+        With all that stand before it.
+        """
+        at = self._block_of(sequence)
+        block = self._blocks[at]
+        place = bisect_left(block.sequences, sequence)
+        own = -(-block.slots[place] * items // block.items[place])
+        return sum(self._slots[:at]) + sum(block.slots[:place]) + own
+
+    @property
+    def slots(self) -> int:
+        """After how many slots everything is gone."""
+        return sum(self._slots)
+
     def first(self, count: int) -> list[tuple[T, int]]:
         """Return the first `count` entries that have batches, with these."""
         return list(islice((pair for pair in self.walk() if pair[1]), count))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TypeVar
 
 from ingest_service.domain.forecast import forecast
@@ -12,9 +11,10 @@ from ingest_service.domain.policy import Policy, QueueEntry
 from ingest_service.domain.runs import Lines, Moment, walked
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
-from ingest_service.engines import Draft, ListQuery, RateProof, Result
+from ingest_service.engines import Draft, ListQuery, Result
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.journal import Results, Wanted
+from ingest_service.engines.offsets import find_states
 from ingest_service.errors import IngestionNotFound
 
 T = TypeVar("T")
@@ -23,8 +23,6 @@ T = TypeVar("T")
 LAST = 2**62
 #: How many ingestions are looked at under the lock at a time.
 _CHUNK = 500
-#: More than the journal keeps beyond the retention, and than two clocks differ.
-_KEPT_LONGER = timedelta(days=1)
 _NO_BATCHES = range(0)
 
 
@@ -144,6 +142,7 @@ class EmbeddedReading:
             priority=query.priority,
             word=query.word,
             outcome=query.outcome,
+            submitted_by=query.submitted_by,
         )
 
         def look() -> list[IngestionSnapshot]:
@@ -155,13 +154,6 @@ class EmbeddedReading:
 
         return self._steady(look)
 
-    def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
-        """Ask the journal."""
-        now = self._core.clock.now()
-        return self._core.journal.rate_proof(
-            since or self._core.expiry() - _KEPT_LONGER, until or now + _KEPT_LONGER
-        )
-
     def watch(
         self, ingestion_id: str, version: int, on_change: Callable[[], None]
     ) -> Callable[[], None]:
@@ -170,7 +162,7 @@ class EmbeddedReading:
         with core.lock:
             ingestion = core.state.get(ingestion_id)
             if ingestion is not None and ingestion.version == version and not core.draining:
-                end = core.state.watch(ingestion_id, on_change)
+                end = core.state.watches.add(ingestion_id, on_change)
 
                 def end_watch() -> None:
                     with core.lock:
@@ -250,6 +242,7 @@ def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
         query.outcome in (None, ingestion.counts.outcome)
         and query.priority in (None, ingestion.priority)
         and query.word in (None, words[ingestion.counts.status])
+        and query.submitted_by in (None, ingestion.submission.submitted_by)
     )
 
 
@@ -273,22 +266,3 @@ def _paired(
         # Not there if its retention has ended while it was read.
         if result is not None:
             yield Result(position, keys[index][offset], result.outcome, result.at)
-
-
-def find_states(
-    states: bytes, wanted: Sequence[ItemState], first: int, limit: int, skip: int = 0
-) -> list[int]:
-    """Return up to `limit` positions of the states `wanted` from `first` on, without `skip`."""
-    positions: list[int] = []
-    for start in range(first, len(states), 4096):
-        chunk = states[start : start + 4096]
-        # Counting runs at the speed of memory, so whole chunks are skipped that way.
-        hits = sum(chunk.count(state) for state in wanted)
-        if skip >= hits:
-            skip -= hits
-            continue
-        positions += [start + at for at, state in enumerate(chunk) if state in wanted][skip:]
-        skip = 0
-        if len(positions) >= limit:
-            break
-    return positions[:limit]

@@ -20,7 +20,9 @@ from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
 from ingest_service.engines import OperatorState, Slot
 from ingest_service.engines.embedded.in_flight import InFlightBatches
 from ingest_service.engines.embedded.order_index import OrderIndex
+from ingest_service.engines.embedded.owned_items import OwnedItems
 from ingest_service.engines.embedded.ready_queue import ReadyQueue
+from ingest_service.engines.embedded.watches import Watches
 
 #: How long a finished ingestion stays in memory; those who follow it ask once more.
 KEEP_IN_MEMORY = timedelta(seconds=60)
@@ -70,6 +72,8 @@ class QueueState:
         #: Items of requests that are being recorded, and how many these are.
         self.reserved = 0
         self.arriving = 0
+        #: What waits of each API key.
+        self.owned = OwnedItems()
         self._ingestions: dict[str, Ingestion] = {}
         self._unfinished: dict[int, Ingestion] = {}
         #: The sequences of these, in order.
@@ -82,7 +86,7 @@ class QueueState:
         self._since: dict[int, float] = {}
         self._retries: list[_Retry] = []
         self._ties = itertools.count()
-        self._watches: dict[str, dict[int, Callable[[], None]]] = {}
+        self.watches = Watches()
         #: What snapshots show of each class and of the retries, made anew after a change of it.
         self._fronts: dict[Priority, tuple[QueueEntry, ...]] = {}
         self._pending: tuple[PendingRetry, ...] | None = ()
@@ -148,14 +152,15 @@ class QueueState:
             for priority, walk in copies
         ]
 
-    def reserve(self, items: int, ingestions: int = 1) -> None:
-        """Keep room for a request while it is recorded."""
+    def reserve(self, items: int, owner: str | None, ingestions: int = 1) -> None:
+        """Keep room for a request of an API key while it is recorded."""
         self.reserved += items
         self.arriving += ingestions
+        self.owned.reserve(owner, items)
 
-    def release(self, items: int, ingestions: int = 1) -> None:
+    def release(self, items: int, owner: str | None) -> None:
         """Give back what `reserve` kept."""
-        self.reserve(-items, -ingestions)
+        self.reserve(-items, owner, -1)
 
     def slots_until_room(self, items: int, ingestions: int) -> int:
         """Return after how many slots so many of the items and ingestions will be gone."""
@@ -166,6 +171,18 @@ class QueueState:
             more, ingestions = index.slots_of_first(ingestions)
             slots_for_ingestions += more
         return max(slots_for_items, slots_for_ingestions)
+
+    def slots_until_gone(self, owner: str, items: int) -> int:
+        """Return after how many slots so many of the items of an API key will be gone.
+
+        If fewer wait, after how many those are.
+        """
+        items = min(items, self.owned.ready(owner))
+        if not items:
+            return 0
+        priority, sequence, number = self.owned.nth(owner, items)
+        ahead = sum([self._index[urgent].slots for urgent in Priority if urgent < priority])
+        return ahead + self._index[priority].slots_before(sequence, number)
 
     def entry(self, ingestion: Ingestion, now: float) -> QueueEntry:
         """Return the place of an ingestion, whether it is ready or not.
@@ -239,6 +256,8 @@ class QueueState:
             if ingestion.batches_left:
                 self.ready.put(ingestion)
                 self.filled_at = filled_at
+            owner, items = ingestion.submission.submitted_by, ingestion.counts.queued
+            self.owned.put(owner, ingestion.priority, ingestion.sequence, items)
             if ingestion.finished_at is not None:
                 self._finish(ingestion)
         for priority, index in self._index.items():
@@ -339,6 +358,7 @@ class QueueState:
         """Give what is left of an ingestion another class."""
         left = ingestion.priority
         self._index[left].remove(ingestion.sequence)
+        self.owned.remove(ingestion.submission.submitted_by, left, ingestion.sequence)
         self._note_front(left, ingestion.sequence)
         self._pending = None
         ingestion.move(priority)
@@ -356,28 +376,15 @@ class QueueState:
                 break
             del self._finished[ingestion_id], self._ingestions[ingestion_id]
 
+    def forget(self, ingestion_id: str) -> None:
+        """Let go of something finished that was deleted."""
+        self._finished.pop(ingestion_id, None)
+        self._ingestions.pop(ingestion_id, None)
+
     def next_forgotten(self) -> datetime | None:
         """Return when the next finished ingestion leaves the memory."""
         at = next(iter(self._finished.values()), None)
         return at and at + KEEP_IN_MEMORY
-
-    def watch(self, ingestion_id: str, on_change: Callable[[], None]) -> Callable[[], None]:
-        """Call `on_change` at the next change of an ingestion; return what ends that."""
-        number = next(self._ties)
-        self._watches.setdefault(ingestion_id, {})[number] = on_change
-
-        def end() -> None:
-            watches = self._watches.get(ingestion_id, {})
-            watches.pop(number, None)
-            if not watches:
-                self._watches.pop(ingestion_id, None)
-
-        return end
-
-    def release_watches(self) -> None:
-        """Call everybody who waits."""
-        for ingestion_id in list(self._watches):
-            self._notify(ingestion_id)
 
     def _drop_stale(self, priority: Priority) -> None:
         self.ready.drop_stale(priority, self._index[priority].ready)
@@ -407,9 +414,10 @@ class QueueState:
             )
         else:
             index.remove(sequence)
+        self.owned.put(ingestion.submission.submitted_by, ingestion.priority, sequence, items)
         if ingestion.finished_at is not None:
             self._finish(ingestion)
-        self._notify(ingestion.ingestion_id)
+        self.watches.notify(ingestion.ingestion_id)
 
     def _note_front(self, priority: Priority, sequence: int) -> None:
         """Have the front of a class made anew if an ingestion is in it, or would be."""
@@ -423,10 +431,6 @@ class QueueState:
         self._since.pop(ingestion.sequence, None)
         if ingestion.finished_at is not None:
             self._finished[ingestion.ingestion_id] = ingestion.finished_at
-
-    def _notify(self, ingestion_id: str) -> None:
-        for on_change in list(self._watches.pop(ingestion_id, {}).values()):
-            on_change()
 
 
 def _slots(ingestion: Ingestion) -> int:

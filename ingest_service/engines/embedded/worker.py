@@ -13,15 +13,13 @@ from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
 from ingest_service.domain.settlement import Decision, decide
 from ingest_service.domain.snapshot import WorkerState
 from ingest_service.engines import Dispatch, Slot
+from ingest_service.engines.calls import begin, held_until, outcomes_of
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.errors import StorageUnavailable
-from ingest_service.upstreams.outcomes import bounded, bounded_together
-from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
+from ingest_service.upstreams.protocol import Call, Upstream, crashed
 
 #: Longest sleep at a stretch, so that a stop or a clock that jumps is noticed.
 SLICE = 0.25
-#: Most bytes that are kept of a batch: SQLite takes twice as much in one piece.
-MOST_OF_BATCH = 256 * 2**20
 #: Longest pause between two tries of what keeps failing, in seconds.
 LONGEST_PAUSE = 30.0
 
@@ -43,14 +41,15 @@ class _News:
     """What a call calls when there is something new about it."""
 
     wake: Callable[[], None]
-    slot: Slot
+    #: Tells whether another batch may wait until this one is on the wire.
+    is_awaited: Callable[[], bool]
     call: Call | None = None
 
     def __call__(self) -> None:
         call = self.call
-        # That it is on the wire matters only where another could be started beside it.
+        # Asked first: what it says of the wire is only true as long as the call is under way.
         sent_only = call is not None and call.ends_at() > -math.inf and not call.retry_after()
-        if not (sent_only and self.slot.fills):
+        if not sent_only or self.is_awaited():
             self.wake()
 
 
@@ -82,6 +81,9 @@ class Worker:
         self._changed = threading.Condition()
         #: Whether somebody has asked for another look since the last step.
         self._news = False
+        #: Whether the last step started a batch beside which no other can be started: nobody
+        #: waits until it is on the wire.
+        self._full = False
         #: What kept the last step from its end, and how often in a row.
         self._trouble: str | None = None
         self._failures = 0
@@ -97,7 +99,8 @@ class Worker:
         Return the instant at which the next turn can be of use: now or earlier
         means at once, inf means when there is news.
         """
-        self._news = False
+        # Before anything is looked at: what happens from now on is news.
+        self._news = self._full = False
         try:
             self._housekeeping.record_overdue()
             due = min(self._turn(self._ended_calls()), self._housekeeping.tidy())
@@ -206,6 +209,7 @@ class Worker:
         else:
             taken = self._take(ended)
         if isinstance(taken, Slot):
+            self._full = taken.fills
             self._send(taken)
             # Where another may start beside it, the next turn looks for that.
             return self._next_end() if taken.fills else self._clock.monotonic()
@@ -243,12 +247,8 @@ class Worker:
         self._note_sent(under_way)
 
     def _call(self, slot: Slot) -> Call:
-        news = _News(self.wake, slot)
-        try:
-            call = self._upstream.start(slot.batch, news)
-        except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
-            return FinishedCall(crashed(slot.batch, error))
-        news.call = call
+        news = _News(self.wake, lambda: not self._full)
+        news.call = call = begin(self._upstream, slot.batch, news)
         return call
 
     # --- While it is under way ---
@@ -265,9 +265,8 @@ class Worker:
 
     def _note_holds(self, call: Call) -> None:
         """Obey at once, also while batch mates are under way; a hold counts from its answer."""
-        now, longest = self._clock.monotonic(), self._retry_policy.max_retry_after
-        holds = [at + min(seconds, longest) for at, seconds in call.retry_after() if at <= now]
-        until = max(holds, default=-math.inf)
+        now = self._clock.monotonic()
+        until = held_until(call, now, self._retry_policy.max_retry_after)
         if until > now:
             self._dispatch.hold(until)
 
@@ -322,19 +321,7 @@ class Worker:
         return decision
 
     def _outcomes(self, under_way: _UnderWay) -> Sequence[Outcome]:
-        """Return exactly one outcome an item that can be kept, whatever the upstream says."""
-        batch = under_way.slot.batch
-        try:
-            outcomes = [
-                bounded(outcome, self._max_response) for outcome in under_way.call.outcomes()
-            ]
-        except Exception as error:  # noqa: BLE001 - whatever an upstream does ends its batch only
-            return crashed(batch, error)
-        if len(outcomes) != len(batch.offsets):
-            return crashed(batch, ValueError(f"{len(outcomes)} outcomes"))
-        if len(outcomes) * self._max_response <= MOST_OF_BATCH:
-            return outcomes
-        return bounded_together(outcomes, MOST_OF_BATCH)
+        return outcomes_of(under_way.call, under_way.slot.batch, self._max_response)
 
     def _note_breaker(self, breaker: CircuitBreaker) -> None:
         if breaker.is_open != self._breaker.is_open:

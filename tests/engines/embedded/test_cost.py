@@ -10,6 +10,7 @@ import pytest
 
 from ingest_service.domain.items import Ids
 from ingest_service.domain.model import Priority
+from ingest_service.engines import ListQuery
 from ingest_service.settings import Settings
 from tests.support import Api, serving
 
@@ -65,7 +66,7 @@ def measured(policy: str, count: int) -> dict[str, int]:
             "middle": lambda: queries.estimate(ids[1]),
             "last": lambda: queries.estimate(ids[2]),
             "status": lambda: queries.status(ids[1], 0, 10),
-            "list": lambda: queries.ingestions(2**62, 10),
+            "list": lambda: queries.ingestions(ListQuery(2**62, 10)),
             "plan": lambda: api.parts.service.submissions.plan(Ids([1]), Priority.LOW),
             "turn": api.parts.worker.step,
             "cancel": lambda: operator.cancel(ids[1]),

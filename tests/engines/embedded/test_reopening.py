@@ -9,6 +9,7 @@ from freezegun.api import FrozenDateTimeFactory
 from ingest_service.app import Parts, build
 from ingest_service.domain.items import Ids
 from ingest_service.domain.model import ItemState, Outcome, Priority
+from ingest_service.engines import ListQuery
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.engines.embedded.journal import Reopened
 from ingest_service.settings import Settings
@@ -53,7 +54,7 @@ def test_what_is_being_opened_again_is_found_by_everybody(
 
     def look() -> None:
         seen.append(queries.status(ingestion_id).counts.retrying)
-        seen.append([entry.ingestion_id for entry in queries.ingestions(2**62, 10)])
+        seen.append([entry.ingestion_id for entry in queries.ingestions(ListQuery(2**62, 10))])
         seen.append(len(queries.results(ingestion_id, [ItemState.FAILED], 0, 10)[1]))
 
     looker = Thread(target=look, daemon=True)

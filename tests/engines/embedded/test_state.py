@@ -16,7 +16,7 @@ from ingest_service.engines.embedded.state import QueueState
 from tests.engines.embedded.journals.support import NOW
 
 #: (priority, items, batches that were started, whether the last of them is sent again, what
-#: became of the items of the others, whether it was cancelled).
+#: became of the items of the others, whether it was cancelled, whose it is).
 left_behind = st.lists(
     st.tuples(
         st.sampled_from(Priority),
@@ -25,6 +25,7 @@ left_behind = st.lists(
         st.booleans(),
         st.sampled_from((ItemState.SUCCEEDED, ItemState.FAILED, ItemState.RETRYING)),
         st.booleans(),
+        st.sampled_from((None, "one", "other")),
     ),
     max_size=30,
 )
@@ -32,8 +33,10 @@ left_behind = st.lists(
 
 def restored(sequence: int, row: tuple[Any, ...]) -> Ingestion:
     """Return an ingestion as recovery gives it."""
-    priority, items, started, resent, became, cancelled = row
-    submission = Submission(f"id-{sequence}", sequence, priority, Ids(range(items)), 3, NOW)
+    priority, items, started, resent, became, cancelled, owner = row
+    submission = Submission(
+        f"id-{sequence}", sequence, priority, Ids(range(items)), 3, NOW, submitted_by=owner
+    )
     ingestion = Ingestion.of(submission)
     ingestion.next_batch = min(started, submission.batches_total)
     for index in range(ingestion.next_batch):
@@ -66,6 +69,9 @@ def picture(state: QueueState, sequences: range) -> list[Any]:
         [(one := state.get(f"id-{sequence}")) and one.is_queued for sequence in sequences],
         [state.slots_until_room(items, items // 2) for items in range(0, 90, 7)],
     ]
+    for owner in ("one", "other"):
+        seen += [state.owned.waiting(owner)]
+        seen += [state.slots_until_gone(owner, items) for items in range(1, 30, 4)]
     for priority in Priority:
         seen += [state.total(priority), state.ingestions_within(priority, 0, 5)]
         seen += [state.before(priority, sequence) for sequence in sequences]

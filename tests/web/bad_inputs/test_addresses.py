@@ -67,7 +67,8 @@ READ = {"GET", "HEAD", "OPTIONS"}
 
 ALLOWED = {
     "/ingestions": READ,
-    "/ingestions/x": {"PATCH", "OPTIONS"},
+    "/ingestions/x": {"PATCH", "DELETE", "OPTIONS"},
+    "/audit": READ,
     "/ingestions/x/cancel": {"POST", "OPTIONS"},
     "/ingestions/x/retry": {"POST", "OPTIONS"},
     "/queue": READ | {"PATCH"},

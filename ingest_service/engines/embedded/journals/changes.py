@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from ingest_service import json_text
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.model import Batch, ItemState
-from ingest_service.engines import Mark
+from ingest_service.engines.audit import Mark
+from ingest_service.engines.chunks import Chunk, content_chunks, state_chunks
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
+    Deleted,
     Finished,
     Moved,
     OperatorChanged,
@@ -19,9 +21,12 @@ from ingest_service.engines.embedded.journal import (
     Settled,
     Started,
 )
-from ingest_service.engines.embedded.journals.chunks import Chunk, content_chunks, state_chunks
-from ingest_service.engines.embedded.journals.outcomes import final_outcomes
-from ingest_service.engines.embedded.journals.rows import operator_to_json, pack_offsets, to_micros
+from ingest_service.engines.embedded.journals.rows import (
+    operator_to_json,
+    to_micros,
+)
+from ingest_service.engines.offsets import pack_offsets
+from ingest_service.engines.outcomes import final_outcomes
 
 
 class Statement(NamedTuple):
@@ -46,6 +51,8 @@ def submitted(submission: Submission) -> list[Statement]:
         "batch_size": submission.batch_size,
         "created_at": to_micros(submission.created_at),
         "total": len(submission.items),
+        "submitted_by": submission.submitted_by,
+        "request_id": submission.request_id,
     }
     chunks = content_chunks(submission.items)
     return [
@@ -141,13 +148,35 @@ def _reopened(change: Reopened) -> Iterator[Statement]:
         )
 
 
+def _deleted(change: Deleted) -> Iterator[Statement]:
+    of_it = {"sequence": change.sequence}
+    yield Statement("erase", {})
+    yield Statement("delete_results", of_it)
+    yield Statement("delete_starts", of_it)
+    yield Statement("forget_content", of_it)
+    yield Statement("forget_states", of_it)
+    yield Statement("delete_key", {"ingestion_id": change.ingestion_id})
+    yield Statement("delete_ingestion", of_it)
+    yield Statement("erase_no_more", {})
+
+
 def _operator_changed(change: OperatorChanged) -> Iterator[Statement]:
     yield Statement("change_operator", {"state": operator_to_json(change.state)})
 
 
 def _marked(change: Mark) -> Iterator[Statement]:
-    values = {"before": json_text.dumps(change.before), "after": json_text.dumps(change.after)}
-    yield Statement("add_mark", {"at": to_micros(change.at), "kind": change.kind.value, **values})
+    yield Statement(
+        "add_mark",
+        {
+            "at": to_micros(change.at),
+            "kind": change.kind.value,
+            "before": json_text.dumps(change.before),
+            "after": json_text.dumps(change.after),
+            "key": change.key,
+            "target": change.target,
+            "request_id": change.request_id,
+        },
+    )
 
 
 def _name(batch: Batch) -> dict[str, int]:
@@ -166,6 +195,7 @@ _STATEMENTS: Mapping[type[Change], Callable[[Any], Iterable[Statement]]] = {
     Cancelled: _cancelled,
     Moved: _moved,
     Reopened: _reopened,
+    Deleted: _deleted,
     OperatorChanged: _operator_changed,
     Mark: _marked,
 }

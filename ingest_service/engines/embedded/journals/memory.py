@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.domain.model import FAMILIES, Batch, Counts, Priority
-from ingest_service.engines import IdempotencyKey, ItemResult, Mark, RateProof
+from ingest_service.engines import IdempotencyKey, ItemResult, RateProof
+from ingest_service.engines.audit import AuditEntry, AuditQuery, Mark
 from ingest_service.engines.embedded.journal import (
     FINISHED_VERSION,
-    KEY_LIFETIME,
     Cancelled,
     Change,
+    Deleted,
     Finished,
     Moved,
     OperatorChanged,
@@ -29,14 +30,19 @@ from ingest_service.engines.embedded.journal import (
     Started,
     Wanted,
 )
-from ingest_service.engines.embedded.journals.outcomes import final_outcomes
+from ingest_service.engines.embedded.journals.audit_log import AuditLog
 from ingest_service.engines.embedded.journals.settled_log import SettledBatch, SettledLog
 from ingest_service.engines.embedded.journals.start_log import StartLog
+from ingest_service.engines.options import KEY_LIFETIME
+from ingest_service.engines.outcomes import final_outcomes
 from ingest_service.errors import IdempotencyMismatch
 
 #: Most ingestions that one step of `prune` forgets.
 _PER_STEP = 1_000
 _NOTHING = Counts.of(b"")
+
+
+_KeyName = tuple[str | None, str]
 
 
 class _Settled(NamedTuple):
@@ -75,6 +81,7 @@ class _Kept:
             finished_at=self.finished_at,
             counts=self.counts,
             version=FINISHED_VERSION,
+            submitted_by=self.submission.submitted_by,
         )
 
 
@@ -85,10 +92,12 @@ class MemoryJournal:
         #: Held until what was accepted is visible; never taken under `_lock`.
         self._accepting = threading.Lock()
         self._lock = threading.Lock()
-        self._keys: dict[str, tuple[IdempotencyKey, str, datetime]] = {}
+        #: By the name of the API key and the word.
+        self._keys: dict[_KeyName, tuple[IdempotencyKey, str, datetime]] = {}
         self._kept: dict[str, _Kept] = {}
         #: The last starts; all of them would cost more than the results.
         self._starts = StartLog()
+        self._audit = AuditLog()
         #: When each finished, in the order in which they did.
         self._ends: dict[str, datetime] = {}
         #: (sequence, id) of the finished ones, in that order.
@@ -101,9 +110,10 @@ class MemoryJournal:
             Cancelled: self._cancelled,
             Moved: self._moved,
             Reopened: self._reopened,
+            Deleted: self._deleted,
             # What does not survive needs no record.
             OperatorChanged: lambda _: None,
-            Mark: lambda _: None,
+            Mark: self._audit.marked,
         }
 
     def recover(self) -> Recovered:
@@ -217,6 +227,11 @@ class MemoryJournal:
         with self._lock:
             return self._starts.rate_proof(since, until)
 
+    def audit(self, query: AuditQuery) -> list[AuditEntry]:
+        """Look through the entries that are kept."""
+        with self._lock:
+            return self._audit.newest(query)
+
     def oldest_finished(self) -> datetime | None:
         """Return when the first of those that are left was finished."""
         with self._lock:
@@ -225,6 +240,7 @@ class MemoryJournal:
     def prune(self, finished_before: datetime) -> int:
         """Forget the oldest ones, a thousand at a time."""
         with self._lock:
+            self._audit.forget(finished_before)
             oldest = list(islice(self._ends.items(), _PER_STEP))
             gone = [ingestion_id for ingestion_id, at in oldest if at < finished_before]
             for ingestion_id in gone:
@@ -244,7 +260,9 @@ class MemoryJournal:
                 stands_for = self._find_key(key, submission.created_at)
                 if stands_for is not None:
                     return stands_for
-                self._keys[key.key] = key, submission.ingestion_id, submission.created_at
+                name = key.owner, key.key
+                self._keys[name] = key, submission.ingestion_id, submission.created_at
+            self._audit.submitted(submission)
             self._kept[submission.ingestion_id] = _Kept(submission, submission.priority)
             return submission.ingestion_id
 
@@ -252,7 +270,7 @@ class MemoryJournal:
         # Oldest first: a dictionary keeps the order in which keys came.
         while self._keys and next(iter(self._keys.values()))[2] <= at - KEY_LIFETIME:
             del self._keys[next(iter(self._keys))]
-        remembered, ingestion_id, _ = self._keys.get(key.key, (key, None, at))
+        remembered, ingestion_id, _ = self._keys.get((key.owner, key.key), (key, None, at))
         if remembered.digest != key.digest:
             raise IdempotencyMismatch
         return ingestion_id
@@ -286,6 +304,13 @@ class MemoryJournal:
         kept = self._kept[change.ingestion_id]
         kept.finished_at, kept.cancelled, kept.item_states = None, False, b""
 
+    def _deleted(self, change: Deleted) -> None:
+        self._drop_end(change.ingestion_id)
+        del self._kept[change.ingestion_id]
+        names = (name for name, (_, of, _) in self._keys.items() if of == change.ingestion_id)
+        if (name := next(names, None)) is not None:
+            del self._keys[name]
+
     def _drop_end(self, ingestion_id: str) -> None:
         if self._ends.pop(ingestion_id, None) is not None:
             name = self._kept[ingestion_id].submission.sequence, ingestion_id
@@ -311,6 +336,7 @@ def _fits(wanted: Wanted, snapshot: IngestionSnapshot) -> bool:
         wanted.word in (None, word)
         and wanted.outcome in (None, snapshot.counts.outcome)
         and wanted.priority in (None, snapshot.priority)
+        and wanted.submitted_by in (None, snapshot.submitted_by)
         and snapshot.finished_at is not None
         and snapshot.finished_at >= wanted.finished_since
     )

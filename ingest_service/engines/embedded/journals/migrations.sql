@@ -189,3 +189,37 @@ SELECT 1, json_object(
 )
 FROM remembered HAVING count(*) > 0;
 DROP TABLE remembered;
+
+-- name: 4
+-- The name of the API key that submitted it, and in which request; when it was deleted: from
+-- then on the row tells only that it was there, and to what its starts belong.
+ALTER TABLE ingestion ADD COLUMN submitted_by TEXT;
+ALTER TABLE ingestion ADD COLUMN request_id TEXT;
+ALTER TABLE ingestion ADD COLUMN deleted_at INTEGER;
+CREATE INDEX ingestion_created ON ingestion (created_at);
+
+-- Who did it, to which ingestion (NULL: to the queue as a whole), and in which request.
+ALTER TABLE mark ADD COLUMN key TEXT;
+ALTER TABLE mark ADD COLUMN target TEXT;
+ALTER TABLE mark ADD COLUMN request_id TEXT;
+UPDATE mark SET
+    target = CAST(before AS TEXT) ->> 'ingestion_id',
+    before = CAST(json_remove(CAST(before AS TEXT), '$.ingestion_id') AS BLOB),
+    after = CAST(json_remove(CAST(after AS TEXT), '$.ingestion_id') AS BLOB)
+WHERE kind = 'move';
+
+-- Idempotency keys belong to the API key that came with them; '' is nobody's.
+ALTER TABLE idempotency_key RENAME TO unowned_key;
+DROP INDEX idempotency_key_created;
+CREATE TABLE idempotency_key (
+    owner        TEXT    NOT NULL,
+    key          TEXT    NOT NULL,
+    digest       BLOB    NOT NULL,
+    ingestion_id TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    PRIMARY KEY (owner, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO idempotency_key SELECT '', key, digest, ingestion_id, created_at FROM unowned_key;
+DROP TABLE unowned_key;
+CREATE INDEX idempotency_key_created ON idempotency_key (created_at);
+CREATE INDEX idempotency_key_ingestion ON idempotency_key (ingestion_id);

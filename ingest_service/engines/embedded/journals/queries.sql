@@ -1,6 +1,8 @@
 -- name: add_ingestion
-INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size, created_at, total)
-VALUES (:sequence, :ingestion_id, :kind, :priority, :batch_size, :created_at, :total);
+INSERT INTO ingestion (sequence, ingestion_id, kind, priority, batch_size, created_at, total,
+                       submitted_by, request_id)
+VALUES (:sequence, :ingestion_id, :kind, :priority, :batch_size, :created_at, :total,
+        :submitted_by, :request_id);
 
 -- name: add_content
 INSERT INTO content (place, items, packing)
@@ -10,11 +12,12 @@ VALUES (:sequence << 32 | :first_item, :content, :packing);
 DELETE FROM idempotency_key WHERE created_at <= :before;
 
 -- name: find_key
-SELECT digest, ingestion_id FROM idempotency_key WHERE key = :key AND created_at > :before;
+SELECT digest, ingestion_id FROM idempotency_key
+WHERE owner = :owner AND key = :key AND created_at > :before;
 
 -- name: add_key
-INSERT INTO idempotency_key (key, digest, ingestion_id, created_at)
-VALUES (:key, :digest, :ingestion_id, :created_at);
+INSERT INTO idempotency_key (owner, key, digest, ingestion_id, created_at)
+VALUES (:owner, :key, :digest, :ingestion_id, :created_at);
 
 -- name: add_start
 -- Once more after a commit that was slow; then the instant is the only news.
@@ -89,19 +92,35 @@ INSERT INTO operator (only, state) VALUES (1, :state)
 ON CONFLICT DO UPDATE SET state = excluded.state;
 
 -- name: add_mark
-INSERT INTO mark (at, kind, before, after) VALUES (:at, :kind, :before, :after);
+INSERT INTO mark (at, kind, before, after, key, target, request_id)
+VALUES (:at, :kind, :before, :after, :key, :target, :request_id);
+
+-- name: audited_marks
+SELECT at, mark, key, kind, target, before, after, request_id FROM mark
+WHERE at >= :since AND at < :until AND at <= :at AND (at, 1, mark) < (:at, :source, :number)
+  AND (:key IS NULL OR key = :key) AND kind IN (SELECT value FROM json_each(:kinds))
+ORDER BY at DESC, mark DESC LIMIT :limit;
+
+-- name: audited_submissions
+SELECT created_at, sequence, submitted_by, ingestion_id, kind, total, request_id FROM ingestion
+WHERE created_at >= :since AND created_at < :until AND created_at <= :at
+  AND (created_at, 0, sequence) < (:at, :source, :number)
+  AND (:key IS NULL OR submitted_by = :key)
+ORDER BY created_at DESC, sequence DESC LIMIT :limit;
 
 -- name: head
-SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, finished_at,
-       total, succeeded, failed, cancelled
-FROM ingestion WHERE ingestion_id = :ingestion_id;
+SELECT sequence, ingestion_id, kind, priority, batch_size, submitted_by, request_id,
+       created_at, started_at, finished_at, total, succeeded, failed, cancelled
+FROM ingestion WHERE ingestion_id = :ingestion_id AND deleted_at IS NULL;
 
 -- name: finished
-SELECT sequence, ingestion_id, kind, priority, batch_size, created_at, started_at, finished_at,
-       total, succeeded, failed, cancelled
+SELECT sequence, ingestion_id, kind, priority, batch_size, submitted_by, request_id,
+       created_at, started_at, finished_at, total, succeeded, failed, cancelled
 FROM ingestion
 WHERE sequence < :before
   AND finished_at >= :finished_since
+  AND deleted_at IS NULL
+  AND (:submitted_by IS NULL OR submitted_by = :submitted_by)
   AND (:priority IS NULL OR priority = :priority)
   AND (:shown IS NULL OR (kind, status) IN (
       SELECT value ->> 0, value ->> 1 FROM json_each(:shown)))
@@ -145,8 +164,8 @@ WHERE start.started_at >= :since AND start.started_at < :until AND required IS N
 ORDER BY start.started_at LIMIT :limit;
 
 -- name: unfinished
-SELECT ingestion.sequence, ingestion_id, kind, priority, batch_size, created_at, started_at,
-       cancelled_at, first_item, items, packing
+SELECT ingestion.sequence, ingestion_id, kind, priority, batch_size, submitted_by, request_id,
+       created_at, started_at, cancelled_at, first_item, items, packing
 FROM ingestion CROSS JOIN content
 WHERE finished_at IS NULL
   AND place BETWEEN ingestion.sequence << 32 AND ingestion.sequence << 32 | 4294967295
@@ -169,6 +188,9 @@ SELECT state FROM operator;
 -- name: oldest_finished
 SELECT min(finished_at) FROM ingestion WHERE finished_at IS NOT NULL;
 
+-- name: oldest_mark
+SELECT min(at) FROM mark;
+
 -- name: expired
 SELECT sequence FROM ingestion
 WHERE finished_at < :before ORDER BY finished_at LIMIT 20;
@@ -188,7 +210,9 @@ DELETE FROM final_state
 WHERE place BETWEEN :sequence << 32 AND :sequence << 32 | 4294967295;
 
 -- name: forget_marks
-DELETE FROM mark WHERE at < :before;
+DELETE FROM mark WHERE mark IN (
+    SELECT mark FROM mark WHERE at < :before ORDER BY at LIMIT 2000
+);
 
 -- name: forget_content
 DELETE FROM content
@@ -196,6 +220,26 @@ WHERE place BETWEEN :sequence << 32 AND :sequence << 32 | 4294967295;
 
 -- name: forget_ingestion
 DELETE FROM ingestion WHERE sequence = :sequence;
+
+-- name: delete_results
+DELETE FROM result WHERE result IN (SELECT result FROM start WHERE sequence = :sequence);
+
+-- name: delete_starts
+-- What is left of a start is that there was one.
+UPDATE start SET result = NULL, item_states = NULL WHERE sequence = :sequence;
+
+-- name: delete_key
+DELETE FROM idempotency_key WHERE ingestion_id = :ingestion_id;
+
+-- name: delete_ingestion
+UPDATE ingestion SET deleted_at = finished_at WHERE sequence = :sequence;
+
+-- name: erase
+-- What is deleted from here on is overwritten, in pages that become free as well.
+PRAGMA secure_delete = ON;
+
+-- name: erase_no_more
+PRAGMA secure_delete = OFF;
 
 -- name: number_commit
 UPDATE probe SET counter = :number;

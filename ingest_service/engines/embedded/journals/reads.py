@@ -4,34 +4,38 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, cast
 
 import apsw
 
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.items import Kind
-from ingest_service.domain.model import FAMILIES, Status
+from ingest_service.domain.model import shown_as
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, ItemResult, RateProof, Start
+from ingest_service.engines.audit import Action, AuditEntry, AuditQuery
+from ingest_service.engines.chunks import Chunk, join_items, keys_of, states_of
 from ingest_service.engines.embedded.journal import Results, Wanted
-from ingest_service.engines.embedded.journals.chunks import Chunk, join_items, keys_of, states_of
-from ingest_service.engines.embedded.journals.outcomes import decode_outcomes
 from ingest_service.engines.embedded.journals.rows import (
     Row,
     runs,
     to_datetime,
+    to_marked,
     to_micros,
     to_optional_datetime,
     to_snapshot,
     to_submission,
-    unpack_offsets,
+    to_submitted,
 )
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.offsets import unpack_offsets
+from ingest_service.engines.outcomes import decode_outcomes
 
 
 def find(db: apsw.Connection, ingestion_id: str, batches: range) -> IngestionSnapshot | None:
     """Return a finished ingestion with the items of `batches`."""
     head = _head(db, ingestion_id)
-    if head is None or head[7] is None:
+    if head is None or head[9] is None:
         return None
     snapshot = to_snapshot(head)
     span = _span(batches, snapshot.batch_size, snapshot.counts.total)
@@ -46,20 +50,20 @@ def find(db: apsw.Connection, ingestion_id: str, batches: range) -> IngestionSna
 def load(db: apsw.Connection, ingestion_id: str) -> Ingestion | None:
     """Return a finished ingestion as a whole."""
     head = _head(db, ingestion_id)
-    if head is None or head[7] is None:
+    if head is None or head[9] is None:
         return None
     sequence, _, kind, *_ = head
-    everything = range(head[8])
+    everything = range(head[10])
     items = join_items(Kind(kind), _chunks(db, "content", sequence, everything))
     submission = to_submission(head, items)
     states = states_of(_chunks(db, "final_states", sequence, everything), everything)
     return Ingestion(
         submission,
         submission.priority,
-        started_at=to_optional_datetime(head[6]),
-        finished_at=to_datetime(head[7]),
+        started_at=to_optional_datetime(head[8]),
+        finished_at=to_datetime(head[9]),
         next_batch=submission.batches_total,
-        cancelled=head[11] > 0,
+        cancelled=head[13] > 0,
         item_states=bytearray(states),
     )
 
@@ -67,9 +71,9 @@ def load(db: apsw.Connection, ingestion_id: str) -> Ingestion | None:
 def item_states(db: apsw.Connection, ingestion_id: str) -> bytes:
     """Return the states of all items of a finished ingestion."""
     head = _head(db, ingestion_id)
-    if head is None or head[7] is None:
+    if head is None or head[9] is None:
         return b""
-    everything = range(head[8])
+    everything = range(head[10])
     return states_of(_chunks(db, "final_states", head[0], everything), everything)
 
 
@@ -81,7 +85,7 @@ def keys(
     if head is None:
         return {}
     sequence, _, kind, _, size, *_ = head
-    total = head[8]
+    total = head[10]
     by_index: dict[int, list[int | str]] = {}
     for run in runs(indices):
         span = _span(run, size, total)
@@ -123,18 +127,9 @@ def finished(db: apsw.Connection, wanted: Wanted) -> list[IngestionSnapshot]:
         priority=None if wanted.priority is None else int(wanted.priority),
         shown=None if wanted.word is None else json.dumps(shown_as(wanted.word)),
         outcome=wanted.outcome,
+        submitted_by=wanted.submitted_by,
     )
     return [to_snapshot(row) for row in rows]
-
-
-def shown_as(word: str) -> list[tuple[Kind, Status]]:
-    """Return which states of which families are shown as `word`."""
-    return [
-        (kind, status)
-        for kind, family in FAMILIES.items()
-        for status, shown in family.words.items()
-        if shown == word
-    ]
 
 
 def rate_proof(db: apsw.Connection, since: datetime, until: datetime) -> RateProof:
@@ -144,6 +139,27 @@ def rate_proof(db: apsw.Connection, since: datetime, until: datetime) -> RatePro
     early = _rows(db, "early_starts", limit=EXAMPLES, **period) if violations else ()
     examples = [Start(to_datetime(at), *rest) for at, *rest in early]
     return RateProof(starts, smallest, violations, examples)
+
+
+def audit(db: apsw.Connection, query: AuditQuery) -> list[AuditEntry]:
+    """Merge the newest marks with the newest submissions."""
+    kinds = json.dumps([action for action in query.actions if action is not Action.SUBMIT])
+    values = query.before._asdict() | {
+        "since": to_micros(query.since),
+        "until": to_micros(query.until),
+        "key": query.key,
+        "limit": query.limit,
+    }
+    entries = [to_marked(row) for row in _rows(db, "audited_marks", kinds=kinds, **values)]
+    if Action.SUBMIT in query.actions:
+        entries += [to_submitted(row) for row in _rows(db, "audited_submissions", **values)]
+    return sorted(entries, reverse=True, key=itemgetter(0))[: query.limit]
+
+
+def oldest_mark(db: apsw.Connection) -> datetime | None:
+    """Return when the oldest mark was made."""
+    ((at,),) = _rows(db, "oldest_mark")
+    return to_optional_datetime(at)
 
 
 def oldest_finished(db: apsw.Connection) -> datetime | None:

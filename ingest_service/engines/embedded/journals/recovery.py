@@ -12,8 +12,8 @@ import apsw
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Resend
 from ingest_service.engines import OperatorState
+from ingest_service.engines.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journal import Instant, Recovered
-from ingest_service.engines.embedded.journals.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journals.rows import (
     KINDS,
     Row,
@@ -21,12 +21,10 @@ from ingest_service.engines.embedded.journals.rows import (
     to_datetime,
     to_optional_datetime,
     to_submission,
-    unpack_offsets,
 )
 from ingest_service.engines.embedded.journals.statements import SQL
-
-#: A batch that was started so often and never ended is not started again.
-MAX_CRASHES = 3
+from ingest_service.engines.offsets import unpack_offsets
+from ingest_service.engines.options import MAX_CRASHES
 
 
 def recover(db: apsw.Connection) -> Recovered:
@@ -73,10 +71,10 @@ def _unfinished(db: apsw.Connection) -> Iterator[tuple[Ingestion, int | None]]:
     for _, group in groupby(db.execute(SQL["unfinished"]), key=itemgetter(0)):
         rows = list(group)
         head: Row = rows[0]
-        items = join_items(KINDS[head[2]], [Chunk(*row[8:]) for row in rows])
+        items = join_items(KINDS[head[2]], [Chunk(*row[10:]) for row in rows])
         ingestion = Ingestion.of(to_submission(head, items))
-        ingestion.started_at = to_optional_datetime(head[6])
-        yield ingestion, head[7]
+        ingestion.started_at = to_optional_datetime(head[8])
+        yield ingestion, head[9]
 
 
 def _replay(ingestion: Ingestion, starts: Sequence[Row], cancelled_at: int | None) -> _Progress:

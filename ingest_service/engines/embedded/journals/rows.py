@@ -1,17 +1,18 @@
 """Rows of the tables, from and to what the rest of the service knows."""
 
 import json
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ingest_service import json_text
 from ingest_service.domain.ingestion import IngestionSnapshot, Submission
 from ingest_service.domain.items import Items, Kind
 from ingest_service.domain.model import Counts, Priority
 from ingest_service.engines import Hold, OperatorState
+from ingest_service.engines.audit import Action, AuditEntry, AuditPlace
 from ingest_service.engines.embedded.journal import FINISHED_VERSION
 
 Row = tuple[Any, ...]
@@ -26,7 +27,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def to_snapshot(head: Row) -> IngestionSnapshot:
     """Return a finished ingestion without its items."""
-    sequence, ingestion_id, kind, priority, batch_size, *times, total, good, bad, given_up = head
+    sequence, ingestion_id, kind, priority, batch_size, submitted_by, _, *rest = head
+    *times, total, good, bad, given_up = rest
     created_at, started_at, finished_at = map(to_optional_datetime, times)
     assert created_at is not None  # noqa: S101 - narrows the type
     return IngestionSnapshot(
@@ -41,34 +43,53 @@ def to_snapshot(head: Row) -> IngestionSnapshot:
         finished_at=finished_at,
         counts=Counts(total, total - good - bad - given_up, 0, good, bad, given_up, 0),
         version=FINISHED_VERSION,
+        submitted_by=submitted_by,
     )
 
 
 def to_submission(head: Row, items: Items) -> Submission:
     """Return what was asked for."""
-    sequence, ingestion_id, _, priority, batch_size, created_at, *_ = head
+    sequence, ingestion_id, _, priority, size, submitted_by, request_id, created_at, *_ = head
     return Submission(
         ingestion_id=ingestion_id,
         sequence=sequence,
         priority=PRIORITIES[priority],
         items=items,
-        batch_size=batch_size,
+        batch_size=size,
         created_at=to_datetime(created_at),
+        submitted_by=submitted_by,
+        request_id=request_id,
     )
 
 
-def pack_offsets(offsets: Sequence[int]) -> bytes | None:
-    """Return `offsets` as two bytes each; None for a range, which always means all."""
-    return None if isinstance(offsets, range) else array("H", offsets).tobytes()
+def to_marked(row: Row) -> AuditEntry:
+    """Return what somebody did, out of its mark."""
+    at, number, key, kind, target, before, after, request_id = row
+    return AuditEntry(
+        AuditPlace(at, 1, number),
+        to_datetime(at),
+        key,
+        Action(kind),
+        target,
+        json_text.loads(before),
+        json_text.loads(after),
+        request_id,
+    )
 
 
-def unpack_offsets(packed: bytes | None, size: int) -> Sequence[int]:
-    """Return the offsets that `pack_offsets` made `packed` of, in a batch of `size` items."""
-    if packed is None:
-        return range(size)
-    offsets = array("H")
-    offsets.frombytes(packed)
-    return offsets.tolist()
+def to_submitted(row: Row) -> AuditEntry:
+    """Return that something was submitted, out of what is kept of it."""
+    at, sequence, key, ingestion_id, kind, items, request_id = row
+    return AuditEntry(
+        AuditPlace(at, 0, sequence),
+        to_datetime(at),
+        key,
+        Action.SUBMIT,
+        ingestion_id,
+        None,
+        {"kind": kind, "items": items},
+        request_id,
+    )
 
 
 def to_micros(at: datetime) -> int:

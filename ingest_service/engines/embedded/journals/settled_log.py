@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ingest_service.domain.model import Outcome
-from ingest_service.engines.embedded.journals.outcomes import decode_outcomes
 from ingest_service.engines.embedded.journals.rows import (
-    pack_offsets,
     to_datetime,
     to_micros,
-    unpack_offsets,
 )
+from ingest_service.engines.offsets import pack_offsets, unpack_offsets
+from ingest_service.engines.outcomes import decode_outcomes
 
 #: Where the batch's record before this one ends, 0 if there is none; when it was settled; the
 #: start; how many of its bytes are offsets, and how many the outcomes as text.

@@ -10,8 +10,8 @@ import apsw
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.engines import IdempotencyKey, RateProof
+from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.embedded.journal import (
-    KEY_LIFETIME,
     Change,
     Recovered,
     Results,
@@ -24,6 +24,7 @@ from ingest_service.engines.embedded.journals.free_space import FreeSpace
 from ingest_service.engines.embedded.journals.recovery import recover
 from ingest_service.engines.embedded.journals.rows import Row, to_micros
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.errors import IdempotencyMismatch, StorageUnavailable
 
 #: Most starts that one step of `prune` forgets.
@@ -88,7 +89,7 @@ class SqliteJournal:
 
     def find_key(self, key: IdempotencyKey, at: datetime) -> str | None:
         """Look the key up."""
-        values = {"key": key.key, "before": to_micros(at - KEY_LIFETIME)}
+        values = _name(key) | {"before": to_micros(at - KEY_LIFETIME)}
         rows = self._db.read(lambda db: list(db.execute(SQL["find_key"], values)))
         if rows:
             # It may have been read between its commit and the moment it became visible.
@@ -131,6 +132,10 @@ class SqliteJournal:
         """Read the starts of the period."""
         return self._db.read(lambda db: reads.rate_proof(db, since, until))
 
+    def audit(self, query: AuditQuery) -> list[AuditEntry]:
+        """Read marks and rows from the newest on."""
+        return self._db.read(lambda db: reads.audit(db, query))
+
     def oldest_finished(self) -> datetime | None:
         """Look it up in the index."""
         return self._db.read(reads.oldest_finished)
@@ -140,8 +145,8 @@ class SqliteJournal:
 
         Once all of them are forgotten, make the file smaller in steps that are as short.
         """
-        oldest = self.oldest_finished()
-        if oldest is None or oldest >= finished_before:
+        dates = self.oldest_finished(), self._db.read(reads.oldest_mark)
+        if not any(at is not None and at < finished_before for at in dates):
             return self._db.shrink()
         before = to_micros(finished_before)
         return self._db.write(lambda db: _forget(db, before)).result()
@@ -156,9 +161,9 @@ class SqliteJournal:
 
 
 def _forget(db: apsw.Connection, before: int) -> int:
-    """Forget some of what finished before; return of how many ingestions."""
-    gone = 0
+    """Forget some of what finished before, and of the marks; return how much that was."""
     db.execute(SQL["forget_marks"], {"before": before})
+    gone = db.changes()
     for (sequence,) in db.execute(SQL["expired"], {"before": before}).fetchall():
         gone += 1
         db.execute(SQL["forget_results"], {"sequence": sequence})
@@ -174,20 +179,24 @@ def _claim(db: apsw.Connection, key: IdempotencyKey, submission: Submission) -> 
     """Return the ingestion that `key` stands for: that of `submission` if the key is new."""
     before = to_micros(submission.created_at - KEY_LIFETIME)
     db.execute(SQL["forget_keys"], {"before": before})
-    rows = db.execute(SQL["find_key"], {"key": key.key, "before": before}).fetchall()
+    rows = db.execute(SQL["find_key"], _name(key) | {"before": before}).fetchall()
     stands_for = _match(rows, key)
     if stands_for is not None:
         return stands_for
     db.execute(
         SQL["add_key"],
         {
-            "key": key.key,
+            **_name(key),
             "digest": key.digest,
             "ingestion_id": submission.ingestion_id,
             "created_at": to_micros(submission.created_at),
         },
     )
     return submission.ingestion_id
+
+
+def _name(key: IdempotencyKey) -> dict[str, object]:
+    return {"owner": key.owner or "", "key": key.key}
 
 
 def _match(rows: Iterable[Row], key: IdempotencyKey) -> str | None:

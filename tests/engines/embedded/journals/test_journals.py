@@ -9,7 +9,8 @@ import pytest
 
 from ingest_service.domain.items import Ids, Items, Mappings
 from ingest_service.domain.model import ItemState, Outcome, OutcomeWord, Priority
-from ingest_service.engines import IdempotencyKey, Mark, MarkKind, OperatorState
+from ingest_service.engines import IdempotencyKey, OperatorState
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
     FINISHED_VERSION,
     Journal,

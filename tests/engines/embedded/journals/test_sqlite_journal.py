@@ -8,7 +8,8 @@ import pytest
 
 from ingest_service.domain.items import Ids, Mappings
 from ingest_service.domain.model import Batch, ItemState, Outcome
-from ingest_service.engines import Hold, IdempotencyKey, Mark, MarkKind, OperatorState
+from ingest_service.engines import Hold, IdempotencyKey, OperatorState
+from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Finished,

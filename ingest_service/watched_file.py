@@ -1,7 +1,8 @@
-"""A file that is read again when it was changed."""
+"""Files of an operator: read again when they were changed, and kept from others if secret."""
 
 import logging
 import os
+import shlex
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -32,6 +33,7 @@ class WatchedFile(Generic[Content]):
         self._seen = self._look()
         self._looked_at = clock.monotonic()
         self._content = read()
+        self._unusable: str | None = None
 
     def current(self) -> Content:
         """Return the content; the same object as long as the file stays the same."""
@@ -42,6 +44,11 @@ class WatchedFile(Generic[Content]):
                 self._refresh()
             return self._content
 
+    @property
+    def unusable(self) -> str | None:
+        """Why the file as it is now is not in force, None if it is."""
+        return self._unusable
+
     def _refresh(self) -> None:
         seen = self._look()
         if seen == self._seen:
@@ -50,8 +57,10 @@ class WatchedFile(Generic[Content]):
         try:
             self._content = self._read()
         except SettingsError as error:
+            self._unusable = str(error)
             logs.event("file_unusable", level=logging.ERROR, reason=str(error))
         else:
+            self._unusable = None
             logs.event("file_read_again", path=self._path)
 
     def _look(self) -> tuple[int, ...] | None:
@@ -64,3 +73,26 @@ class WatchedFile(Generic[Content]):
             return None
         # The mode too: it may have been refused for that.
         return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_mode
+
+
+def read_private(setting: str, path: str, limit: int = 2**20) -> bytes:
+    """Return the content of a file that nobody else may read; `setting` names it in errors.
+
+    Raise `SettingsError`.
+    """
+    try:
+        with open(path, "rb") as file:
+            # Of the file that was opened: another one may have its name by now.
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{setting}={path!r} cannot be read: {reason}.") from error
+    if mode & 0o077:
+        raise SettingsError(
+            f"{setting}={path!r}: others can read or change what is secret; "
+            f"run `chmod 600 {shlex.quote(path)}`."
+        )
+    if len(content) > limit:
+        raise SettingsError(f"{setting}={path!r} is larger than {limit} bytes.")
+    return content

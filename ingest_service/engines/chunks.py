@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ingest_service.domain.items import ITEMS, Items, Kind
-from ingest_service.engines.embedded.journals.packing import Packing, pack, unpack
+from ingest_service.engines.packing import Packing, pack, unpack
 
 #: Items in a piece of content: some 16 KiB of ids, some 50 KiB of mappings.
 ITEMS_PER_CHUNK = {Kind.IDS: 4_096, Kind.MAPPINGS: 512}

@@ -1,0 +1,62 @@
+"""How often a key may ask.
+
+What clients are told follows draft-ietf-httpapi-ratelimit-headers-11 (23 May 2026): the policy
+is a quota `q` in a window of `w` seconds; `r` is what remains of it, and `t` the seconds until
+there is more.
+"""
+
+import math
+from dataclasses import dataclass
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from ingest_service.clock import Clock
+from ingest_service.keys.key import Key
+
+_POLICY = "requests"
+_WINDOW = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How a key stands after a request."""
+
+    allowed: bool
+    quota: int
+    remaining: int
+    #: Whole seconds until one more is allowed than now.
+    more_in: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a client is told with every answer."""
+        return {
+            "RateLimit-Policy": f'"{_POLICY}";q={self.quota};w={_WINDOW}',
+            "RateLimit": f'"{_POLICY}";r={self.remaining};t={self.more_in}',
+        }
+
+
+class Rates:
+    """Counts the requests of the last minute, in this process; a refused one is not counted."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def count(self, key: Key) -> Rate | None:
+        """Count a request of `key`, None if it may ask as often as it likes.
+
+        Keys of one name, of which one replaces the other, share what they may.
+        """
+        if key.requests_per_minute is None:
+            return None
+        item = RateLimitItemPerMinute(key.requests_per_minute)
+        allowed = self._limiter.hit(item, key.name)
+        stats = self._limiter.get_window_stats(item, key.name)
+        # The oldest request leaves the window then.
+        more_in = math.ceil(stats.reset_time - self._clock.now().timestamp())
+        return Rate(
+            allowed, key.requests_per_minute, max(0, stats.remaining), min(max(1, more_in), _WINDOW)
+        )
