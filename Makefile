@@ -16,7 +16,7 @@ test: $(READY)  ## run the unit and API tests, on all cores
 	$(RUN)pytest -n auto
 
 test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: four minutes
-	$(RUN)pytest --timeout=300 tests/crash
+	$(RUN)pytest -n 2 --dist worksteal --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py

@@ -55,6 +55,7 @@ def tables(slots: int = SLOTS) -> Iterator[Table]:
         Row("99th percentile", durable.p99, "aim", P99, 1),
         Row("median, in memory", memory.median, "aim", MEDIAN, 1),
         Row("median, sleep alone", slept.median, "aim", MEDIAN),
+        Row("99th percentile, sleep alone", slept.p99, "aim", P99),
         Row("shortest gap", INTERVAL + durable.least, "interval", INTERVAL, at_least=1),
     ]
     yield Table(f"Behind the slot, {slots:,} slots at {INTERVAL} s", seconds, rows)

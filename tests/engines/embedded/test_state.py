@@ -1,18 +1,23 @@
 """What an earlier process left is added at once, and is as if it had been added one by one."""
 
+import gc
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest_service.app import build
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.items import Ids
 from ingest_service.domain.model import ItemState, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.engines.embedded import order_index
 from ingest_service.engines.embedded.state import QueueState
+from ingest_service.settings import Settings
 from tests.engines.embedded.journals.support import NOW
 
 #: (priority, items, batches that were started, whether the last of them is sent again, what
@@ -114,3 +119,22 @@ def test_what_is_added_at_once_is_as_if_it_had_been_added_one_by_one(
 def test_nothing_was_left_behind() -> None:
     """An empty start has an empty queue, which was never filled."""
     assert filled([], at_once) == filled([], one_by_one)
+
+
+def test_one_that_waits_takes_at_most_one_and_a_half_kilobytes(tmp_path: Path) -> None:
+    """A hundred thousand of one id may wait by default; as Python counts it."""
+    count = 500
+    parts = build(Settings(interval=3_600, journal=str(tmp_path / "journal")))
+    try:
+        accept = parts.service.submissions.accept
+        accept(Ids([1]), Priority.LOW)
+        gc.collect()
+        tracemalloc.start()
+        for number in range(count):
+            accept(Ids([number]), Priority.LOW)
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    finally:
+        parts.close(5)
+    assert taken / count <= 1_500
