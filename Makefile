@@ -1,11 +1,14 @@
 # Everything a fresh machine needs is Python 3.11+ and make.
 PYTHON ?= python3
 PORT ?= 8000
+# Of chaos, in test-scale.
+SECONDS ?= 100
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser test-package screenshots lint types imports check bench clean
+.PHONY: serve test test-postgres test-scale test-crash test-browser test-package screenshots \
+	lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	$(RUN)python -m ingest_service serve --port $(PORT)
@@ -21,6 +24,12 @@ test-browser: $(READY)  ## look at the pages with Debian's chromium
 
 screenshots: $(READY)  ## make the pictures in docs/images
 	$(RUN)python -m tests.browser.screenshots
+
+test-postgres: $(READY)  ## the behaviour on PostgreSQL: INGEST_TEST_POSTGRES, or a server of its own
+	$(RUN)pytest --postgres -n auto
+
+test-scale: $(READY)  ## many replicas and workers, killed, frozen and cut off; SECONDS=600 for longer
+	SECONDS=$(SECONDS) $(RUN)pytest --timeout=1800 tests/scale
 
 test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
 	$(RUN)pytest --timeout=300 tests/package

@@ -103,6 +103,8 @@ class WorkerState:
     trouble: str | None = None
     #: The same for the calls that it makes: it works, and the upstream gets less or nothing.
     upstream_trouble: str | None = None
+    #: How many processes send batches; None where it is this one.
+    processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

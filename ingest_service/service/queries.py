@@ -13,7 +13,7 @@ from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState
 from ingest_service.domain.runs import upcoming
 from ingest_service.domain.slot_times import SlotTimes
-from ingest_service.domain.snapshot import Place, QueueSnapshot, TakenSlot
+from ingest_service.domain.snapshot import Place, QueueSnapshot, TakenSlot, WorkerState
 from ingest_service.domain.wait_reason import standstill, wait_reason
 from ingest_service.engines import ListQuery, RateProof, Reading, Records, Result, visible
 from ingest_service.engines.audit import AuditEntry, AuditQuery
@@ -248,6 +248,8 @@ class Queries:
         worker = self._reading.snapshot().worker
         if worker.stopping:
             raise Stopping("The service is stopping and takes no new work.")
+        if worker.processes == 0:
+            raise Stopping("No worker: nothing is sent before one is started.")
         if not worker.alive:
             raise Stopping("The worker thread does not run.")
         self._records.check()
@@ -277,6 +279,7 @@ class Queries:
         return Health(
             at=snapshot.at,
             worker_alive=snapshot.worker.alive,
+            workers=_workers(snapshot.worker),
             trouble=snapshot.worker.trouble or snapshot.worker.upstream_trouble,
             unfinished=snapshot.unfinished,
             queued_items=snapshot.queued_items,
@@ -310,6 +313,10 @@ def _told(slot: TakenSlot, hidden: set[str]) -> PastSlot:
     """Return what may be told of a slot to whom some ingestions do not exist for."""
     told = PastSlot(*slot)
     return told._replace(ingestion_id=None, batch_id=None) if slot.ingestion_id in hidden else told
+
+
+def _workers(worker: WorkerState) -> int:
+    return int(worker.alive) if worker.processes is None else worker.processes
 
 
 def _finish_at(place: Place) -> float | None:

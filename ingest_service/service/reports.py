@@ -49,6 +49,8 @@ class Health:
 
     at: datetime
     worker_alive: bool
+    #: How many processes send batches; where it is this one, 1 or 0.
+    workers: int
     #: What keeps the worker or its calls from going on, in words; None if nothing does.
     trouble: str | None
     unfinished: int

@@ -1,8 +1,10 @@
 """Who may do what: every route with every kind of key, in every way of having none."""
 
+import os
 import re
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,7 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(
 @pytest.mark.parametrize(
     "path", [path for method, path, scope in ROUTES if scope is Scope.OPEN and method == "GET"]
 )
+@pytest.mark.embedded
 def test_what_is_open_asks_nobody(api: Api, path: str) -> None:
     for headers in NOBODY.values():
         answer = api.client.get(path, headers=headers, buffered=True)
@@ -188,6 +191,41 @@ def test_a_wrong_change_keeps_the_keys_and_is_said(
     assert api.client.get("/health").get_json()["keys"]["trouble"] is None
 
 
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, Path.unlink], ids=["pipe", "folder", "gone"]
+)
+def test_what_takes_the_place_of_the_file_keeps_nobody_waiting(
+    api: Api, keys_file: Path, make: Callable[[Path], object]
+) -> None:
+    """The keys before stay, and when the file is back it counts."""
+    keys_file.rename(aside := keys_file.with_suffix(".aside"))
+    if make is Path.unlink:
+        aside.rename(keys_file)
+    make(keys_file)
+    api.advance(2)
+    assert ask(api, FULL, "/queue").status_code == HTTPStatus.OK
+    assert "log" in api.client.get("/health").get_json()["keys"]["trouble"]
+    if keys_file.is_dir():
+        keys_file.rmdir()
+    write(keys_file, table("new", GONE))
+    api.advance(2)
+    assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
+
+
+def test_a_file_that_cannot_be_read_for_now_is_read_later(api: Api, keys_file: Path) -> None:
+    """As while all descriptors are in use; it does not change when some are free again."""
+    write(keys_file, table("new", GONE))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        api.advance(2)
+        assert ask(api, FULL, "/health").get_json()["keys"]["trouble"] is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    api.advance(2)
+    assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
+
+
 def test_a_key_may_not_ask_for_more_urgency_than_it_has(api: Api) -> None:
     for priority, status in (("HIGH", 403), ("MEDIUM", 403), ("LOW", 200)):
         answer = ask(api, LOW_ONLY, "/ingest", "POST", json={"ids": [1], "priority": priority})
@@ -227,6 +265,8 @@ def test_a_change_of_the_keys_is_on_record(api: Api, keys_file: Path) -> None:
     assert len(newest["before"]) == len(TABLES)
 
 
+# The limiter forgets by the real clock, in a thread: only what takes no time keeps frozen time.
+@pytest.mark.embedded
 def test_a_key_that_asks_too_often_is_told_when_it_may_again(api: Api) -> None:
     first, second, third = (ask(api, TWICE, "/queue") for _ in range(3))
     assert [each.status_code for each in (first, second, third)] == [200, 200, 429]

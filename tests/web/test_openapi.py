@@ -289,6 +289,7 @@ def test_real_answers_keep_their_schemas(still: Api, document: dict[str, Any]) -
     check(document, "/rate-proof", get("/rate-proof?from=x"))
 
 
+@pytest.mark.embedded
 def test_a_broken_disk_is_documented_wherever_something_is_read(
     still: Api, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from ingest_service import logs
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, as_if_moved, last_starts
+from ingest_service.domain.runs import Lines, Moment, as_if_moved, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Move, OperatorState, visible
 from ingest_service.engines.audit import MarkKind
@@ -70,8 +70,8 @@ class EmbeddedControl:
             self._core.wake()
             waits = lines_after()
         ends_before, ends_after = _last_starts(before, waited), _last_starts(after, waits)
-        delays = _delays(ends_before, ends_after, ingestion.sequence)
-        return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
+        later = delays(ends_before, ends_after, ingestion.sequence)
+        return Move(snapshot.priority, before, after, len(later), max(later, default=0.0))
 
     def reopen(self, ingestion_id: str, caller: Caller) -> int:
         """Queue the failed items once more, in the old place."""
@@ -226,9 +226,3 @@ class EmbeddedControl:
 
 def _last_starts(snapshot: QueueSnapshot, lines: Lines) -> dict[int, float]:
     return last_starts(Moment.of(snapshot), lines, snapshot.retries)
-
-
-def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
-    """Return by how much others are later than before."""
-    both = (before.keys() & after.keys()) - {moved}
-    return [late for number in both if (late := after[number] - before[number]) > 1e-6]

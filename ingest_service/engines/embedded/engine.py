@@ -29,6 +29,10 @@ class EmbeddedEngine:
     journal: Journal
     _core: Core
 
+    def start(self) -> None:
+        """Send batches from now on."""
+        self.worker.start()
+
     def drain(self) -> None:
         """Take nothing and start nothing from now on; answer all who wait for a change."""
         self._core.drain()
