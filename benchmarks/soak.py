@@ -25,7 +25,7 @@ import apsw
 from benchmarks._measure import Row, Table, seconds, size
 from benchmarks._server import JSON, Server, request, serving
 
-MINUTES = 60.0
+MINUTES = 60
 CLIENTS = 12
 #: What they do a second, all together: little, because what creeps does so at any load.
 DEEDS_A_SECOND = 10.0
@@ -88,7 +88,7 @@ class Tally:
                 self.wrong.append(f"{what}: {status} instead of {expected}: {body[:300]!r}")
 
 
-def tables(minutes: float = MINUTES) -> Iterator[Table]:
+def tables(minutes: int = MINUTES) -> Iterator[Table]:
     """Work for `minutes`, then compare."""
     with TemporaryDirectory() as name:
         folder = Path(name)
