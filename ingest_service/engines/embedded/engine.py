@@ -59,7 +59,9 @@ def embedded_engine(
     """Join the parts, and go on where the journal's last process ended."""
     core = Core(clock, journal, options, Pace(options.interval, settle), lambda: upstream.latency)
     with _without_collections():
-        core.recover(journal.recover())
+        recovered = journal.recover()
+        journal.attach(core.depth)
+        core.recover(recovered)
     reading = EmbeddedReading(core)
     worker = Worker(
         clock,
