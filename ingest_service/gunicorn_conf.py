@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ingest_service.errors import SettingsError
-from ingest_service.front import listeners
+from ingest_service.errors import IngestServiceError, SettingsError
+from ingest_service.front import heap, listeners
 from ingest_service.keys.file_format import read_keys
-from ingest_service.settings import Settings
+from ingest_service.settings import DATABASE, Settings
 
 # Here, in the parent, a wrong setting ends everything with one line; a worker
 # that fails would be reported with a traceback.
@@ -19,6 +19,9 @@ try:
     PORT = listeners.port(os.environ)
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
+
+# Inherited by the worker, which has no threads yet.
+heap.share_one_heap()
 
 bind = listeners.addresses(SETTINGS.host, PORT)
 worker_class = "ingest_service.front.worker.FrontWorker"
@@ -35,6 +38,10 @@ limit_request_field_size = 65536
 
 def on_starting(server: Any) -> None:
     """Refuse what would break the promises: the queue and its thread live in one process."""
+    if SETTINGS.journal.startswith(DATABASE):
+        # There the queue is in the database, and what sends batches are processes of their own.
+        _check_database()
+        return
     for signal in ("hup", "ttin", "usr2"):
         # Each would start a second process beside the one that serves.
         setattr(server, f"handle_{signal}", _refuse_signal(server, signal))
@@ -48,6 +55,16 @@ def on_starting(server: Any) -> None:
             "ingest_service: with --preload the worker thread would start before the fork and "
             "not exist in the process that serves; run it without."
         )
+
+
+def _check_database() -> None:
+    """End in one line if the database is not there, or has another schema."""
+    from ingest_service import app
+
+    try:
+        app.migrate(SETTINGS, check=True)
+    except IngestServiceError as error:
+        sys.exit(f"ingest_service: {error}")
 
 
 def when_ready(server: Any) -> None:

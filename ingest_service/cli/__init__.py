@@ -34,6 +34,8 @@ _LOCAL = {
     "backup": ("journal", "Copy the journal, also while the service runs."),
     "check": ("journal", "Look for damage in the journal, also while the service runs."),
     "restore": ("journal", "Go back to a backup; the service must not run."),
+    "migrate": ("database", "Bring a PostgreSQL database up to date."),
+    "work": ("database", "Send batches, with PostgreSQL; any number of these."),
     "demo-upstream": ("demo_upstream", "Run an API to try things with."),
 }
 

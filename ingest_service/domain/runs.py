@@ -182,3 +182,18 @@ def last_starts(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -
     """Return when the last batch of each waiting ingestion starts, as far as one can see ahead."""
     coming = islice(runs(moment, lines, retries), HORIZON)
     return {run.entry.sequence: run.last_at for run in coming}
+
+
+def delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
+    """Return by how much others are later than before."""
+    both = (before.keys() & after.keys()) - {moved}
+    return [late for number in both if (late := after[number] - before[number]) > 1e-6]
+
+
+def joined_by(entry: QueueEntry, lines: Lines, joining: int) -> Lines:
+    """Return `lines` with a newcomer, if `joining` batches are to join, at the end of its own."""
+    if not joining:
+        return lines
+    return [
+        [*line, entry] if rank == entry.priority else line for rank, line in enumerate(lines, 1)
+    ]

@@ -63,6 +63,12 @@ class Keyring:
             return None
         return admitted
 
+    def named(self, name: str) -> list[Key]:
+        """Return the keys in force that are called `name`: one, or two while one is replaced."""
+        now = self._clock.now()
+        keys = (key for bucket in self._file.current() for key in bucket)
+        return [key for key in keys if key.name == name and not key.has_expired(now)]
+
     def _changed(self, before: _Buckets, after: _Buckets) -> None:
         # Whoever noticed it has a request to answer, and a record waits for the disk.
         told = _described(before), _described(after)

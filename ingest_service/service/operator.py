@@ -87,6 +87,10 @@ class Operator:
         """Record that other API keys are in force; `before` and `after` say which, in JSON."""
         self._records.note(MarkKind.KEYS, before, after, caller)
 
+    def session_secret(self) -> bytes:
+        """Return the 32 bytes that seal cookies, the same over restarts."""
+        return self._records.session_secret()
+
     def _eta(self, snapshot: QueueSnapshot) -> Eta | None:
         return None if snapshot.place is None else self._queries.eta(snapshot)
 

@@ -31,7 +31,7 @@ from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import AuditQuery, MoveQuery, PeriodQuery, parse_query
 from ingest_service.web.request import check_priority, parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
-from ingest_service.web.responses import answer
+from ingest_service.web.responses import answer, conditional
 
 bp = Blueprint("control", __name__)
 
@@ -108,13 +108,13 @@ def delete(ingestion_id: str) -> Response:
 
 
 @bp.get("/queue")
-@operation(tag="Control", scope=Scope.READ, returns=(Queue,))
+@operation(tag="Control", scope=Scope.READ, returns=(Queue,), conditional=True)
 def show_queue() -> Response:
     """Look at the queue.
 
-    What waits in each class, what is under way, and the next 60 slots.
+    What waits in each class, what is under way, the last 20 slots and the next 60.
     """
-    return _queue()
+    return conditional(_queue())
 
 
 @bp.post("/queue/pause")

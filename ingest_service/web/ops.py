@@ -40,6 +40,7 @@ def health() -> Response:
         "timestamp": health.at,
         "active_requests": health.unfinished,
         "worker": "running" if health.worker_alive else "stopped",
+        "workers": health.workers,
         "queued_items": health.queued_items,
         "queue": health.state,
         "reason": health.reason,

@@ -60,7 +60,8 @@ class HealthReport(Answer):
     status = text("always the same", "healthy")
     timestamp = time("now")
     active_requests = count("ingestions that are not finished")
-    worker = text("the thread that sends batches", "running", "stopped")
+    worker = text("what sends batches", "running", "stopped")
+    workers = count("processes that send batches, as far as they were seen")
     queued_items = count("items that wait")
     queue = word("what the queue does", QueueState)
     reason = optional_text("why it does not run")
@@ -81,6 +82,7 @@ class HealthReport(Answer):
         "timestamp": TIME,
         "active_requests": 2,
         "worker": "running",
+        "workers": 1,
         "queued_items": 17,
         "queue": "running",
         "reason": None,

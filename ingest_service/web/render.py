@@ -163,7 +163,9 @@ def queue(report: QueueReport) -> dict[str, Any]:
             "policy": report.policy,
             "depth": {priority.name: depth for priority, depth in report.depth.items()},
             "in_flight": report.in_flight,
+            "taken": report.taken,
             "next_slot_at": coming[0].at if coming else None,
+            "empty_at": report.empty_at,
             "next": coming,
         },
     )

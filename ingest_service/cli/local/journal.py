@@ -12,7 +12,12 @@ from ingest_service.cli.output import plural, say
 from ingest_service.cli.remote.asking import Command
 from ingest_service.engines.embedded.journals import files
 from ingest_service.errors import SettingsError
-from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
+from ingest_service.settings import DATABASE, IN_MEMORY, SERVER_JOURNAL, Settings
+
+_INSTEAD = (
+    "INGEST_JOURNAL is a database, not a file: use pg_dump and pg_restore for backups, "
+    "pg_amcheck to look for damage, and `migrate --check` for the schema."
+)
 
 
 def _of_journal(function: Callable[..., None]) -> Callable[..., None]:
@@ -25,6 +30,8 @@ def _of_journal(function: Callable[..., None]) -> Callable[..., None]:
         journal = journal or Settings.from_env(os.environ, journal=SERVER_JOURNAL).journal
         if journal == IN_MEMORY:
             raise SettingsError("INGEST_JOURNAL=memory is no file; name one with --journal.")
+        if journal.startswith(DATABASE):
+            raise SettingsError(_INSTEAD)
         function(journal, **options)
 
     return wrapped

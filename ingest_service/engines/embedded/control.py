@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ingest_service import logs
+from ingest_service.domain import rollup
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, as_if_moved, last_starts
+from ingest_service.domain.runs import Lines, Moment, as_if_moved, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Move, OperatorState, visible
 from ingest_service.engines.audit import MarkKind
@@ -16,6 +17,7 @@ from ingest_service.engines.embedded.intake import check_quota, check_room
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
+    Counted,
     Deleted,
     Moved,
     OperatorChanged,
@@ -70,8 +72,8 @@ class EmbeddedControl:
             self._core.wake()
             waits = lines_after()
         ends_before, ends_after = _last_starts(before, waited), _last_starts(after, waits)
-        delays = _delays(ends_before, ends_after, ingestion.sequence)
-        return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
+        later = delays(ends_before, ends_after, ingestion.sequence)
+        return Move(snapshot.priority, before, after, len(later), max(later, default=0.0))
 
     def reopen(self, ingestion_id: str, caller: Caller) -> int:
         """Queue the failed items once more, in the old place."""
@@ -99,6 +101,7 @@ class EmbeddedControl:
                 what = {"failed": items}, {"queued": items}
                 core.journal.record(
                     Reopened(ingestion.sequence, ingestion_id, at, failed),
+                    Counted(at, rollup.requeued(ingestion.priority, len(failed), items)),
                     core.mark(MarkKind.RETRY, caller, ingestion_id, *what),
                 )
                 with core.lock:
@@ -162,6 +165,7 @@ class EmbeddedControl:
         what = {"queued": queued}, {"cancelled": queued}
         changes: list[Change] = [
             Cancelled(ingestion.sequence, ingestion.ingestion_id, at),
+            Counted(at, rollup.cancelled(ingestion.priority, ingestion.batches_left, queued)),
             core.mark(MarkKind.CANCEL, caller, ingestion.ingestion_id, *what),
         ]
         states = ingestion.states_if_cancelled()
@@ -226,9 +230,3 @@ class EmbeddedControl:
 
 def _last_starts(snapshot: QueueSnapshot, lines: Lines) -> dict[int, float]:
     return last_starts(Moment.of(snapshot), lines, snapshot.retries)
-
-
-def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
-    """Return by how much others are later than before."""
-    both = (before.keys() & after.keys()) - {moved}
-    return [late for number in both if (late := after[number] - before[number]) > 1e-6]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ingest_service import logs
+from ingest_service.domain import rollup
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Priority
 from ingest_service.domain.policy import choose
@@ -17,6 +18,7 @@ from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
+    Counted,
     OperatorChanged,
     Sent,
     Settled,
@@ -25,6 +27,8 @@ from ingest_service.engines.embedded.journal import (
 
 #: Age in seconds that the record of a start may have when the upstream is called.
 PROMPT = 0.01
+#: Longest time before its slot at which a batch is chosen, to be on record when the slot opens.
+LONGEST_LEAD = 0.005
 
 
 class _Settling(NamedTuple):
@@ -47,6 +51,8 @@ class EmbeddedDispatch:
         self._last_on_wire: float | None = None
         #: Started, but not on the wire yet.
         self._connecting: set[int] = set()
+        #: How long before its slot a batch is chosen: as long as its record is likely to take.
+        self._lead = 0.0
         #: Until when a hold is recorded.
         self._hold_recorded = -math.inf
 
@@ -82,9 +88,9 @@ class EmbeddedDispatch:
             heads = state.ready.heads()
             if not heads:
                 return state.next_retry()
-            opens_at = state.pace.opens_at(state.filled_at)
-            if now < opens_at:
-                return min(opens_at, state.next_retry())
+            due = state.pace.opens_at(state.filled_at) - self._lead
+            if now < due:
+                return min(due, state.next_retry())
             entries = [state.entry(head, now) for head in heads]
             chosen = entries[choose(entries, core.options.rule, state.slots, now)]
             return state.take(Priority(chosen.priority))
@@ -94,10 +100,13 @@ class EmbeddedDispatch:
         return slot in self._core.state.in_flight
 
     def called(self, slot: Slot, ends_at: float | None) -> None:
-        """Tell whoever waits for the call that it was made."""
-        with self._core.lock:
-            self._core.state.in_flight.note_called(slot, ends_at)
-            self._core.started.notify_all()
+        """Tell whoever waits for the call that it was made; the pace counts from then."""
+        core, state = self._core, self._core.state
+        with core.lock:
+            state.in_flight.note_called(slot, ends_at)
+            # A call that came late, and the next one at its slot, would be too close.
+            state.pace = state.pace.sent(core.clock.monotonic())
+            core.started.notify_all()
 
     def sent(self, slot: Slot, at: float) -> None:
         """Note when the batch was on the wire first; the pace counts from the last request."""
@@ -170,7 +179,7 @@ class EmbeddedDispatch:
             at = core.instant(decision.decided_at).at
             resend_at = at + timedelta(seconds=decision.wait) if decision.resend else None
             settled = Settled(slot.batch, at, decision.outcomes, decision.resend, resend_at)
-            changes, apply = core.settlement(ingestion, settled)
+            changes, apply = core.settlement(ingestion, settled, self._seconds(slot, decision))
             changes = [*self._sent_record(slot), *changes]
             settlements.append(_Settling(slot, decision, ingestion, changes, apply))
         return settlements
@@ -192,7 +201,7 @@ class EmbeddedDispatch:
         core, state = self._core, self._core.state
         number, interval = state.slots + 1, state.pace.interval
         try:
-            at, now = self._record_start(batch, number, settlements)
+            at, now = self._record_start(ingestion, batch, number, settlements)
         except BaseException:
             with core.lock:
                 state.put_back(ingestion)
@@ -212,27 +221,41 @@ class EmbeddedDispatch:
         return slot
 
     def _record_start(
-        self, batch: Batch, number: int, settlements: Sequence[_Settling]
+        self, ingestion: Ingestion, batch: Batch, number: int, settlements: Sequence[_Settling]
     ) -> tuple[datetime, float]:
         """Record the start before it happens; return the time on record, and when it happens.
 
         After a crash the pace goes on from the record, so the record must not be
         much older than the call. A slow commit is repeated; people are told the first time.
+        A record that was made before its slot opens is of that moment, which is awaited.
         """
         core, pace, changes = self._core, self._core.state.pace, _changes(settlements)
         times: list[datetime] = []
+        began, opens_at = core.clock.monotonic(), pace.opens_at(core.state.filled_at)
         for _ in range(3):
-            instant = core.instant()
+            instant = core.instant(max(opens_at, core.clock.monotonic()))
             times.append(instant.at)
             gap = pace.gap(instant.monotonic)
-            core.journal.record(*changes, Started(batch, instant, number, gap, pace.interval))
+            counted = [] if times[1:] else [_count_start(ingestion, batch, instant.at, gap)]
+            started = Started(batch, instant, number, gap, pace.interval)
+            core.journal.record(*changes, started, *counted)
             if changes:
                 self._apply(settlements)
                 changes = []
             now = core.clock.monotonic()
             if now - instant.monotonic <= PROMPT:
                 break
+        # Twice what it took: half of them take longer than the last one did.
+        self._lead = min(2 * (now - began), LONGEST_LEAD)
+        while now < opens_at:
+            core.clock.sleep(opens_at - now)
+            now = core.clock.monotonic()
         return times[0], now
+
+    def _seconds(self, slot: Slot, decision: Decision) -> float:
+        """Return how long the upstream had a batch."""
+        sent_at, _ = self._on_wire.get(slot.number, (slot.at, None))
+        return max(0.0, decision.ended_at - sent_at)
 
     def _sent_record(self, slot: Slot) -> list[Change]:
         if slot.number not in self._on_wire:
@@ -255,6 +278,14 @@ class EmbeddedDispatch:
             probe_at = decision.decided_at + decision.probe_wait
         if probe_at != state.pace.probe_at:
             state.pace = replace(state.pace, probe_at=probe_at)
+
+
+def _count_start(ingestion: Ingestion, batch: Batch, at: datetime, gap: float | None) -> Counted:
+    """Return what counts a start, with how long its batch has waited if it is the first."""
+    waited = None
+    if batch.start_no == 1:
+        waited = (at - ingestion.submission.created_at).total_seconds()
+    return Counted(at, rollup.started(ingestion.priority, len(batch.offsets), gap, waited))
 
 
 def _changes(settlements: Sequence[_Settling]) -> list[Change]:

@@ -1,13 +1,17 @@
 """What is on record: the starts, and who did what."""
 
+import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ingest_service.domain.caller import Caller
+from ingest_service.domain.rollup import Counts
 from ingest_service.engines import RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
 from ingest_service.engines.embedded.core import Core
+from ingest_service.engines.embedded.journal import OperatorChanged
+from ingest_service.engines.history import History, QueueNow, told
 
 #: More than the journal keeps beyond the retention, and than two clocks differ.
 _KEPT_LONGER = timedelta(days=1)
@@ -31,9 +35,34 @@ class EmbeddedRecords:
         since = max(query.since, self._core.expiry())
         return self._core.journal.audit(replace(query, since=since))
 
+    def history(self, since: datetime, until: datetime, step: timedelta) -> History:
+        """Ask the journal, and put it together with how it is now."""
+        core = self._core
+        recorded = core.journal.history(max(since, core.expiry()), until)
+        with core.lock:
+            pace, depth = core.state.pace, core.state.depth()
+        now = QueueNow(core.clock.now(), pace.interval, pace.paused is not None, depth)
+        return told(recorded, since, until, step, now)
+
+    def totals(self) -> Counts:
+        """Ask the journal."""
+        return self._core.journal.totals()
+
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record a mark, with nothing beside it."""
         self._core.journal.record(self._core.mark(kind, caller, None, before, after))
+
+    def session_secret(self) -> bytes:
+        """Make it durable before anybody uses it."""
+        core = self._core
+        with core.changes:
+            operator = core.state.operator
+            if operator.session_secret is None:
+                operator = replace(operator, session_secret=secrets.token_hex(32))
+                core.journal.record(OperatorChanged(operator))
+                with core.lock:
+                    core.set_operator(operator)
+        return bytes.fromhex(operator.session_secret or "")
 
     def check(self) -> None:
         """Write something."""
