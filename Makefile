@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-crash test-browser lint types imports check bench clean
+.PHONY: serve test test-crash test-browser test-rules lint types imports check bench clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(RUN)gunicorn wsgi:app
@@ -18,6 +18,10 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py
+
+test-rules:  ## check the alert rules, and when each fires, with the promtool of Debian's prometheus
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/alerts_test.yml
 
 lint: $(READY)
 	$(RUN)ruff check .

@@ -86,6 +86,8 @@ class WorkerState:
     trouble: str | None = None
     #: The same for the calls that it makes: it works, and the upstream gets less or nothing.
     upstream_trouble: str | None = None
+    #: When it looked last (monotonic); None if it never has, or nobody knows.
+    stepped_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from ingest_service.service.reports import (
     Estimate,
     Eta,
     Health,
+    Measurements,
     QueueReport,
 )
 
@@ -239,6 +240,12 @@ class Queries:
         return pages()
 
     # --- The service ---
+
+    def measurements(self) -> Measurements:
+        """Return what a monitoring system collects."""
+        return Measurements(
+            self._reading.snapshot(), self._records.totals(), self._records.vitals()
+        )
 
     def health(self) -> Health:
         """Return how the service is, without touching the work."""

@@ -13,7 +13,18 @@ from ingest_service.domain.ids import fresh_id
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.settings import Settings
-from ingest_service.web import admission, control, docs, history, ingest, ops, problems, status
+from ingest_service.web import (
+    admission,
+    control,
+    docs,
+    history,
+    http_counts,
+    ingest,
+    metrics,
+    ops,
+    problems,
+    status,
+)
 from ingest_service.web.media_type import ADMITTED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -42,6 +53,7 @@ def init_app(
     app.url_map.converters["ingestion"] = IngestionId
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    http_counts.init_app(app)
     app.before_request(_name_request)
     admission.init_app(app, settings, keyring)
     app.after_request(_finish)
@@ -50,6 +62,7 @@ def init_app(
     app.register_blueprint(status.bp)
     app.register_blueprint(control.bp)
     app.register_blueprint(history.bp)
+    app.register_blueprint(metrics.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
 
