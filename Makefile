@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 # Of chaos, in test-scale.
-SECONDS ?= 100
+SECONDS ?= 80
 # Minutes of `make soak`.
 DURATION ?= 60
 VENV := .venv
