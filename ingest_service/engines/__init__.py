@@ -8,16 +8,18 @@ be composed without `Dispatch`.
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Batch, ItemState, Outcome, OutcomeWord, Priority
+from ingest_service.domain.rollup import Counts
 from ingest_service.domain.settlement import Decision
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
+from ingest_service.engines.history import History
 from ingest_service.errors import IngestionNotFound
 
 
@@ -261,6 +263,14 @@ class Records(Protocol):
 
     def audit(self, query: AuditQuery) -> list[AuditEntry]:
         """Return what was done, newest first, as far as its retention has not ended."""
+        ...
+
+    def history(self, since: datetime, until: datetime, step: timedelta) -> History:
+        """Return what happened in a period; `since` is a whole minute, and so is `step`."""
+        ...
+
+    def totals(self) -> Counts:
+        """Return everything that was ever counted, see `domain.rollup`; it only grows."""
         ...
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:

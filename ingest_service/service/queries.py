@@ -4,11 +4,12 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from ingest_service.clock import Clock
 from ingest_service.domain.caller import ANYBODY, Caller
+from ingest_service.domain.history import period
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState
 from ingest_service.domain.runs import upcoming
@@ -17,6 +18,7 @@ from ingest_service.domain.snapshot import Place, QueueSnapshot, TakenSlot, Work
 from ingest_service.domain.wait_reason import standstill, wait_reason
 from ingest_service.engines import ListQuery, RateProof, Reading, Records, Result, visible
 from ingest_service.engines.audit import AuditEntry, AuditQuery
+from ingest_service.engines.history import History
 from ingest_service.errors import IngestionNotFound, Stopping
 from ingest_service.service.calendar import Calendar
 from ingest_service.service.reports import (
@@ -212,6 +214,15 @@ class Queries:
         """
         proof = self._records.rate_proof(since, until)
         return replace(proof, examples=()) if caller.own_only else proof
+
+    def history(
+        self, since: datetime | None, until: datetime | None, step: timedelta | None
+    ) -> History:
+        """Return what happened in a period; without bounds, in the last hour.
+
+        Raise `PeriodError` if it cannot be told.
+        """
+        return self._records.history(*period(since, until, step, self._clock.now()))
 
     def audit(self, query: AuditQuery, caller: Caller = ANYBODY) -> list[AuditEntry]:
         """Return who did what, newest first; a caller that sees only its own, what it did."""

@@ -13,7 +13,17 @@ from ingest_service.domain.ids import fresh_id
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.settings import Settings
-from ingest_service.web import admission, control, dashboard, docs, ingest, ops, problems, status
+from ingest_service.web import (
+    admission,
+    control,
+    dashboard,
+    docs,
+    history,
+    ingest,
+    ops,
+    problems,
+    status,
+)
 from ingest_service.web.media_type import ADMITTED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -49,6 +59,7 @@ def init_app(
     app.register_blueprint(ingest.bp)
     app.register_blueprint(status.bp)
     app.register_blueprint(control.bp)
+    app.register_blueprint(history.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
     dashboard.init_app(app, settings, service, keyring)

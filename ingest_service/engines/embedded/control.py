@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ingest_service import logs
+from ingest_service.domain import rollup
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
@@ -16,6 +17,7 @@ from ingest_service.engines.embedded.intake import check_quota, check_room
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
+    Counted,
     Deleted,
     Moved,
     OperatorChanged,
@@ -99,6 +101,7 @@ class EmbeddedControl:
                 what = {"failed": items}, {"queued": items}
                 core.journal.record(
                     Reopened(ingestion.sequence, ingestion_id, at, failed),
+                    Counted(at, rollup.requeued(ingestion.priority, len(failed), items)),
                     core.mark(MarkKind.RETRY, caller, ingestion_id, *what),
                 )
                 with core.lock:
@@ -162,6 +165,7 @@ class EmbeddedControl:
         what = {"queued": queued}, {"cancelled": queued}
         changes: list[Change] = [
             Cancelled(ingestion.sequence, ingestion.ingestion_id, at),
+            Counted(at, rollup.cancelled(ingestion.priority, ingestion.batches_left, queued)),
             core.mark(MarkKind.CANCEL, caller, ingestion.ingestion_id, *what),
         ]
         states = ingestion.states_if_cancelled()

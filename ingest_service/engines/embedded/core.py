@@ -19,6 +19,7 @@ from typing import Any
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain import rollup
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Outcome
@@ -29,6 +30,7 @@ from ingest_service.engines import Hold, OperatorState
 from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
     Change,
+    Counted,
     Finished,
     Instant,
     Journal,
@@ -37,6 +39,7 @@ from ingest_service.engines.embedded.journal import (
     Settled,
 )
 from ingest_service.engines.embedded.state import QueueState
+from ingest_service.engines.history import INTERVAL_KEY
 from ingest_service.engines.options import EngineOptions
 from ingest_service.errors import IngestionNotFound, Stopping, StorageUnavailable
 
@@ -106,6 +109,11 @@ class Core:
         """Raise `Stopping` if nothing is taken any more."""
         if self.draining:
             raise Stopping("The service is stopping and takes no new work.")
+
+    def depth(self) -> rollup.Counts:
+        """Return how much waits, see `rollup.both`."""
+        with self.lock:
+            return self.state.depth()
 
     def is_expired(self, finished_at: datetime | None) -> bool:
         """Tell whether the retention of what finished then is over."""
@@ -204,13 +212,15 @@ class Core:
     def _note_overdue(self, recovered: Recovered) -> None:
         """Note what is finished without a record of it, and that this is a restart."""
         at = self.clock.now()
-        mark = Mark(at, MarkKind.RESTART, None, {"unfinished": len(recovered.unfinished)})
-        self._overdue.append(lambda: ([mark], lambda: None))
+        after = {"unfinished": len(recovered.unfinished), INTERVAL_KEY: self.state.pace.interval}
+        mark = Mark(at, MarkKind.RESTART, None, after)
+        # The minute begins with what is left of the one before.
+        self._overdue.append(lambda: ([mark, Counted(at, {})], lambda: None))
         operator = self.state.operator
         if operator.interval is not None and operator.configured_interval != self.options.interval:
             # Overruled by another setting, for good.
-            after = replace(operator, interval=None, configured_interval=None)
-            self._overdue.append(partial(self._change_operator, after))
+            overruled = replace(operator, interval=None, configured_interval=None)
+            self._overdue.append(partial(self._change_operator, overruled))
         for batch in recovered.hopeless:
             outcomes = [Outcome(succeeded=False, error="crashed")] * len(batch.offsets)
             self._overdue.append(partial(self._settle_hopeless, Settled(batch, at, outcomes)))
@@ -228,10 +238,18 @@ class Core:
         """Say who drains the queue."""
         self.wake, self.worker_state = wake, worker_state
 
-    def settlement(self, ingestion: Ingestion, settled: Settled) -> "Settlement":
-        """Return what settles a batch: the changes to record, and what applies them."""
+    def settlement(
+        self, ingestion: Ingestion, settled: Settled, seconds: float | None = None
+    ) -> "Settlement":
+        """Return what settles a batch: the changes to record, and what applies them.
+
+        `seconds` is how long the upstream took, None if nobody knows.
+        """
         batch, outcomes, at = settled.batch, settled.outcomes, settled.at
-        changes: list[Change] = [settled]
+        counts = rollup.settled(ingestion.priority, outcomes, cancelled=ingestion.cancelled)
+        if seconds is not None:
+            rollup.add(counts, rollup.UPSTREAM.of(seconds))
+        changes: list[Change] = [settled, Counted(at, counts)]
         states = ingestion.states_after(batch, outcomes)
         if states is not None:
             changes.append(finished(ingestion, states, at))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ingest_service import logs
+from ingest_service.domain import rollup
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Priority
 from ingest_service.domain.policy import choose
@@ -17,6 +18,7 @@ from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.core import Core, log_finished
 from ingest_service.engines.embedded.journal import (
     Change,
+    Counted,
     OperatorChanged,
     Sent,
     Settled,
@@ -170,7 +172,7 @@ class EmbeddedDispatch:
             at = core.instant(decision.decided_at).at
             resend_at = at + timedelta(seconds=decision.wait) if decision.resend else None
             settled = Settled(slot.batch, at, decision.outcomes, decision.resend, resend_at)
-            changes, apply = core.settlement(ingestion, settled)
+            changes, apply = core.settlement(ingestion, settled, self._seconds(slot, decision))
             changes = [*self._sent_record(slot), *changes]
             settlements.append(_Settling(slot, decision, ingestion, changes, apply))
         return settlements
@@ -192,7 +194,7 @@ class EmbeddedDispatch:
         core, state = self._core, self._core.state
         number, interval = state.slots + 1, state.pace.interval
         try:
-            at, now = self._record_start(batch, number, settlements)
+            at, now = self._record_start(ingestion, batch, number, settlements)
         except BaseException:
             with core.lock:
                 state.put_back(ingestion)
@@ -212,7 +214,7 @@ class EmbeddedDispatch:
         return slot
 
     def _record_start(
-        self, batch: Batch, number: int, settlements: Sequence[_Settling]
+        self, ingestion: Ingestion, batch: Batch, number: int, settlements: Sequence[_Settling]
     ) -> tuple[datetime, float]:
         """Record the start before it happens; return the time on record, and when it happens.
 
@@ -225,7 +227,9 @@ class EmbeddedDispatch:
             instant = core.instant()
             times.append(instant.at)
             gap = pace.gap(instant.monotonic)
-            core.journal.record(*changes, Started(batch, instant, number, gap, pace.interval))
+            counted = [] if times[1:] else [_count_start(ingestion, batch, instant.at, gap)]
+            started = Started(batch, instant, number, gap, pace.interval)
+            core.journal.record(*changes, started, *counted)
             if changes:
                 self._apply(settlements)
                 changes = []
@@ -233,6 +237,11 @@ class EmbeddedDispatch:
             if now - instant.monotonic <= PROMPT:
                 break
         return times[0], now
+
+    def _seconds(self, slot: Slot, decision: Decision) -> float:
+        """Return how long the upstream had a batch."""
+        sent_at, _ = self._on_wire.get(slot.number, (slot.at, None))
+        return max(0.0, decision.ended_at - sent_at)
 
     def _sent_record(self, slot: Slot) -> list[Change]:
         if slot.number not in self._on_wire:
@@ -255,6 +264,14 @@ class EmbeddedDispatch:
             probe_at = decision.decided_at + decision.probe_wait
         if probe_at != state.pace.probe_at:
             state.pace = replace(state.pace, probe_at=probe_at)
+
+
+def _count_start(ingestion: Ingestion, batch: Batch, at: datetime, gap: float | None) -> Counted:
+    """Return what counts a start, with how long its batch has waited if it is the first."""
+    waited = None
+    if batch.start_no == 1:
+        waited = (at - ingestion.submission.created_at).total_seconds()
+    return Counted(at, rollup.started(ingestion.priority, len(batch.offsets), gap, waited))
 
 
 def _changes(settlements: Sequence[_Settling]) -> list[Change]:

@@ -56,6 +56,7 @@ def embedded_engine(
     """Join the parts, and go on where the journal's last process ended."""
     recovered = journal.recover()
     core = Core(clock, journal, options, Pace(options.interval, settle), lambda: upstream.latency)
+    journal.attach(core.depth)
     core.recover(recovered)
     reading = EmbeddedReading(core)
     worker = Worker(

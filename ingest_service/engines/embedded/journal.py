@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from ingest_service.domain import rollup
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.domain.model import Batch, Counts, Outcome, Priority, Resend
 from ingest_service.engines import IdempotencyKey, ItemResult, OperatorState, RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery, Mark
+from ingest_service.engines.history import Recorded
 
 #: The version of everything that `Journal.find` returns; no unfinished ingestion gets so far.
 FINISHED_VERSION = 2**31
@@ -123,6 +125,14 @@ class OperatorChanged:
     state: OperatorState
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the history counts of the changes beside it; see `domain.rollup`."""
+
+    at: datetime
+    counts: rollup.Counts
+
+
 Change = (
     Started
     | Sent
@@ -134,6 +144,7 @@ Change = (
     | Deleted
     | OperatorChanged
     | Mark
+    | Counted
 )
 
 
@@ -249,6 +260,21 @@ class Journal(Protocol):
         """Return the newest entries that `query` describes: marks, and what was submitted."""
         ...
 
+    def history(self, since: datetime, until: datetime) -> Recorded:
+        """Return what happened from `since` up to, not including, `until`."""
+        ...
+
+    def totals(self) -> rollup.Counts:
+        """Return everything that was ever counted."""
+        ...
+
+    def attach(self, tell_depth: Callable[[], rollup.Counts]) -> None:
+        """Say what tells how much waits: a minute ends with as much as there is after it.
+
+        It may be called in another thread, see `accept`.
+        """
+        ...
+
     def oldest_finished(self) -> datetime | None:
         """Return when the ingestion that `prune` would forget first was finished."""
         ...
@@ -256,7 +282,7 @@ class Journal(Protocol):
     def prune(self, finished_before: datetime) -> int:
         """Forget some of what finished before, in a short step, or give back space that is free.
 
-        Marks are forgotten in the same way, by when they were made.
+        Marks and minutes are forgotten in the same way, by when they were.
 
         Return how much of either that was; 0 if there is nothing left to do.
         """

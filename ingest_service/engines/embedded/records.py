@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ingest_service.domain.caller import Caller
+from ingest_service.domain.rollup import Counts
 from ingest_service.engines import RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.journal import OperatorChanged
+from ingest_service.engines.history import History, QueueNow, told
 
 #: More than the journal keeps beyond the retention, and than two clocks differ.
 _KEPT_LONGER = timedelta(days=1)
@@ -32,6 +34,19 @@ class EmbeddedRecords:
         """Ask the journal, which may keep some a little longer than it should."""
         since = max(query.since, self._core.expiry())
         return self._core.journal.audit(replace(query, since=since))
+
+    def history(self, since: datetime, until: datetime, step: timedelta) -> History:
+        """Ask the journal, and put it together with how it is now."""
+        core = self._core
+        recorded = core.journal.history(max(since, core.expiry()), until)
+        with core.lock:
+            pace, depth = core.state.pace, core.state.depth()
+        now = QueueNow(core.clock.now(), pace.interval, pace.paused is not None, depth)
+        return told(recorded, since, until, step, now)
+
+    def totals(self) -> Counts:
+        """Ask the journal."""
+        return self._core.journal.totals()
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record a mark, with nothing beside it."""

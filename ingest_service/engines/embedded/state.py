@@ -15,6 +15,7 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, Outcome, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
+from ingest_service.domain.rollup import both
 from ingest_service.domain.runs import Lines
 from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
 from ingest_service.engines import OperatorState, Slot
@@ -127,6 +128,14 @@ class QueueState:
             oldest_at = oldest.ingestion.submission.created_at if oldest else None
             totals[priority] = ClassTotals(index.batches, index.items, len(index), oldest_at)
         return totals
+
+    def depth(self) -> dict[str, int]:
+        """Return how many batches and items wait in each class, see `rollup.both`."""
+        depth = {}
+        for priority, index in self._index.items():
+            of_batches, of_items = both("depth", priority)
+            depth[of_batches], depth[of_items] = index.batches, index.items
+        return depth
 
     def front(self) -> tuple[tuple[QueueEntry, ...], ...]:
         """Return the first entries of each class."""

@@ -12,6 +12,7 @@ from ingest_service.engines.chunks import Chunk, content_chunks, state_chunks
 from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
+    Counted,
     Deleted,
     Finished,
     Moved,
@@ -198,4 +199,6 @@ _STATEMENTS: Mapping[type[Change], Callable[[Any], Iterable[Statement]]] = {
     Deleted: _deleted,
     OperatorChanged: _operator_changed,
     Mark: _marked,
+    # Put together for the whole transaction, see `RollupWriter`.
+    Counted: lambda _: (),
 }

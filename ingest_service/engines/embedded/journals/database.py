@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import apsw
 
@@ -40,6 +40,18 @@ _PAGES_PER_STEP = 128
 _KEPT_FREE = 256
 
 
+class Tail(Protocol):
+    """What is written last in every transaction, by the thread that writes."""
+
+    def write(self, db: apsw.Connection) -> None:
+        """Write it."""
+        ...
+
+    def ended(self, *, durable: bool) -> None:
+        """Hear what became of the transaction."""
+        ...
+
+
 class _Record(NamedTuple):
     """Something to be written, and who waits for it."""
 
@@ -53,9 +65,14 @@ class Database:
     """Raises `JournalUnusable` if the file cannot be opened, `StorageUnavailable` later on."""
 
     def __init__(
-        self, path: str | os.PathLike[str], monotonic: Callable[[], float], vfs: str | None = None
+        self,
+        path: str | os.PathLike[str],
+        monotonic: Callable[[], float],
+        tail: Tail,
+        vfs: str | None = None,
     ) -> None:
         self._vfs = vfs
+        self._tail = tail
         self._file = JournalFile(path)
         try:
             self._committer = Committer(self._file, monotonic, vfs)
@@ -164,7 +181,9 @@ class Database:
     def _commit(self, records: Sequence[_Record]) -> None:
         """Write all `records` in one commit; make them visible; then let them be answered."""
         with self._publishing:
-            results = self._committer.commit([record.write for record in records])
+            writes = [record.write for record in records]
+            *results, last = self._committer.commit([*writes, self._tail.write])
+            self._tail.ended(durable=last is None)
             results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):
             if isinstance(result, Exception):

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+from ingest_service.domain import rollup
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
 from ingest_service.domain.model import FAMILIES, Batch, Counts, Priority
 from ingest_service.engines import IdempotencyKey, ItemResult, RateProof
@@ -18,6 +19,7 @@ from ingest_service.engines.embedded.journal import (
     FINISHED_VERSION,
     Cancelled,
     Change,
+    Counted,
     Deleted,
     Finished,
     Moved,
@@ -31,8 +33,10 @@ from ingest_service.engines.embedded.journal import (
     Wanted,
 )
 from ingest_service.engines.embedded.journals.audit_log import AuditLog
+from ingest_service.engines.embedded.journals.rollups import MemoryRollups, count_of
 from ingest_service.engines.embedded.journals.settled_log import SettledBatch, SettledLog
 from ingest_service.engines.embedded.journals.start_log import StartLog
+from ingest_service.engines.history import Recorded
 from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.engines.outcomes import final_outcomes
 from ingest_service.errors import IdempotencyMismatch
@@ -98,6 +102,7 @@ class MemoryJournal:
         #: The last starts; all of them would cost more than the results.
         self._starts = StartLog()
         self._audit = AuditLog()
+        self._rollups = MemoryRollups()
         #: When each finished, in the order in which they did.
         self._ends: dict[str, datetime] = {}
         #: (sequence, id) of the finished ones, in that order.
@@ -113,7 +118,8 @@ class MemoryJournal:
             Deleted: self._deleted,
             # What does not survive needs no record.
             OperatorChanged: lambda _: None,
-            Mark: self._audit.marked,
+            Mark: self._marked,
+            Counted: lambda change: self._rollups.count(change.at, change.counts),
         }
 
     def recover(self) -> Recovered:
@@ -232,6 +238,20 @@ class MemoryJournal:
         with self._lock:
             return self._audit.newest(query)
 
+    def history(self, since: datetime, until: datetime) -> Recorded:
+        """Look through the minutes and the marks that are kept."""
+        with self._lock:
+            return self._rollups.recorded(since, until)
+
+    def totals(self) -> rollup.Counts:
+        """Return what was added up."""
+        with self._lock:
+            return dict(self._rollups.totals)
+
+    def attach(self, tell_depth: Callable[[], rollup.Counts]) -> None:
+        """Ask for it whenever a minute has ended."""
+        self._rollups.tell_depth = tell_depth
+
     def oldest_finished(self) -> datetime | None:
         """Return when the first of those that are left was finished."""
         with self._lock:
@@ -241,6 +261,7 @@ class MemoryJournal:
         """Forget the oldest ones, a thousand at a time."""
         with self._lock:
             self._audit.forget(finished_before)
+            self._rollups.forget(finished_before)
             oldest = list(islice(self._ends.items(), _PER_STEP))
             gone = [ingestion_id for ingestion_id, at in oldest if at < finished_before]
             for ingestion_id in gone:
@@ -263,6 +284,7 @@ class MemoryJournal:
                 name = key.owner, key.key
                 self._keys[name] = key, submission.ingestion_id, submission.created_at
             self._audit.submitted(submission)
+            self._rollups.count(submission.created_at, count_of(submission))
             self._kept[submission.ingestion_id] = _Kept(submission, submission.priority)
             return submission.ingestion_id
 
@@ -274,6 +296,10 @@ class MemoryJournal:
         if remembered.digest != key.digest:
             raise IdempotencyMismatch
         return ingestion_id
+
+    def _marked(self, mark: Mark) -> None:
+        self._audit.marked(mark)
+        self._rollups.marked(mark)
 
     def _started(self, change: Started) -> None:
         self._starts.add(change)

@@ -223,3 +223,13 @@ INSERT INTO idempotency_key SELECT '', key, digest, ingestion_id, created_at FRO
 DROP TABLE unowned_key;
 CREATE INDEX idempotency_key_created ON idempotency_key (created_at);
 CREATE INDEX idempotency_key_ingestion ON idempotency_key (ingestion_id);
+
+-- name: 5
+-- What happened in a minute: counters by name, and what waited at its end, both as JSON; NULL
+-- while it is the last one. Minutes are counted from 1970. Row 0 has what was forgotten.
+CREATE TABLE rollup (
+    minute INTEGER PRIMARY KEY,
+    counts BLOB NOT NULL,
+    depth  BLOB
+) STRICT;
+CREATE INDEX mark_of_queue ON mark (kind, at) WHERE target IS NULL;

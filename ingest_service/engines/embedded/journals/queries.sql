@@ -252,3 +252,43 @@ SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL) FROM ingestion;
 
 -- name: free_space
 SELECT freelist_count, auto_vacuum = 2 FROM pragma_freelist_count, pragma_auto_vacuum;
+
+-- name: put_rollup
+INSERT INTO rollup (minute, counts) VALUES (:minute, :counts)
+ON CONFLICT DO UPDATE SET counts = excluded.counts, depth = NULL;
+
+-- name: end_rollup
+UPDATE rollup SET depth = :depth WHERE minute = :minute;
+
+-- name: rollup
+SELECT counts FROM rollup WHERE minute = :minute;
+
+-- name: all_rollups
+SELECT minute, counts FROM rollup ORDER BY minute;
+
+-- name: rollups
+SELECT minute, counts, depth FROM rollup
+WHERE minute <= :last AND minute > 0 AND minute >= coalesce(
+    (SELECT max(minute) FROM rollup WHERE minute > 0 AND minute < :first), :first)
+ORDER BY minute;
+
+-- name: first_rollup
+SELECT min(minute) FROM rollup WHERE minute > 0;
+
+-- name: expired_rollups
+-- The last one is still being written.
+SELECT minute, counts FROM rollup
+WHERE minute > 0 AND minute < :before AND minute < (SELECT max(minute) FROM rollup)
+ORDER BY minute LIMIT :limit;
+
+-- name: forget_rollups
+DELETE FROM rollup WHERE minute > 0 AND minute <= :last;
+
+-- name: pace_marks
+SELECT at, mark, kind, before, after FROM mark
+WHERE target IS NULL AND kind = :kind AND at >= :since
+ORDER BY at DESC, mark DESC LIMIT :limit;
+
+-- name: pace_mark_before
+SELECT at, mark, kind, before, after FROM mark
+WHERE target IS NULL AND kind = :kind AND at < :since ORDER BY at DESC, mark DESC LIMIT 1;

@@ -9,21 +9,25 @@ import apsw
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot, Submission
+from ingest_service.domain.rollup import Counts
 from ingest_service.engines import IdempotencyKey, RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.embedded.journal import (
     Change,
+    Counted,
     Recovered,
     Results,
     Wanted,
 )
-from ingest_service.engines.embedded.journals import reads
+from ingest_service.engines.embedded.journals import reads, rollups
 from ingest_service.engines.embedded.journals.changes import statements_of, submitted
 from ingest_service.engines.embedded.journals.database import Database, execute
 from ingest_service.engines.embedded.journals.free_space import FreeSpace
 from ingest_service.engines.embedded.journals.recovery import recover
+from ingest_service.engines.embedded.journals.rollups import RollupWriter, count_of
 from ingest_service.engines.embedded.journals.rows import Row, to_micros
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.history import Recorded
 from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.errors import IdempotencyMismatch, StorageUnavailable
 
@@ -43,11 +47,13 @@ class SqliteJournal:
         vfs: str | None = None,
     ) -> None:
         monotonic = (clock or SystemClock()).monotonic
-        self._db = Database(path, monotonic, vfs)
+        self._rollups = RollupWriter()
+        self._db = Database(path, monotonic, self._rollups, vfs)
         self._space = FreeSpace(self._db.folder, min_free_disk, monotonic)
 
     def recover(self) -> Recovered:
         """Read everything unfinished, once."""
+        self._db.once(self._rollups.load)
         return self._db.once(recover)
 
     def accept(
@@ -59,12 +65,13 @@ class SqliteJournal:
         """
         if self._space.is_short:
             return self._accepted_before(submission, key)
-        statements = submitted(submission)
+        statements, counts = submitted(submission), count_of(submission)
 
         def write(db: apsw.Connection) -> str:
             stands_for = _claim(db, key, submission) if key else submission.ingestion_id
             if stands_for == submission.ingestion_id:
                 execute(db, statements)
+                self._rollups.count(submission.created_at, counts)
             return stands_for
 
         def publish(stands_for: str) -> None:
@@ -98,7 +105,15 @@ class SqliteJournal:
 
     def record(self, *changes: Change) -> None:
         """Write all `changes`, in their order, in one transaction."""
-        self._db.run(statements_of(changes))
+        statements = statements_of(changes)
+        counted = [change for change in changes if isinstance(change, Counted)]
+
+        def write(db: apsw.Connection) -> None:
+            execute(db, statements)
+            for change in counted:
+                self._rollups.count(change.at, change.counts)
+
+        self._db.write(write).result()
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot | None:
         """Read the row, and the pieces with the items of `batches`."""
@@ -136,6 +151,18 @@ class SqliteJournal:
         """Read marks and rows from the newest on."""
         return self._db.read(lambda db: reads.audit(db, query))
 
+    def history(self, since: datetime, until: datetime) -> Recorded:
+        """Read the minutes and the marks of the period."""
+        return self._db.read(lambda db: rollups.recorded(db, since, until))
+
+    def totals(self) -> Counts:
+        """Return what the thread that writes has added up."""
+        return dict(self._rollups.totals)
+
+    def attach(self, tell_depth: Callable[[], Counts]) -> None:
+        """Let the thread that writes ask for it."""
+        self._rollups.tell_depth = tell_depth
+
     def oldest_finished(self) -> datetime | None:
         """Look it up in the index."""
         return self._db.read(reads.oldest_finished)
@@ -145,7 +172,8 @@ class SqliteJournal:
 
         Once all of them are forgotten, make the file smaller in steps that are as short.
         """
-        dates = self.oldest_finished(), self._db.read(reads.oldest_mark)
+        oldest = self._db.read(reads.oldest_mark), self._db.read(rollups.oldest)
+        dates = self.oldest_finished(), *oldest
         if not any(at is not None and at < finished_before for at in dates):
             return self._db.shrink()
         before = to_micros(finished_before)
@@ -161,9 +189,9 @@ class SqliteJournal:
 
 
 def _forget(db: apsw.Connection, before: int) -> int:
-    """Forget some of what finished before, and of the marks; return how much that was."""
+    """Forget some of what finished before, of marks and minutes; return how much that was."""
     db.execute(SQL["forget_marks"], {"before": before})
-    gone = db.changes()
+    gone = db.changes() + rollups.forget(db, before)
     for (sequence,) in db.execute(SQL["expired"], {"before": before}).fetchall():
         gone += 1
         db.execute(SQL["forget_results"], {"sequence": sequence})

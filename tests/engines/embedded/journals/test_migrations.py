@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import apsw
@@ -16,7 +16,9 @@ from ingest_service.engines.embedded.journals.files import restore
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.journals.statements import MIGRATIONS
 from ingest_service.errors import JournalUnusable
-from tests.engines.embedded.journals.support import MAPPING, newest
+from tests.engines.embedded.journals.support import MAPPING, NOW, accept, ingestion, newest
+
+LATER = NOW + timedelta(hours=1)
 
 
 def old_file(path: Path, version: int) -> apsw.Connection:
@@ -167,3 +169,22 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
         db.execute("PRAGMA user_version = 999").fetchall()
     with pytest.raises(JournalUnusable, match="newer version"):
         SqliteJournal(path)
+
+
+def test_the_history_of_an_older_file_begins_with_its_first_start_here(path: Path) -> None:
+    """What was before is not counted, and is in nobody's way."""
+    with closing(old_file(path, 4)):
+        pass
+    with closing(SqliteJournal(path)) as journal:
+        journal.recover()
+        assert (journal.totals(), journal.history(NOW, LATER).rows) == ({}, [])
+        accept(journal, ingestion(1))
+        (row,) = journal.history(NOW, LATER).rows
+        assert (
+            row.counts
+            == journal.totals()
+            == {
+                "accepted.LOW.batches": 2,
+                "accepted.LOW.items": 4,
+            }
+        )

@@ -1,0 +1,143 @@
+"""Looking back: what happened, in steps."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, Response, request
+from marshmallow import ValidationError, post_load, validate
+
+from ingest_service.domain.history import PeriodError, Step
+from ingest_service.domain.model import Priority
+from ingest_service.domain.rollup import (
+    BATCH_OUTCOMES,
+    ITEM_OUTCOMES,
+    UPSTREAM,
+    WAIT,
+    Counts,
+    Histogram,
+    both,
+    settled_batches,
+    settled_items,
+)
+from ingest_service.engines import history
+from ingest_service.errors import StorageUnavailable
+from ingest_service.keys.scope import Scope
+from ingest_service.web.history_schemas import History
+from ingest_service.web.openapi import operation
+from ingest_service.web.query_schemas import PeriodQuery, WholeNumber, parse_query
+from ingest_service.web.request import the_service
+from ingest_service.web.responses import answer, timestamp
+
+bp = Blueprint("history", __name__)
+
+_MINUTE = 60
+_YEAR = 366 * 86_400
+_QUANTILES = {"p50": 0.5, "p95": 0.95}
+_WAITS = _QUANTILES | {"max": 1.0}
+
+
+class _Minutes(WholeNumber):
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        seconds = super()._deserialize(value, *args, **kwargs)
+        if seconds % _MINUTE:
+            raise ValidationError("This must be a multiple of 60.")
+        return seconds
+
+
+class HistoryQuery(PeriodQuery):
+    """From when to when, and in which steps."""
+
+    step = _Minutes(
+        validate=validate.Range(_MINUTE, _YEAR),
+        metadata={"description": "seconds of a step, whole minutes", "multipleOf": _MINUTE},
+    )
+
+    @post_load
+    def to_arguments(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return what the service is asked with."""
+        step = data.get("step")
+        return {
+            "since": data.get("from_", data.get("from")),
+            "until": data.get("to"),
+            "step": None if step is None else timedelta(seconds=step),
+        }
+
+
+@bp.get("/queue/history")
+@operation(
+    tag="Control",
+    scope=Scope.READ,
+    query=HistoryQuery,
+    returns=(History,),
+    raises=(StorageUnavailable,),
+)
+def show_history() -> Response:
+    """Look back.
+
+    What was accepted, started and settled, the slots that there were, what waited, how long it
+    did, and how long the upstream took, in steps: the last hour in 60, unless you ask for
+    something else; 1,000 at most. Counted by the minute, so `from` begins with its minute. As
+    long as finished work is kept. Times are told as the upper bounds of the buckets in which
+    they are counted.
+    """
+    try:
+        told = the_service().queries.history(**parse_query(HistoryQuery, request.args))
+    except PeriodError as error:
+        raise ValidationError({error.part: [str(error)]}) from None
+    return answer(rendered(told))
+
+
+def rendered(told: history.History) -> dict[str, Any]:
+    """Return it in the words of the answer; by hand, because it can be large."""
+    return {
+        "from": timestamp(told.since),
+        "to": timestamp(told.until),
+        "step_seconds": told.step // timedelta(seconds=1),
+        "steps": [_step(step) for step in told.steps],
+        "marks": [
+            {"at": timestamp(mark.at), "kind": mark.kind.value, "detail": mark.detail}
+            for mark in told.marks
+        ],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    counts, depth = step.counts, step.depth
+    return {
+        "at": timestamp(step.at),
+        "accepted": _by_class(lambda priority: _amount("accepted", priority, counts)),
+        "started": _by_class(lambda priority: _amount("started", priority, counts)),
+        "settled": _by_class(lambda priority: _settled(priority, counts)),
+        "slots": step.slots,
+        "depth": _by_class(
+            lambda priority: None if depth is None else _amount("depth", priority, depth)
+        ),
+        "wait_seconds": _by_class(lambda priority: _spread(WAIT[priority], counts, _WAITS)),
+        "upstream_seconds": _spread(UPSTREAM, counts, _QUANTILES),
+    }
+
+
+def _by_class(of: Callable[[Priority], Any]) -> dict[str, Any]:
+    return {priority.name: of(priority) for priority in Priority}
+
+
+def _amount(event: str, priority: Priority, counts: Counts) -> dict[str, int]:
+    batches, items = both(event, priority)
+    return {"batches": counts.get(batches, 0), "items": counts.get(items, 0)}
+
+
+def _settled(priority: Priority, counts: Counts) -> dict[str, dict[str, int]]:
+    return {
+        "batches": {
+            word: counts.get(settled_batches(priority, word), 0) for word in BATCH_OUTCOMES
+        },
+        "items": {word: counts.get(settled_items(priority, word), 0) for word in ITEM_OUTCOMES},
+    }
+
+
+def _spread(
+    histogram: Histogram, counts: Counts, shares: dict[str, float]
+) -> dict[str, float | None] | None:
+    values = histogram.quantiles(counts, shares.values())
+    return None if values is None else dict(zip(shares, values, strict=True))
