@@ -1,6 +1,7 @@
 """What was, for the first page: charts of a period, and the numbers of today.
 
-Told up to the last whole minute and made once a minute, however many look.
+However many look, charts are made once a minute, up to the last whole one, and numbers every few
+seconds.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from ingest_service.service.queries import Queries
 from ingest_service.web.dashboard.charts import PERIODS, Charts, charts
 from ingest_service.web.history import rendered
 
+#: Seconds for which the numbers are told again.
+_FRESH = 5
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -20,7 +23,6 @@ _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=
 class Today:
     """What was settled since midnight (UTC), and how the upstream answered in the last hour."""
 
-    until: datetime
     succeeded: int
     failed: int
     p50: float | None
@@ -46,14 +48,15 @@ def looking_back(queries: Queries) -> LookingBack:
         return charts(rendered(queries.history(minute - length, minute, step)))
 
     @lru_cache(maxsize=2)
-    def counted(minute: datetime) -> Today:
-        midnight = minute.replace(hour=0, minute=0)
-        today = _items(queries, midnight, minute) if minute > midnight else {}
-        (hour,) = rendered(queries.history(minute - _HOUR, minute, _HOUR))["steps"]
+    def counted(moment: datetime) -> Today:
+        midnight = moment.replace(hour=0, minute=0, second=0)
+        today = _items(queries, midnight, moment) if moment > midnight else {}
+        # The minute under way included it is an hour: what is asked for begins with its minute.
+        since = _whole(moment) - _HOUR + _MINUTE
+        (hour,) = rendered(queries.history(since, moment, _HOUR))["steps"]
         items, answers = _settled(hour), hour["upstream_seconds"] or {}
         ended = items["succeeded"] + items["failed"]
         return Today(
-            until=minute,
             succeeded=today.get("succeeded", 0),
             failed=today.get("failed", 0),
             p50=answers.get("p50"),
@@ -62,7 +65,8 @@ def looking_back(queries: Queries) -> LookingBack:
         )
 
     return LookingBack(
-        lambda period, now: drawn(period, _whole(now)), lambda now: counted(_whole(now))
+        lambda period, now: drawn(period, _whole(now)),
+        lambda now: counted(now.replace(second=now.second // _FRESH * _FRESH, microsecond=0)),
     )
 
 
