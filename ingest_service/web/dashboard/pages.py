@@ -35,7 +35,7 @@ bp = blueprint("dashboard", __name__)
 SHOWN = 12
 #: By how many rows the list grows; where it is that long, it goes on on another page.
 ROWS = 50
-MOST_ROWS = 200
+MOST_ROWS = 100
 #: Batches at a glance, and items a page.
 BATCHES = 1_000
 ITEMS = 50
