@@ -3,12 +3,14 @@ PYTHON ?= python3
 PORT ?= 8000
 # Of chaos, in test-scale.
 SECONDS ?= 100
+# Minutes of `make soak`.
+DURATION ?= 60
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
 .PHONY: serve test test-postgres test-scale test-crash test-browser test-package screenshots \
-	lint types imports check bench clean
+	lint types imports check bench soak clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	$(RUN)python -m ingest_service serve --port $(PORT)
@@ -17,7 +19,7 @@ test: $(READY)  ## run the unit and API tests, on all cores
 	$(RUN)pytest -n auto
 
 test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: four minutes
-	$(RUN)pytest --timeout=300 tests/crash
+	$(RUN)pytest -n 2 --dist worksteal --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py tests/browser/check_dashboard_scale.py
@@ -50,6 +52,9 @@ check: lint types imports test  ## everything that is fast
 bench: $(READY)  ## print tables of ratios, measured now; BENCH=--json for programs
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(RUN)python -m benchmarks $(BENCH)
+
+soak: $(READY)  ## work for an hour (DURATION minutes) and compare its last quarter with the first
+	$(RUN)python -m benchmarks soak $(DURATION)
 
 clean:
 	rm -rf $(VENV)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ingest_service.errors import IngestServiceError, SettingsError
-from ingest_service.front import listeners
+from ingest_service.front import heap, listeners
 from ingest_service.keys.file_format import read_keys
 from ingest_service.settings import DATABASE, Settings
 
@@ -18,6 +18,9 @@ try:
         read_keys(SETTINGS.api_keys_file)
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
+
+# Inherited by the worker, which has no threads yet.
+heap.share_one_heap()
 
 PORT = os.environ.get("PORT", "8000")
 

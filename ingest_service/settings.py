@@ -413,7 +413,8 @@ def _refusal(knob: Field[Any], value: object) -> SettingsError:
 
 def _without_secrets(text: str) -> str:
     """Leave out what may be a password."""
-    return re.sub(r"password=[^&\s]*", "password=...", re.sub(r"//[^/]*@", "//...@", text))
+    text = re.sub(r"//([^/:]*):[^/]*@", r"//\1:...@", text)
+    return re.sub(r"password=[^&\s]*", "password=...", text)
 
 
 def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:

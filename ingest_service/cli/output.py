@@ -77,6 +77,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def whose(ingestion_id: str | None) -> str:
+    """Return what an ingestion is called where those of others have no names."""
+    return "another's" if ingestion_id is None else ingestion_id
+
+
 def plural(count: int, noun: str, ending: str = "s") -> str:
     """Return a count with its noun."""
     return f"{count:,} {noun}{'' if count == 1 else ending}"

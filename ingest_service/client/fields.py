@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, TypeVar
 
 from ingest_service.client.errors import BadAnswer
@@ -39,14 +39,14 @@ class Fields:
         return value
 
     def time(self, key: str) -> datetime:
-        """Return a moment, with its offset."""
+        """Return a moment, in UTC; one that a calendar of any place has."""
         try:
             moment = datetime.fromisoformat(self.text(key))
         except ValueError:
             moment = None
-        if moment is None or moment.tzinfo is None:
+        if moment is None or moment.tzinfo is None or not MINYEAR < moment.year < MAXYEAR:
             raise self._wrong(key, "a time")
-        return moment
+        return moment.astimezone(UTC)
 
     def optional(self, key: str, read: Callable[[str], T]) -> T | None:
         """Return what `read` makes of a key, None where it is null or absent."""

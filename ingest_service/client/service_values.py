@@ -33,8 +33,9 @@ class Depth:
 class BatchUnderWay:
     """A batch that was started and has not ended."""
 
-    ingestion_id: str
-    batch_id: str
+    #: None, both of them, if it is none of the key's own and the key sees only these.
+    ingestion_id: str | None
+    batch_id: str | None
     items: int
     attempt: int
 
@@ -42,8 +43,8 @@ class BatchUnderWay:
     def parse(cls, fields: Fields) -> "BatchUnderWay":
         """Read it."""
         return cls(
-            fields.text("ingestion_id"),
-            fields.text("batch_id"),
+            fields.optional("ingestion_id", fields.text),
+            fields.optional("batch_id", fields.text),
             fields.count("items"),
             fields.count("attempt"),
         )
@@ -54,13 +55,15 @@ class ComingSlot:
     """A slot to come, if nothing changes."""
 
     at: datetime
-    ingestion_id: str
+    #: None if it is none of the key's own and the key sees only these.
+    ingestion_id: str | None
     priority: str
 
     @classmethod
     def parse(cls, fields: Fields) -> "ComingSlot":
         """Read it."""
-        return cls(fields.time("at"), fields.text("ingestion_id"), fields.text("priority"))
+        ingestion_id = fields.optional("ingestion_id", fields.text)
+        return cls(fields.time("at"), ingestion_id, fields.text("priority"))
 
 
 @dataclass(frozen=True, slots=True)

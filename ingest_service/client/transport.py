@@ -213,7 +213,7 @@ class Transport:
         try:
             at = parsedate_to_datetime(text)
             return max(0.0, (at - self.clock.now()).total_seconds())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
 
     def _unreachable(self, error: Exception) -> Unreachable:
@@ -238,15 +238,16 @@ def _has_an_end(response: urllib3.BaseHTTPResponse) -> bool:
 
 def _wait_after(error: Unreachable | Refused, request: Request, failures: int) -> float | None:
     """Return how long to wait before the next attempt, None if there must be none."""
+    asked = 0.0
     if isinstance(error, Refused):
         if error.problem.status not in _COME_AGAIN or not request.repeatable:
             return None
-        if error.retry_after is not None:
-            return error.retry_after
+        asked = error.retry_after or 0.0
     elif error.connected and not request.repeatable:
         return None
     longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures, 10))
-    return longest * (0.5 + random.random() / 2)  # noqa: S311
+    # Whoever may come again at once comes in vain for the tenth time all the same.
+    return max(asked, longest * (0.5 + random.random() / 2))  # noqa: S311
 
 
 def checked_url(url: str) -> str:

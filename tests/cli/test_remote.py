@@ -12,6 +12,7 @@ from ingest_service.client import IngestClient
 from tests.cli.support import Run, ids_in, run_at
 from tests.client.support import listening
 from tests.client.test_hostile_servers import STATUS
+from tests.keys.support import secret, table, write
 from tests.realtime import Reply, Scripted, answer, cut, reset
 
 UNKNOWN = "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f60"
@@ -124,6 +125,33 @@ def test_lists_and_the_queue_are_tables(run: Run, waiting: list[str]) -> None:
     assert queue.startswith("paused, one batch every 0 s, policy strict: tests\n")
     assert ["LOW", "2", "4", "12"] in [line.split()[:4] for line in queue.splitlines()]
     assert run("top", "--times", "2", "--every", "0.2").stdout.count("paused, one batch") == 2
+
+
+def test_of_others_a_key_that_sees_only_its_own_sees_that_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = '["submit", "read", "operate"]'
+    keys = write(
+        tmp_path / "keys.toml",
+        table("boss", secret(1), scopes=everything),
+        table("own", secret(2), "own_only = true", scopes=everything),
+    )
+    with listening(interval=60, simulated_latency=9, api_keys_file=keys) as url:
+        boss, own = (IngestClient(url, key=secret(number)) for number in (1, 2))
+        others = boss.submit(ids=range(1, 10), priority="HIGH")
+        next(status for status in others.follow(20) if status.counts.in_flight)
+        mine = own.submit(ids=[1], priority="LOW")
+        queue = own.queue()
+        assert [batch.ingestion_id for batch in queue.in_flight] == [None]
+        assert [slot.ingestion_id for slot in queue.next] == [None, None, mine.ingestion_id]
+
+        monkeypatch.setenv("INGEST_KEY", secret(2))
+        run = run_at(url)
+        for command in (("queue",), ("top", "--times", "1")):
+            ran = run(*command)
+            assert (ran.exit_code, ran.stdout.count("another's")) == (0, 3)
+            assert ids_in(ran.stdout) == [mine.ingestion_id]
+        assert run("retry", mine.ingestion_id).exit_code == 0
 
 
 def test_when_tells_what_a_request_would_see(run: Run, waiting: list[str]) -> None:

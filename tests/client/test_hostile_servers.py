@@ -59,6 +59,9 @@ def test_keys_that_nobody_knows_break_nothing() -> None:
         ("counts", {"total": 1.5}, "/counts/total should be a whole number"),
         ("created_at", "yesterday", "/created_at should be a time"),
         ("created_at", "2026-01-01T12:00:00", "/created_at should be a time"),
+        # No time at all in some places of the world.
+        ("created_at", "0001-01-01T00:00:00Z", "/created_at should be a time"),
+        ("created_at", "9999-12-31T23:59:59Z", "/created_at should be a time"),
         ("eta", {"finish_at": 12}, "/finish_at should be a text"),
     ],
 )

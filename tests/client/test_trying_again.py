@@ -46,6 +46,15 @@ def test_questions_are_repeated_until_patience_ends() -> None:
     assert sum(clock.slept) <= 20
 
 
+@pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_who_may_come_again_at_once_does_not_come_all_the_time(after: str) -> None:
+    with Scripted(lambda _: answer(503, {"detail": "full"}, Retry_After=after)) as server:
+        client, clock = client_of(server, patience=20.0)
+        with pytest.raises(Busy):
+            client.status("x")
+    assert 5 < len(clock.slept) < 20
+
+
 def test_who_should_come_again_too_late_is_told_at_once() -> None:
     with Scripted(lambda _: answer(429, {"detail": "slowly"}, Retry_After="3600")) as server:
         client, clock = client_of(server)
@@ -57,7 +66,9 @@ def test_who_should_come_again_too_late_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [("5", 5.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("-1", None), ("9" * 50, None),
-     ("soon", None), ("Thu, 01 Jan 99999 00:00:00 GMT", None)],
+     ("soon", None), ("Thu, 01 Jan 99999 00:00:00 GMT", None),
+     (f"Thu, 01 Jan {'9' * 50} 00:00:00 GMT", None),
+     (f"Thu, 01 Jan 2026 00:00:00 +{'9' * 50}", None)],
 )  # fmt: skip
 def test_retry_after_is_read_with_care(value: str, expected: float | None) -> None:
     with Scripted(lambda _: answer(503, {}, Retry_After=value)) as server:

@@ -568,6 +568,19 @@ def test_a_commit_that_fails_is_a_503_and_nothing_is_stored(tmp_path: Path) -> N
     assert half_stored(server.journal) == []
 
 
+def test_all_threads_share_one_heap(server: Server) -> None:
+    """A heap each kept the most that each ever needed, and the process grew for hours."""
+    with ThreadPoolExecutor(8) as clients:
+        body = {"ids": [*range(1, 1_000)], "priority": "LOW"}
+        posts = [clients.submit(server.request, "POST", "/ingest", body) for _ in range(40)]
+        assert {post.result().status for post in posts} == {200}
+    # glibc reserves 64 MiB of addresses for every further one.
+    maps = [line.split() for line in Path(f"/proc/{_pid(server)}/maps").read_text().splitlines()]
+    spans = [(line[1], [int(end, 16) for end in line[0].split("-")]) for line in maps]
+    reserved = [end - start for rights, (start, end) in spans if rights == "---p"]
+    assert not [size for size in reserved if 32 * 2**20 < size < 64 * 2**20]
+
+
 def test_a_wrong_worker_is_named(tmp_path: Path) -> None:
     """The start-up check, with a gunicorn that lacks something."""
     script = (

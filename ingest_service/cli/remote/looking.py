@@ -16,6 +16,7 @@ from ingest_service.cli.output import (
     say,
     say_json,
     table,
+    whose,
 )
 from ingest_service.cli.remote.asking import (
     SOME_FAILED,
@@ -179,9 +180,9 @@ def _print_queue(report: Queue) -> None:
     ]  # fmt: skip
     table(("CLASS", "INGESTIONS", "BATCHES", "ITEMS", "LONGEST WAIT"), rows)
     for batch in report.in_flight:
-        say(f"under way  {batch.ingestion_id}  {plural(batch.items, 'item')}")
+        say(f"under way  {whose(batch.ingestion_id)}  {plural(batch.items, 'item')}")
     for slot in report.next[:10]:
-        say(f"{clock_time(slot.at)}  {slot.priority}  {slot.ingestion_id}")
+        say(f"{clock_time(slot.at)}  {slot.priority}  {whose(slot.ingestion_id)}")
     if len(report.next) > 10:
         last = report.next[-1].at - report.next[10].at
         say(f"and {len(report.next) - 10} more slots in the next {duration(last.total_seconds())}")

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ingest_service.cli.output import age, clock_time, duration, shown
+from ingest_service.cli.output import age, clock_time, duration, shown, whose
 from ingest_service.cli.remote import watching
 from ingest_service.client import PRIORITIES, Queue, Status
 
@@ -119,11 +119,11 @@ def _depth(report: Queue) -> Table:
 def _lists(report: Queue) -> Table:
     both = Table.grid(padding=(0, 4))
     under_way = [
-        (shown(batch.ingestion_id), f"{batch.items}, attempt {batch.attempt}")
+        (shown(whose(batch.ingestion_id)), f"{batch.items}, attempt {batch.attempt}")
         for batch in report.in_flight
     ]
     coming = [
-        (clock_time(slot.at), shown(slot.priority), shown(slot.ingestion_id))
+        (clock_time(slot.at), shown(slot.priority), shown(whose(slot.ingestion_id)))
         for slot in report.next
     ]
     tables = (

@@ -251,6 +251,41 @@ class QueueState:
         self._changed(ingestion)
         return fills
 
+    def add_all(
+        self, ingestions: Sequence[Ingestion], since: Sequence[float], filled_at: float
+    ) -> None:
+        """Do what `add` does for each, in the order of arrival, while there is nothing yet.
+
+        A start may have a hundred thousand, and nobody is answered meanwhile: what is
+        built at once takes a fraction of the time.
+        """
+        self._ingestions = {ingestion.ingestion_id: ingestion for ingestion in ingestions}
+        self._unfinished = {ingestion.sequence: ingestion for ingestion in ingestions}
+        self._sequences = list(self._unfinished)
+        self._since = dict(zip(self._sequences, since, strict=True))
+        for ingestion in ingestions:
+            if ingestion.batches_left:
+                self.ready.put(ingestion)
+                self.filled_at = filled_at
+            owner, items = ingestion.submission.submitted_by, ingestion.counts.queued
+            self.owned.put(owner, ingestion.priority, ingestion.sequence, items)
+            if ingestion.finished_at is not None:
+                self._finish(ingestion)
+        for priority, index in self._index.items():
+            waiting = [
+                _Waiting(ingestion, began)
+                for ingestion, began in zip(ingestions, since, strict=True)
+                if ingestion.priority is priority and ingestion.counts.queued
+            ]
+            index.fill(
+                [one.ingestion.sequence for one in waiting],
+                waiting,
+                batches=[one.ingestion.batches_left for one in waiting],
+                items=[one.ingestion.counts.queued for one in waiting],
+                slots=[_slots(one.ingestion) for one in waiting],
+            )
+        self.version += 1
+
     def take(self, priority: Priority) -> tuple[Ingestion, Batch]:
         """Take the first ingestion of a class; its next batch waits until its start is recorded."""
         ingestion = self.ready.get(priority)
@@ -388,7 +423,7 @@ class QueueState:
                 _Waiting(ingestion, self._since[sequence]),
                 batches=ingestion.batches_left,
                 items=items,
-                slots=-(-items // ingestion.submission.batch_size),
+                slots=_slots(ingestion),
             )
         else:
             index.remove(sequence)
@@ -409,3 +444,8 @@ class QueueState:
         self._since.pop(ingestion.sequence, None)
         if ingestion.finished_at is not None:
             self._finished[ingestion.ingestion_id] = ingestion.finished_at
+
+
+def _slots(ingestion: Ingestion) -> int:
+    """Return how many batches the items that wait will take."""
+    return -(-ingestion.counts.queued // ingestion.submission.batch_size)

@@ -60,7 +60,8 @@ class PostgresDispatch:
             taken = self._take(tx, row)
             if isinstance(taken, float):
                 return self._clock.monotonic() + (taken - float(row.now))
-        slot = self._slot(taken)
+            # In the same transaction: a moment later it may have been given back.
+            slot = self._slot_of(tx, tx.row("start_to_carry", start=taken))
         logs.event(
             "batch_started",
             ingestion_id=slot.batch.ingestion_id,
@@ -247,11 +248,6 @@ class PostgresDispatch:
         ).start
         tx.run("take_slot", start=start, now_=row.now)
         return int(start)
-
-    def _slot(self, start: int) -> Slot:
-        slot = self.fetch(start)
-        assert slot is not None  # noqa: S101 - taken just now
-        return slot
 
     def _slot_of(self, tx: Transaction, row: Any) -> Slot:
         batch = batch_of(tx, row)

@@ -86,6 +86,7 @@ class PostgresReading:
                 priority=None if query.priority is None else int(query.priority),
                 shown=shown,
                 submitted_by=query.submitted_by,
+                unfinished=query.unfinished,
                 outcome=None if query.outcome is None else query.outcome.value,
             )
         return [snapshot_of(row) for row in rows]

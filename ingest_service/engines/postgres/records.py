@@ -1,5 +1,6 @@
 """What is on record: the starts, and who did what."""
 
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -53,6 +54,12 @@ class PostgresRecords:
         """Write nothing, where something could be written."""
         with self._database.transaction() as tx:
             tx.run("probe")
+
+    def session_secret(self) -> bytes:
+        """Let whoever comes first make it; it is the same for all replicas."""
+        with self._database.transaction() as tx:
+            row = tx.row("session_secret", fresh=secrets.token_hex(32))
+        return bytes.fromhex(row.session_secret)
 
     def _entries(self, tx: Transaction, query: AuditQuery) -> Iterator[AuditEntry]:
         values = {

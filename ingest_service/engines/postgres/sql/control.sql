@@ -86,5 +86,8 @@ SELECT pace.start, stage, last_at, start.sequence,
        extract(epoch FROM coalesce(%(now)s::timestamptz, clock_timestamp()))::float8 AS now
 FROM pace LEFT JOIN start USING (start);
 
+-- name: session_secret
+UPDATE pace SET session_secret = coalesce(session_secret, %(fresh)s) RETURNING session_secret;
+
 -- name: probe
 UPDATE worker SET seen_at = seen_at WHERE false;

@@ -152,6 +152,8 @@ CREATE TABLE pace (
     paused       text,
     interval_    double precision,
     configured   double precision,
+    -- 32 bytes in hexadecimal that seal the cookies of people, once somebody has asked.
+    session_secret text,
     -- The server that all of this was written on: since when it runs, and its timeline.
     server       text
 ) WITH (fillfactor = 20);

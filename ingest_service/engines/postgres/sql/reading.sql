@@ -85,6 +85,7 @@ WHERE sequence < %(before)s AND deleted_at IS NULL
   AND (finished_at IS NULL OR finished_at >= coalesce(%(now)s::timestamptz, clock_timestamp())
        - %(retention)s::interval)
   AND (%(priority)s::smallint IS NULL OR priority = %(priority)s)
+  AND (finished_at IS NULL OR NOT %(unfinished)s::boolean)
   AND (%(shown)s::jsonb IS NULL OR jsonb_build_array(jsonb_build_array(kind, coalesce(status,
           CASE WHEN unsent = total THEN 'waiting' ELSE 'started' END))) <@ %(shown)s)
   AND (%(outcome)s::text IS NULL OR (finished_at IS NOT NULL AND %(outcome)s = CASE
