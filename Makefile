@@ -2,14 +2,14 @@
 PYTHON ?= python3
 PORT ?= 8000
 # Of chaos, in test-scale.
-SECONDS ?= 100
+SECONDS ?= 80
 # Minutes of `make soak`.
 DURATION ?= 60
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-postgres test-scale test-crash test-browser test-package screenshots \
+.PHONY: serve test test-postgres test-scale test-crash test-browser test-package test-rules screenshots \
 	lint types imports check bench soak clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
@@ -35,6 +35,10 @@ test-scale: $(READY)  ## many replicas and workers, killed, frozen and cut off; 
 
 test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
 	$(RUN)pytest --timeout=300 tests/package
+
+test-rules:  ## check the alert rules, and when each fires, with the promtool of Debian's prometheus
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/alerts_test.yml
 
 lint: $(READY)
 	$(RUN)ruff check .

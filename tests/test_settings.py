@@ -249,7 +249,7 @@ def test_the_server_does_not_start_wrongly(
         env=os.environ | {"INGEST_JOURNAL": "memory"} | environ,
         capture_output=True,
         text=True,
-        timeout=5,
+        timeout=30,
         check=False,
     )
     ours = [line for line in ended.stderr.splitlines() if "[INFO]" not in line]

@@ -67,6 +67,13 @@ UPSTREAM = Histogram("upstream", SHORT)
 #: By how much ingestions ended later, or earlier, than was said when they were accepted.
 LATE, EARLY = Histogram("late", LONG), Histogram("early", LONG)
 
+#: How long a commit takes, and how many changes share one.
+COMMIT = Histogram(
+    "commit", (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0)
+)
+GROUP = Histogram("group", (1, 2, 4, 8, 16, 32, 64, 128))
+
+_SUCCEEDED = OutcomeWord.SUCCEEDED.value
 #: What becomes of a start: besides the words for an end, that some of it is sent again.
 RETRIED = "retried"
 BATCH_OUTCOMES = (*map(str, OutcomeWord), RETRIED)
@@ -93,14 +100,22 @@ _BOTH = {
 }
 
 
+_SETTLED = {
+    (what, priority, outcome): f"settled.{priority.name}.{what}.{outcome}"
+    for what, outcomes in (("batches", BATCH_OUTCOMES), ("items", ITEM_OUTCOMES))
+    for priority in Priority
+    for outcome in outcomes
+}
+
+
 def settled_batches(priority: Priority, outcome: str) -> str:
     """Return the counter of the starts in a class that ended like this."""
-    return f"settled.{priority.name}.batches.{outcome}"
+    return _SETTLED["batches", priority, outcome]
 
 
 def settled_items(priority: Priority, outcome: str) -> str:
     """Return the counter of the items in a class that ended like this."""
-    return f"settled.{priority.name}.items.{outcome}"
+    return _SETTLED["items", priority, outcome]
 
 
 def accepted(priority: Priority, batches: int, items: int) -> dict[str, int]:
@@ -129,6 +144,12 @@ def settled(
 
     Of a cancelled ingestion nothing is sent again.
     """
+    if all(outcome.succeeded for outcome in outcomes):
+        # Nearly always, and this happens for every batch.
+        return {
+            settled_items(priority, _SUCCEEDED): len(outcomes),
+            settled_batches(priority, _SUCCEEDED): 1,
+        }
     counts: dict[str, int] = {}
     words = [_word(outcome, cancelled=cancelled) for outcome in outcomes]
     for word in dict.fromkeys(words):
@@ -153,6 +174,11 @@ def requeued(priority: Priority, batches: int, items: int) -> dict[str, int]:
     """Return what counts that so much that had failed was queued once more."""
     of_batches, of_items = both("requeued", priority)
     return {of_batches: batches, of_items: items}
+
+
+def estimate_error(late: float) -> dict[str, int]:
+    """Return what counts an end that was so many seconds later than expected, or earlier."""
+    return LATE.of(late) if late > 0 else EARLY.of(-late)
 
 
 def error_kind(outcome: Outcome) -> str:

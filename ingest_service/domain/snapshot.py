@@ -105,6 +105,8 @@ class WorkerState:
     upstream_trouble: str | None = None
     #: How many processes send batches; None where it is this one.
     processes: int | None = None
+    #: When it looked last (monotonic); None if it never has, or nobody knows.
+    stepped_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

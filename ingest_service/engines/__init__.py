@@ -20,6 +20,7 @@ from ingest_service.domain.settlement import Decision
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
 from ingest_service.engines.history import History
+from ingest_service.engines.vitals import Vitals
 from ingest_service.errors import IngestionNotFound
 
 
@@ -271,6 +272,10 @@ class Records(Protocol):
 
     def totals(self) -> Counts:
         """Return everything that was ever counted, see `domain.rollup`; it only grows."""
+        ...
+
+    def vitals(self) -> Vitals:
+        """Return how the machinery is."""
         ...
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:

@@ -27,6 +27,7 @@ from ingest_service.service.reports import (
     Estimate,
     Eta,
     Health,
+    Measurements,
     PastSlot,
     QueueReport,
 )
@@ -249,6 +250,12 @@ class Queries:
         return pages()
 
     # --- The service ---
+
+    def measurements(self) -> Measurements:
+        """Return what a monitoring system collects."""
+        return Measurements(
+            self._reading.snapshot(), self._records.totals(), self._records.vitals()
+        )
 
     def health(self) -> Health:
         """Return how the service is, without touching the work."""

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Priority, QueueState, WaitCode
-from ingest_service.domain.snapshot import ClassTotals
+from ingest_service.domain.rollup import Counts
+from ingest_service.domain.snapshot import ClassTotals, QueueSnapshot
+from ingest_service.engines.vitals import Vitals
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +125,12 @@ class MoveReport:
     #: How many other ingestions end later because of it, and by how many seconds at most.
     delayed: int
     longest_delay: float
+
+
+class Measurements(NamedTuple):
+    """What a monitoring system collects."""
+
+    queue: QueueSnapshot
+    #: Everything that was ever counted, see `domain.rollup`.
+    totals: Counts
+    vitals: Vitals

@@ -19,7 +19,9 @@ from ingest_service.web import (
     dashboard,
     docs,
     history,
+    http_counts,
     ingest,
+    metrics,
     ops,
     problems,
     status,
@@ -52,6 +54,7 @@ def init_app(
     app.url_map.converters["ingestion"] = IngestionId
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    http_counts.init_app(app)
     app.before_request(_name_request)
     admission.init_app(app, settings, keyring)
     app.after_request(_finish)
@@ -60,6 +63,7 @@ def init_app(
     app.register_blueprint(status.bp)
     app.register_blueprint(control.bp)
     app.register_blueprint(history.bp)
+    app.register_blueprint(metrics.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
     dashboard.init_app(app, settings, service, keyring)

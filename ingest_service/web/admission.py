@@ -18,6 +18,7 @@ from ingest_service.keys.scope import Scope
 from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web import cors, door
+from ingest_service.web.http_counts import NO_ROUTE, HttpCounts
 from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
 from ingest_service.web.scopes import KEY, finder
@@ -76,7 +77,12 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     if learn is not None:
         learn(environ)
     refusal = _judge(app, environ)
-    return None if refusal is None else tell_page(app, environ, refusal)
+    if refusal is None:
+        return None
+    # No view has a hand in it, and it takes no time.
+    counts: HttpCounts = app.extensions["http_counts"]
+    counts.count(NO_ROUTE, environ["REQUEST_METHOD"], refusal.status_code, 0.0)
+    return tell_page(app, environ, refusal)
 
 
 def tell_page(app: Flask, environ: Environ, answer: Response) -> Response:

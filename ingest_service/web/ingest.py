@@ -14,6 +14,7 @@ from ingest_service.errors import (
 )
 from ingest_service.keys.scope import Scope
 from ingest_service.web import render
+from ingest_service.web.http_counts import the_counts
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import SubmitQuery, parse_query
 from ingest_service.web.request import check_priority, parse_submission, the_caller, the_service
@@ -57,6 +58,7 @@ def submit() -> Response:
     accepted = submissions.accept(items, priority, key, caller)
     headers = {"Location": f"/status/{accepted.ingestion_id}"}
     if accepted.replayed:
+        the_counts().count_replay()
         headers["Idempotency-Replayed"] = "true"
     return answer(render.accepted(accepted.ingestion_id, items.kind, len(items)), headers=headers)
 

@@ -74,7 +74,7 @@ class Operation:
     tag: str
     #: What it asks of a key.
     scope: Scope
-    #: The shapes of its successful answers.
+    #: The shapes of its successful answers in JSON; none if it gives only text.
     returns: tuple[type[Answer], ...]
     #: What it raises beside what reading the request does.
     raises: tuple[type[Exception], ...] = ()
@@ -243,14 +243,15 @@ def _success(documented: Operation) -> dict[str, Any]:
     sends = (*documented.sends, *(("ETag",) if documented.conditional else ()))
     if documented.scope is not Scope.OPEN:
         sends += _RATE
-    content: dict[str, Any] = {
-        "application/json": {
+    content: dict[str, Any] = {}
+    if documented.returns:
+        content["application/json"] = {
             "schema": _any_of(documented.returns),
             "examples": _examples(documented.returns),
         }
-    }
+    abouts = [inspect.getdoc(schema) or "" for schema in documented.returns]
     return {
-        "description": " ".join(inspect.getdoc(schema) or "" for schema in documented.returns),
+        "description": " ".join(abouts) or "Text.",
         "content": content
         | {
             media_type: {"schema": {"type": "string"}, "examples": {"stream": {"value": text}}}

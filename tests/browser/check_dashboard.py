@@ -94,24 +94,30 @@ def test_every_view_fits_and_shuts_nobody_out(
             assert grave == [], name
 
 
+@pytest.fixture
+def paused(server: Server) -> Iterator[None]:
+    """Let nothing be sent for a nasty reason."""
+    server.request("POST", "/queue/pause", {"reason": HOSTILE[0] + 900 * "W"})
+    yield
+    server.request("POST", "/queue/resume")
+
+
+@pytest.mark.usefixtures("paused")
 @pytest.mark.parametrize("width", [320, 2560])
 def test_hostile_texts_are_shown_literally_and_break_no_layout(
     browser: Browser, server: Server, views: dict[str, str], width: int
 ) -> None:
-    server.request("POST", "/queue/pause", {"reason": HOSTILE[0] + 900 * "W"})
     with visiting(browser, server, viewport={"width": width, "height": 900}) as visit:
         for name in ("good", "bad", "now", "list"):
             visit.go(views[name])
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
             assert visit.page.locator("svg[onload]").count() == 0
-            assert "49" not in visit.text("table" if name in ("good", "bad") else "h1")
             if name in ("good", "bad"):
                 for text in HOSTILE[:5]:
                     assert text in visit.page.text_content("table")  # type: ignore[operator]
                 assert "⟨U+202E⟩gnp.exe" in visit.text("table")
         visit.go()
         assert HOSTILE[0] in visit.text("#verdict")
-    server.request("POST", "/queue/resume")
 
 
 def test_a_whole_story(browser: Browser, tmp_path: Path) -> None:

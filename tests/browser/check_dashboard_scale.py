@@ -49,7 +49,7 @@ def first_paint(visit: Visit) -> float:
     return float(at)
 
 
-@pytest.mark.parametrize("view", ["", "/ingestions", "/ingestions?rows=200", "large"])
+@pytest.mark.parametrize("view", ["", "/ingestions", "/ingestions?rows=100", "large"])
 def test_a_page_is_painted_at_once_and_updated_without_a_hitch(
     browser: Browser, crowded: tuple[Server, str], view: str
 ) -> None:

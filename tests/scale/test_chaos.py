@@ -20,7 +20,7 @@ from tests.scale.upstream import read_arrivals
 
 INTERVAL = 0.2
 #: Seconds of chaos; `SECONDS` makes it longer.
-SECONDS = float(os.environ.get("SECONDS", "100"))
+SECONDS = float(os.environ.get("SECONDS", "80"))
 KILLS = 30
 
 

@@ -22,8 +22,8 @@ def _run(fleet: Fleet, cluster: Cluster, record: Path, slots: int, *entry: str) 
     fleet.await_replicas()
     fleet.await_workers()
     clients = Clients(fleet, seed=7)
-    clients.start(3, lambda chance: chance.uniform(0.0, 1.2))
-    deadline = time.monotonic() + slots * INTERVAL * 4
+    clients.start(2, lambda chance: chance.uniform(0.0, 1.2))
+    deadline = time.monotonic() + slots * INTERVAL * 10
     while len(record.read_text().splitlines()) < slots:
         assert time.monotonic() < deadline, "too few slots were used"
         time.sleep(0.2)

@@ -174,6 +174,7 @@ class EmbeddedControl:
         core.journal.record(*changes)
         with core.lock:
             core.state.cancel(ingestion, at)
+            core.expected.pop(ingestion.sequence, None)
         core.wake()
         logs.event(
             "cancelled", ingestion_id=ingestion.ingestion_id, items=ingestion.counts.cancelled

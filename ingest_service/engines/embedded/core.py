@@ -65,13 +65,15 @@ class Core:
         self.lock = threading.Lock()
         #: Notified when a batch that was taken is with the upstream, or nothing starts any more.
         self.started = threading.Condition(self.lock)
-        self.state = QueueState(pace, latency)
+        self.state = QueueState(pace, latency, clock.monotonic())
         self.sequence = itertools.count(1)
         #: Whether nothing is started and nothing taken any more.
         self.draining = False
         #: Tells the worker to look again; called with or without the locks.
         self.wake: Callable[[], None] = lambda: None
         self.worker_state: Callable[[], WorkerState] = lambda: WorkerState(alive=False)
+        #: By sequence, when some of the unfinished ingestions were expected to end (monotonic).
+        self.expected: dict[int, float] = {}
         #: What was found at the start and has to be recorded.
         self._overdue: list[Callable[[], Settlement]] = []
 
@@ -230,6 +232,7 @@ class Core:
 
     def set_operator(self, operator: OperatorState) -> None:
         """Let what an operator wants take effect; for whoever holds the lock."""
+        self.state.meter.advance(self.state.pace, self.clock.monotonic())
         interval = self.options.interval if operator.interval is None else operator.interval
         self.state.operator = operator
         self.state.pace = replace(self.state.pace, paused=operator.paused, interval=interval)
@@ -250,10 +253,19 @@ class Core:
         if seconds is not None:
             rollup.add(counts, rollup.UPSTREAM.of(seconds))
         changes: list[Change] = [settled, Counted(at, counts)]
+        expected = self.expected.get(ingestion.sequence)
         states = ingestion.states_after(batch, outcomes)
         if states is not None:
             changes.append(finished(ingestion, states, at))
-        return changes, lambda: self.state.settle(ingestion, batch, outcomes, at)
+            if expected is not None:
+                rollup.add(counts, rollup.estimate_error(self.clock.monotonic() - expected))
+
+        def apply() -> None:
+            self.state.settle(ingestion, batch, outcomes, at)
+            if ingestion.finished_at is not None:
+                self.expected.pop(ingestion.sequence, None)
+
+        return changes, apply
 
     def _change_operator(self, after: OperatorState) -> "Settlement":
         return [OperatorChanged(after)], lambda: self.set_operator(after)

@@ -125,6 +125,7 @@ class EmbeddedDispatch:
         core = self._core
         with core.changes:
             with core.lock:
+                core.state.meter.advance(core.state.pace, core.clock.monotonic())
                 core.state.pace = core.state.pace.held(until)
                 until = core.state.pace.held_until
             if until <= self._hold_recorded:

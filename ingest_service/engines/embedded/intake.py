@@ -5,12 +5,20 @@ from concurrent.futures import Future
 
 from ingest_service import logs
 from ingest_service.domain.caller import Caller
+from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
+from ingest_service.domain.policy import Policy
+from ingest_service.domain.runs import Moment
 from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.embedded.core import Core
 from ingest_service.errors import QueueFull, QuotaFull
+
+#: The end of one acceptance in so many seconds is foretold, and no more than so many are kept:
+#: that says as much of the estimates, and costs nothing.
+_BETWEEN_FORECASTS = 1.0
+_MOST_EXPECTED = 10_000
 
 
 class EmbeddedIntake:
@@ -18,6 +26,8 @@ class EmbeddedIntake:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        #: When the next end is foretold (monotonic).
+        self._expects_at = -math.inf
 
     def accept(self, draft: Draft, key: IdempotencyKey | None) -> Acceptance:
         """Reserve room, record, and show it from the journal's thread once it is durable."""
@@ -73,7 +83,11 @@ class EmbeddedIntake:
         core, now = self._core, self._core.clock.monotonic()
         with core.lock:
             core.state.release(len(submission.items), submission.submitted_by)
-            fills = core.state.add(Ingestion.of(submission), since=now, filled_at=now)
+            ingestion = Ingestion.of(submission)
+            fills = core.state.add(ingestion, since=now, filled_at=now)
+            if now >= self._expects_at:
+                self._expects_at = now + _BETWEEN_FORECASTS
+                self._expect(ingestion, now)
         if fills:
             core.wake()
         logs.event(
@@ -83,6 +97,18 @@ class EmbeddedIntake:
             priority=submission.priority.name,
             items=len(submission.items),
         )
+
+    def _expect(self, ingestion: Ingestion, now: float) -> None:
+        """Note when it will end, to be held against when it did; the lock is held."""
+        core, rule = self._core, self._core.options.rule
+        # Under the aged policy that would be a walk through everything.
+        if rule.policy is Policy.AGED or len(core.expected) >= _MOST_EXPECTED:
+            return
+        state = core.state
+        moment = Moment(now, rule, core.slot_model(now, state.filled_at), state.slots)
+        ahead = forecast(moment, state, state.retries(), state.entry(ingestion, now), 0)
+        if ahead is not None:
+            core.expected[ingestion.sequence] = ahead.finish_at
 
     def _check_room(self, draft: Draft) -> None:
         check_quota(self._core, draft.caller, len(draft.items))

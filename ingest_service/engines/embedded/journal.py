@@ -12,6 +12,7 @@ from ingest_service.domain.model import Batch, Counts, Outcome, Priority, Resend
 from ingest_service.engines import IdempotencyKey, ItemResult, OperatorState, RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery, Mark
 from ingest_service.engines.history import Recorded
+from ingest_service.engines.vitals import StorageVitals
 
 #: The version of everything that `Journal.find` returns; no unfinished ingestion gets so far.
 FINISHED_VERSION = 2**31
@@ -266,6 +267,10 @@ class Journal(Protocol):
 
     def totals(self) -> rollup.Counts:
         """Return everything that was ever counted."""
+        ...
+
+    def vitals(self) -> StorageVitals:
+        """Return how the storage is."""
         ...
 
     def attach(self, tell_depth: Callable[[], rollup.Counts]) -> None:

@@ -12,6 +12,7 @@ from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.journal import OperatorChanged
 from ingest_service.engines.history import History, QueueNow, told
+from ingest_service.engines.vitals import Vitals
 
 #: More than the journal keeps beyond the retention, and than two clocks differ.
 _KEPT_LONGER = timedelta(days=1)
@@ -47,6 +48,15 @@ class EmbeddedRecords:
     def totals(self) -> Counts:
         """Ask the journal."""
         return self._core.journal.totals()
+
+    def vitals(self) -> Vitals:
+        """Ask the journal, and look at the state."""
+        core = self._core
+        storage = core.journal.vitals()
+        with core.lock:
+            meter = core.state.meter
+            meter.advance(core.state.pace, core.clock.monotonic())
+            return Vitals(storage, len(core.state.watches), meter.idle, meter.held)
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record a mark, with nothing beside it."""

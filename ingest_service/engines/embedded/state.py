@@ -17,6 +17,7 @@ from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
 from ingest_service.domain.rollup import both
 from ingest_service.domain.runs import Lines
+from ingest_service.domain.slot_meter import SlotMeter
 from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
 from ingest_service.engines import OperatorState, Slot
 from ingest_service.engines.embedded.in_flight import InFlightBatches
@@ -55,8 +56,9 @@ class _Retry:
 class QueueState:
     """All ingestions that are in memory, and the places of those that wait."""
 
-    def __init__(self, pace: Pace, latency: Callable[[], float | None]) -> None:
+    def __init__(self, pace: Pace, latency: Callable[[], float | None], now: float = 0.0) -> None:
         self.pace = pace
+        self.meter = SlotMeter(now)
         self.operator = OperatorState()
         self.in_flight = InFlightBatches(latency)
         self.ready = ReadyQueue()
@@ -299,6 +301,8 @@ class QueueState:
         """Show a taken batch as started; the slot is spent."""
         ingestion.take(slot.batch)
         self.slots = slot.number
+        self.meter.advance(self.pace, slot.at)
+        self.meter.used += 1
         self.pace = self.pace.taken(slot.at)
         self.in_flight.add(slot)
         self.taken.add(ingestion, slot.batch, at)

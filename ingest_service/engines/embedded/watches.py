@@ -11,6 +11,9 @@ class Watches:
         self._numbers = itertools.count()
         self._of: dict[str, dict[int, Callable[[], None]]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
     def add(self, ingestion_id: str, on_change: Callable[[], None]) -> Callable[[], None]:
         """Call `on_change` at the next change of an ingestion; return what ends that."""
         number = next(self._numbers)

@@ -89,6 +89,7 @@ class Worker:
         self._failures = 0
         #: The same if it is not the journal, which is asked itself whether it is well.
         self._error: str | None = None
+        self._stepped_at: float | None = None
         self._stopping = False
         self._abandoned = False
         self._thread: threading.Thread | None = None
@@ -101,6 +102,7 @@ class Worker:
         """
         # Before anything is looked at: what happens from now on is news.
         self._news = self._full = False
+        self._stepped_at = self._clock.monotonic()
         try:
             self._housekeeping.record_overdue()
             due = min(self._turn(self._ended_calls()), self._housekeeping.tidy())
@@ -149,7 +151,8 @@ class Worker:
     def state(self) -> WorkerState:
         """How it is, for readers."""
         alive = self._thread is not None and self._thread.is_alive()
-        return WorkerState(alive, self._stopping, self._error, self._upstream.trouble())
+        trouble = self._upstream.trouble()
+        return WorkerState(alive, self._stopping, self._error, trouble, stepped_at=self._stepped_at)
 
     def _run(self) -> None:
         while not self._ended():

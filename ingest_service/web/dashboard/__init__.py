@@ -6,6 +6,7 @@ from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web.dashboard import controls, formats, gate, pages, submitting
+from ingest_service.web.dashboard.looking_back import looking_back
 from ingest_service.web.dashboard.sessions import Sessions
 
 
@@ -15,6 +16,7 @@ def init_app(app: Flask, settings: Settings, service: Service, keyring: Keyring 
     app.extensions["dashboard_sessions"] = (
         None if keyring is None else Sessions(keyring, service.operator.session_secret)
     )
+    app.extensions["looking_back"] = looking_back(service.queries)
     for template_filter in formats.FILTERS:
         app.add_template_filter(template_filter, f"shown_{template_filter.__name__}")
     for module in (gate, pages, controls, submitting):

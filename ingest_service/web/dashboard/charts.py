@@ -117,7 +117,7 @@ def charts(history: Mapping[str, Any]) -> Charts:
 
 def _depth(ats: Sequence[datetime], steps: Sequence[Mapping[str, Any]]) -> Chart:
     series = [
-        Series(name, name.lower(), [_number(step["depth"], name, "batches") for step in steps])
+        Series(name, name.lower(), [_batches(step["depth"][name]) for step in steps])
         for name in _CLASSES
     ]
     about = "Batches that waited at the end of each step, by class."
@@ -125,9 +125,12 @@ def _depth(ats: Sequence[datetime], steps: Sequence[Mapping[str, Any]]) -> Chart
 
 
 def _throughput(ats: Sequence[datetime], steps: Sequence[Mapping[str, Any]]) -> Chart:
-    started = [_total(step["started"], "batches") for step in steps]
-    slots = [_whole(step["slots"]) for step in steps]
-    unused = [max(0, all_ - used) for all_, used in zip(slots, started, strict=True)]
+    started = [_started(step) for step in steps]
+    slots = [step["slots"] for step in steps]
+    unused = [
+        None if open_ is None else max(0, open_ - used)
+        for open_, used in zip(slots, started, strict=True)
+    ]
     series = [Series("started", "used", started), Series("slots not used", "unused", unused)]
     about = "Batches that were started, and the slots that could have been used besides."
     return _chart("throughput", "Slots", about, ats, number, stacked=series)
@@ -138,7 +141,7 @@ def _waits(ats: Sequence[datetime], steps: Sequence[Mapping[str, Any]]) -> Chart
         Series(f"{name} {quantile}", f"{name.lower()} {quantile}", values)
         for name in _CLASSES
         for quantile in ("p50", "p95")
-        for values in [[_maybe(step["wait_seconds"].get(name), quantile) for step in steps]]
+        for values in [[_maybe(step["wait_seconds"][name], quantile) for step in steps]]
     ]
     about = "From being accepted to the start: half of the batches waited less than p50."
     return _chart("waits", "Wait by class", about, ats, span, lines=series)
@@ -153,7 +156,7 @@ def _answers(ats: Sequence[datetime], steps: Sequence[Mapping[str, Any]]) -> Cha
         )
         for quantile in ("p50", "p95")
     ]
-    failed = [_total(step["settled"], "failed") for step in steps]
+    failed = [_failed(step) for step in steps]
     about = "How long the upstream took for a request; from the top, how many items failed."
     return _chart("upstream", "Upstream", about, ats, span, lines=series, failed=failed)
 
@@ -241,22 +244,16 @@ def _mark_words(mark: Mapping[str, Any]) -> str:
     return f"{mark['kind']}: {detail}" if detail else str(mark["kind"])
 
 
-def _number(values: Mapping[str, Any], name: str, key: str) -> int:
-    value = values.get(name, 0)
-    return int(value[key] if isinstance(value, Mapping) else value or 0)
+def _batches(of_class: Mapping[str, Any] | None) -> int | None:
+    return None if of_class is None else int(of_class["batches"])
 
 
-def _total(value: Any, key: str) -> int:
-    """Add up what is told by class, or by class and outcome, or as one number."""
-    if not isinstance(value, Mapping):
-        return int(value or 0)
-    if key in value:
-        return _total(value[key], key)
-    return sum(_total(below, key) for below in value.values() if isinstance(below, Mapping))
+def _started(step: Mapping[str, Any]) -> int:
+    return sum(int(of_class["batches"]) for of_class in step["started"].values())
 
 
-def _whole(value: Any) -> int:
-    return _total(value, "batches") if isinstance(value, Mapping) else int(value or 0)
+def _failed(step: Mapping[str, Any]) -> int:
+    return sum(int(of_class["items"]["failed"]) for of_class in step["settled"].values())
 
 
 def _maybe(quantiles: Mapping[str, Any] | None, quantile: str) -> float | None:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from flask import Response, redirect, request, send_from_directory, url_for
+from flask import Response, current_app, redirect, request, send_from_directory, url_for
 from marshmallow import fields, validate
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -18,6 +18,7 @@ from ingest_service.web.dashboard import words
 from ingest_service.web.dashboard.charts import PERIODS
 from ingest_service.web.dashboard.frame import page
 from ingest_service.web.dashboard.gate import blueprint, shows
+from ingest_service.web.dashboard.looking_back import LookingBack
 from ingest_service.web.query_schemas import (
     IngestionsQuery,
     QuerySchema,
@@ -34,7 +35,7 @@ bp = blueprint("dashboard", __name__)
 SHOWN = 12
 #: By how many rows the list grows; where it is that long, it goes on on another page.
 ROWS = 50
-MOST_ROWS = 200
+MOST_ROWS = 100
 #: Batches at a glance, and items a page.
 BATCHES = 1_000
 ITEMS = 50
@@ -81,6 +82,7 @@ def now() -> Response:
     snapshots = queries.ingestions(ListQuery(_NEWEST, SHOWN, unfinished=True), caller)
     # Where nothing waits, what was last done is of interest.
     latest = [] if snapshots else queries.ingestions(ListQuery(_NEWEST, 5), caller)
+    past: LookingBack = current_app.extensions["looking_back"]
     return page(
         "now.html",
         queue=queue,
@@ -90,7 +92,8 @@ def now() -> Response:
         example=example_command(),
         range=query["range"],
         periods=PERIODS,
-        charts=None,
+        charts=past.charts(query["range"], queue.health.at),
+        today=past.today(queue.health.at),
     )
 
 

@@ -101,7 +101,7 @@ def test_the_list_has_filters_that_live_in_its_address_and_goes_on(still: Api) -
 
     assert shown("?priority=HIGH") == [finished]
     assert shown("?outcome=succeeded&status=&priority=") == [finished]
-    assert finished not in shown("?show=unfinished&rows=200")
+    assert finished not in shown("?show=unfinished&rows=100")
     assert len(shown("")) == 50
     assert (
         'href="/dashboard/ingestions?rows=100#row-'
@@ -111,9 +111,9 @@ def test_the_list_has_filters_that_live_in_its_address_and_goes_on(still: Api) -
 
 
 def test_a_long_list_goes_on_on_a_page_that_begins_behind_it(still: Api) -> None:
-    for _ in range(201):
+    for _ in range(101):
         still.ingest([1])
-    page = still.client.get("/dashboard/ingestions?rows=200").text
+    page = still.client.get("/dashboard/ingestions?rows=100").text
     (address,) = re.findall(r'href="([^"]*cursor=[^"]*)"', page)
     rest = still.client.get(address.replace("&amp;", "&")).text
     assert rest.count('id="row-') == 1

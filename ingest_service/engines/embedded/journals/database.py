@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import apsw
 
 from ingest_service import logs
+from ingest_service.domain.rollup import COMMIT, GROUP, add
 from ingest_service.engines.embedded.journals.changes import Statement
 from ingest_service.engines.embedded.journals.committer import Committer
 from ingest_service.engines.embedded.journals.connections import (
@@ -73,6 +74,9 @@ class Database:
     ) -> None:
         self._vfs = vfs
         self._tail = tail
+        self._monotonic = monotonic
+        #: How long commits took, and how many changes shared them, see `rollup.COMMIT`.
+        self.commits: dict[str, int] = {}
         self._file = JournalFile(path)
         try:
             self._committer = Committer(self._file, monotonic, vfs)
@@ -97,6 +101,12 @@ class Database:
     def folder(self) -> Path:
         """Where the file is."""
         return self._file.path.parent
+
+    def file_bytes(self) -> dict[str, int]:
+        """Return how large the file is, and what was not moved into it yet."""
+        path = self._file.path
+        sizes = {"journal": path, "wal": path.with_name(path.name + "-wal")}
+        return {what: _size(file) for what, file in sizes.items()}
 
     def once(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads while the service starts; raise `JournalUnusable`."""
@@ -181,8 +191,11 @@ class Database:
     def _commit(self, records: Sequence[_Record]) -> None:
         """Write all `records` in one commit; make them visible; then let them be answered."""
         with self._publishing:
+            began = self._monotonic()
             writes = [record.write for record in records]
             *results, last = self._committer.commit([*writes, self._tail.write])
+            add(self.commits, COMMIT.of(self._monotonic() - began))
+            add(self.commits, GROUP.of(len(records)))
             self._tail.ended(durable=last is None)
             results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):
@@ -208,6 +221,14 @@ class Database:
             self._reader = None
         self._committer.close()
         self._file.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        # It is not there.
+        return 0
 
 
 def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:

@@ -39,6 +39,7 @@ from ingest_service.engines.embedded.journals.start_log import StartLog
 from ingest_service.engines.history import Recorded
 from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.engines.outcomes import final_outcomes
+from ingest_service.engines.vitals import StorageVitals
 from ingest_service.errors import IdempotencyMismatch
 
 #: Most ingestions that one step of `prune` forgets.
@@ -247,6 +248,10 @@ class MemoryJournal:
         """Return what was added up."""
         with self._lock:
             return dict(self._rollups.totals)
+
+    def vitals(self) -> StorageVitals:
+        """There are neither commits nor files."""
+        return StorageVitals({}, {})
 
     def attach(self, tell_depth: Callable[[], rollup.Counts]) -> None:
         """Ask for it whenever a minute has ended."""

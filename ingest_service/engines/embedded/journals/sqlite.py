@@ -29,6 +29,7 @@ from ingest_service.engines.embedded.journals.rows import Row, to_micros
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.engines.history import Recorded
 from ingest_service.engines.options import KEY_LIFETIME
+from ingest_service.engines.vitals import StorageVitals
 from ingest_service.errors import IdempotencyMismatch, StorageUnavailable
 
 #: Most starts that one step of `prune` forgets.
@@ -158,6 +159,10 @@ class SqliteJournal:
     def totals(self) -> Counts:
         """Return what the thread that writes has added up."""
         return dict(self._rollups.totals)
+
+    def vitals(self) -> StorageVitals:
+        """Look at the files, and at what the thread that writes has counted."""
+        return StorageVitals(dict(self._db.commits), self._db.file_bytes())
 
     def attach(self, tell_depth: Callable[[], Counts]) -> None:
         """Let the thread that writes ask for it."""

@@ -1,0 +1,101 @@
+"""Requests as they are answered, counted by route: what only this process knows."""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flask
+from flask import Flask, Response
+
+from ingest_service.clock import SystemClock
+
+#: In seconds.
+BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
+#: What is on no route is counted together: strangers cannot make this grow.
+NO_ROUTE = "none"
+_METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"))
+_BEGAN = "ingest.began"
+
+
+class Answered(NamedTuple):
+    """Answers of one kind."""
+
+    route: str
+    method: str
+    code: int
+
+
+class HttpCounts:
+    """How many answers of which kind, and how long they took."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self._lock = threading.Lock()
+        self._answered: dict[Answered, int] = {}
+        #: By route and method: a count a bucket, one for those beyond, and the sum of seconds.
+        self._durations: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
+        self._replays = 0
+
+    def count(self, route: str, method: str, code: int, seconds: float) -> None:
+        """Count an answer."""
+        if method not in _METHODS:
+            method = NO_ROUTE
+        kind, of_route = Answered(route, method, code), (route, method)
+        with self._lock:
+            self._answered[kind] = self._answered.get(kind, 0) + 1
+            found = self._durations.get(of_route)
+            if found is None:
+                found = self._durations[of_route] = [0] * (len(BOUNDS) + 1), [0.0]
+            found[0][bisect_left(BOUNDS, seconds)] += 1
+            found[1][0] += seconds
+
+    def count_replay(self) -> None:
+        """Count an answer that was given before."""
+        with self._lock:
+            self._replays += 1
+
+    @property
+    def replays(self) -> int:
+        """How often an idempotency key was used again."""
+        return self._replays
+
+    def answered(self) -> dict[Answered, int]:
+        """Return how many answers of each kind there were."""
+        with self._lock:
+            return dict(self._answered)
+
+    def durations(self) -> dict[tuple[str, str], tuple[list[int], float]]:
+        """Return the counts of each bucket, and the sum, by route and method."""
+        with self._lock:
+            return {name: (list(row), total[0]) for name, (row, total) in self._durations.items()}
+
+
+def init_app(app: Flask) -> None:
+    """Count what `app` answers, from before any other hook until after all."""
+    counts = HttpCounts(SystemClock().monotonic)
+    app.extensions["http_counts"] = counts
+    monotonic = counts.monotonic
+
+    def begin() -> None:
+        flask.request.environ[_BEGAN] = monotonic()
+
+    def end(response: Response) -> Response:
+        request = flask.request
+        rule = request.url_rule
+        counts.count(
+            NO_ROUTE if rule is None else rule.rule,
+            request.method,
+            response.status_code,
+            monotonic() - request.environ[_BEGAN],
+        )
+        return response
+
+    app.before_request(begin)
+    app.after_request(end)
+
+
+def the_counts() -> HttpCounts:
+    """Return the counts of this application."""
+    counts: HttpCounts = flask.current_app.extensions["http_counts"]
+    return counts
