@@ -16,13 +16,12 @@ try:
     SETTINGS = Settings.from_env(os.environ)
     if SETTINGS.api_keys_file is not None:
         read_keys(SETTINGS.api_keys_file)
+    PORT = listeners.port(os.environ)
 except SettingsError as error:
     sys.exit(f"ingest_service: {error}")
 
 # Inherited by the worker, which has no threads yet.
 heap.share_one_heap()
-
-PORT = os.environ.get("PORT", "8000")
 
 bind = listeners.addresses(SETTINGS.host, PORT)
 worker_class = "ingest_service.front.worker.FrontWorker"

@@ -14,7 +14,8 @@ from ingest_service.keys.key import KEY, Key, digest_of
 from ingest_service.keys.rates import Rates
 from ingest_service.watched_file import WatchedFile
 
-_BEARER = re.compile(rf"(?i:bearer) +({KEY.pattern})")
+#: Few spaces: looking behind many, again and again, would cost more than an accepted request.
+_BEARER = re.compile(rf"(?i:bearer) {{1,9}}({KEY.pattern})")
 
 #: Name of the thread that tells of a change.
 RECORDER = "keys-recorder"

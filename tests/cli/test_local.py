@@ -66,6 +66,12 @@ def test_serving_says_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
     assert handed[0][-2:] == ["python:ingest_service.gunicorn_conf", "ingest_service.wsgi:app"]
     assert (os.environ["PORT"], os.environ["INGEST_INTERVAL"]) == ("9001", "2.5")
     assert run("serve", "--interval", "soon").stderr.startswith("ingest_service: INGEST_INTERVAL")
+    os.environ["INGEST_INTERVAL"] = "1"
+    for port in ("abc", "", "99999", "-1"):
+        os.environ["PORT"] = port
+        ran = run("serve")
+        assert (ran.exit_code, ran.stdout) == (1, "")
+        assert ran.stderr.startswith(f"ingest_service: PORT={port!r} is not allowed")
 
 
 def test_a_real_api_and_a_file_are_named() -> None:

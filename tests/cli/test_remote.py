@@ -1,6 +1,9 @@
 """Looking and controlling: what is said, what is asked, and how it ends."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,27 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_is_written_to_and_not_replaced(
+    run: Run, client: IngestClient, tmp_path: Path, kind: str
+) -> None:
+    ingestion = client.submit(ids=[1, 2], priority="LOW")
+    ingestion.wait(timeout=20)
+    path = tmp_path / "out"
+    if kind == "link":
+        path.symlink_to(os.devnull)
+        assert run("results", ingestion.ingestion_id, "-o", str(path)).exit_code == 0
+        assert path.is_symlink()
+        return
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    ran = run("results", ingestion.ingestion_id, "-o", str(path))
+    assert os.read(reader, 10_000).count(b"\n") == 2
+    os.close(reader)
+    assert (ran.exit_code, path.is_fifo()) == (0, True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_lists_and_the_queue_are_tables(run: Run, waiting: list[str]) -> None:
     listed = run("ls").stdout.splitlines()
     assert listed[0].split() == ["ID", "CLASS", "STATE", "DONE", "ITEMS", "FAILED", "ACCEPTED"]
@@ -152,6 +176,23 @@ def test_of_others_a_key_that_sees_only_its_own_sees_that_they_are_there(
             assert (ran.exit_code, ran.stdout.count("another's")) == (0, 3)
             assert ids_in(ran.stdout) == [mine.ingestion_id]
         assert run("retry", mine.ingestion_id).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["ls"], ["results", "x"]], ids=["table", "stream"])
+def test_a_full_disk_is_one_line(command: list[str]) -> None:
+    listed = answer(200, {"ingestions": [], "next_cursor": None})
+    with Scripted(lambda _: listed) as server, Path("/dev/full").open("w") as full:
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "ingest_service", *command],
+            env=os.environ | {"INGEST_URL": f"http://127.0.0.1:{server.port}"},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.endswith(b"Error: The output cannot be written: No space left on device.\n")
+    assert b"Traceback" not in ran.stderr
 
 
 def test_when_tells_what_a_request_would_see(run: Run, waiting: list[str]) -> None:

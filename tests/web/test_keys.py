@@ -56,6 +56,7 @@ NOBODY: dict[str, list[tuple[str, str]]] = {
     "its digest": [("Authorization", f"Bearer {'0' * 64}")],
     "é": [("Authorization", f"Bearer {FULL[:-1]}é")],
     "two keys": [("Authorization", f"Bearer {FULL}, Bearer {FULL}")],
+    "far behind": [("Authorization", f"Bearer{' ' * 60_000}{FULL}")],
     "huge": [("Authorization", f"Bearer {'x' * 1_000_000}")],
     "expired": [("Authorization", f"Bearer {EXPIRED}")],
     "revoked": [("Authorization", f"Bearer {GONE}")],

@@ -9,6 +9,7 @@ from ingest_service.cli.local.failing import told
 from ingest_service.cli.output import say
 from ingest_service.cli.remote.asking import Command
 from ingest_service.errors import SettingsError
+from ingest_service.front import listeners
 from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, SIMULATED, Settings
 
 _CONFIGURATION = "python:ingest_service.gunicorn_conf"
@@ -51,7 +52,7 @@ def serve(port: int | None, **settings: str | None) -> None:
 def announcement(settings: Settings) -> list[str]:
     """Return what whoever starts a service wants to know."""
     host = "127.0.0.1" if settings.host == "localhost" else settings.host.strip("[]")
-    address = f"http://{f'[{host}]' if ':' in host else host}:{os.environ.get('PORT', '8000')}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listeners.port(os.environ)}"
     kept = f"in {settings.journal}, over restarts"
     if settings.journal == IN_MEMORY:
         kept = "in memory, until it ends"

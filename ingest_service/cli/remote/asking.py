@@ -1,5 +1,6 @@
 """What all commands that ask a service have in common: options, errors, exit codes, questions."""
 
+import errno
 import functools
 import shlex
 import sys
@@ -153,6 +154,11 @@ def _guarded(function: Callable[[], Any], url: str) -> int:
         return status
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            # Whoever reads has seen enough, which click knows how to take.
+            raise
+        raise click.UsageError(f"The output cannot be written: {error.strerror}.") from error
 
 
 def _key(key_file: str | None) -> str | None:

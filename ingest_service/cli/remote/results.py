@@ -68,6 +68,12 @@ def fetch(
         return
     unfinished = Path(f"{output}.part")
     try:
+        if Path(output).exists() and not Path(output).is_file():
+            # As /dev/null: nothing takes its place.
+            with Path(output).open("wb") as file:
+                count = _write(file, _document(client, ids, form, outcome))
+            say(f"{output}: {plural(count, 'result')}.", err=True)
+            return
         for attempt in range(1, _ATTEMPTS + 1):
             with unfinished.open("wb") as file, _persistent(attempt):
                 count = _write(file, _document(client, ids, form, outcome))
