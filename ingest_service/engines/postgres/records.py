@@ -19,9 +19,11 @@ from ingest_service.engines.audit import (
 from ingest_service.engines.history import History, QueueNow, told
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.listening import Listening
 from ingest_service.engines.postgres.marks import add_mark
 from ingest_service.engines.postgres.rollups import depth_of, recorded, totals
 from ingest_service.engines.postgres.slots import pace_of
+from ingest_service.engines.vitals import StorageVitals, Vitals
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -30,9 +32,10 @@ _LAST = datetime(9999, 1, 1, tzinfo=UTC)
 class PostgresRecords:
     """See `Records`."""
 
-    def __init__(self, database: Database, options: EngineOptions) -> None:
+    def __init__(self, database: Database, options: EngineOptions, listening: Listening) -> None:
         self._database = database
         self._options = options
+        self._listening = listening
 
     def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
         """Read the starts of the period."""
@@ -62,6 +65,12 @@ class PostgresRecords:
         """Read it."""
         with self._database.reading() as tx:
             return totals(tx)
+
+    def vitals(self) -> Vitals:
+        """Ask how large the database is; commits and slots are counted where they happen."""
+        with self._database.reading() as tx:
+            size = tx.row("database_size").bytes
+        return Vitals(StorageVitals({}, {"database": size}), self._listening.count())
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record a mark, with nothing beside it."""
