@@ -29,7 +29,7 @@ def settings() -> Settings:
 _EMBEDDED = ["stepped", "threaded"]
 _POSTGRES = {"pg-1": 1, "pg-3": 3}
 #: Fixtures that give a service, or what belongs to one.
-_SERVED = {"api", "still", "client"}
+_SERVED = {"api", "still", "client", "either"}
 #: Tests of the engine that needs a server.
 _NEED_POSTGRES = Path(__file__).parent / "engines" / "postgres"
 

@@ -28,7 +28,9 @@ SET session_replication_role = replica;
 DELETE FROM again; DELETE FROM start; DELETE FROM outcome; DELETE FROM batch;
 DELETE FROM content; DELETE FROM ingestion; DELETE FROM idempotency_key; DELETE FROM mark;
 DELETE FROM worker; DELETE FROM owned; DELETE FROM pace; DELETE FROM depth;
+DELETE FROM counted; DELETE FROM rollup; DELETE FROM depth_at;
 INSERT INTO pace DEFAULT VALUES; INSERT INTO depth DEFAULT VALUES;
+INSERT INTO rollup VALUES (0, '{}');
 ALTER SEQUENCE ingestion_sequence_seq RESTART; ALTER SEQUENCE start_start_seq RESTART;
 SET session_replication_role = DEFAULT;
 """

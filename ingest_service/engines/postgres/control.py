@@ -6,6 +6,7 @@ import psycopg
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain import rollup
 from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState, OutcomeWord, Priority
@@ -19,6 +20,7 @@ from ingest_service.engines.postgres.database import Database, Transaction, chec
 from ingest_service.engines.postgres.marks import add_mark
 from ingest_service.engines.postgres.pictures import Pictures
 from ingest_service.engines.postgres.reading import snapshot_of
+from ingest_service.engines.postgres.rollups import count
 from ingest_service.engines.postgres.room import QUEUE_FULL, QUOTA_FULL, Room
 from ingest_service.engines.postgres.settling import counts_of, finish_if_final, give_back
 from ingest_service.engines.postgres.slots import FENCE, Stage, pace_of
@@ -150,6 +152,7 @@ class PostgresControl:
             old = Priority(row.priority)
             if priority is not old:
                 tx.run("move", sequence=row.sequence, priority=int(priority))
+                count(tx, {})
                 what = {"priority": old.name}, {"priority": priority.name}
                 add_mark(tx, MarkKind.MOVE, *what, caller, ingestion_id)
                 tx.run("wake")
@@ -170,8 +173,10 @@ class PostgresControl:
                 give_back(tx, taken.start)
         tx.run("give_up_retries", sequence=row.sequence)
         tx.run("forget_retries", sequence=row.sequence)
-        queued = tx.row("lock_ingestion", sequence=row.sequence).queued
+        before = tx.row("lock_ingestion", sequence=row.sequence)
+        queued = before.queued
         after = tx.row("cancel", sequence=row.sequence)
+        count(tx, rollup.cancelled(Priority(before.priority), before.left_, queued))
         what = {"queued": queued}, {"cancelled": queued}
         add_mark(tx, MarkKind.CANCEL, *what, caller, str(row.id))
         finish_if_final(tx, after, pace.at)
@@ -202,6 +207,7 @@ class PostgresControl:
             )
             more = {"items": items, "batches": len(failed), "filled_at": now}
             tx.run("reopen", sequence=row.sequence, **more)
+            count(tx, rollup.requeued(Priority(row.priority), len(failed), items))
             what = {"failed": items}, {"queued": items}
             add_mark(tx, MarkKind.RETRY, *what, caller, ingestion_id)
             # Another's quota is not touched by who opens its work again.

@@ -8,18 +8,21 @@ from typing import Any
 
 from ingest_service import logs
 from ingest_service.clock import Clock
+from ingest_service.domain import rollup
 from ingest_service.domain.items import Kind
-from ingest_service.domain.model import Batch, ItemState, batch_ids
+from ingest_service.domain.model import Batch, ItemState, Priority, batch_ids
 from ingest_service.domain.policy import choose
 from ingest_service.domain.retry_policy import CircuitBreaker
 from ingest_service.domain.settlement import Decision
 from ingest_service.engines import Ended, Slot
 from ingest_service.engines.audit import MarkKind
 from ingest_service.engines.chunks import Chunk, join_items
+from ingest_service.engines.history import INTERVAL_KEY
 from ingest_service.engines.offsets import pack_offsets, unpack_offsets
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Connection, Database, Transaction
 from ingest_service.engines.postgres.marks import add_mark
+from ingest_service.engines.postgres.rollups import count
 from ingest_service.engines.postgres.settling import give_back, lose, settle_start
 from ingest_service.engines.postgres.slots import (
     FENCE,
@@ -48,8 +51,10 @@ class PostgresDispatch:
         self._options = options
         self._settle = settle
         self._defer = defer
-        #: Starts of which it is known when they were on the wire first.
-        self._on_wire: set[int] = set()
+        #: When starts were on the wire first, where that is known.
+        self._on_wire: dict[int, float] = {}
+        #: Whether the history knows at which interval this process takes slots.
+        self._is_recorded = False
 
     def take(self, ended: Sequence[Ended] = ()) -> Slot | float:
         """Choose and take in one transaction; whoever comes second finds the slot gone."""
@@ -57,7 +62,7 @@ class PostgresDispatch:
             self.settle(slot, decision)
         with self._database.transaction() as tx:
             row = tx.row("lock_pace")
-            taken = self._take(tx, row)
+            taken = self._take(tx, self._recorded(tx, row))
             if isinstance(taken, float):
                 return self._clock.monotonic() + (taken - float(row.now))
             # In the same transaction: a moment later it may have been given back.
@@ -84,11 +89,13 @@ class PostgresDispatch:
 
         True means that the call may be made within `FENCE` seconds of the question.
         """
-        for _ in range(3):
+        for repeated in range(3):
             asked_at = self._clock.monotonic()
             with self._database.transaction() as tx:
-                confirmed = tx.row("confirm", start=slot.number, stale=STALE) is not None
-            if not confirmed:
+                row = tx.row("confirm", start=slot.number, stale=STALE)
+                if row is not None and not repeated:
+                    count(tx, _counts_of_start(row), moved=False)
+            if row is None:
                 break
             if self._clock.monotonic() - asked_at < FENCE:
                 return True
@@ -133,7 +140,7 @@ class PostgresDispatch:
                 tx.run("first_on_wire", start=slot.number, ago=ago)
             tx.run("wake")
         if first:
-            self._on_wire.add(slot.number)
+            self._on_wire[slot.number] = at
 
     def hold(self, until: float) -> None:
         """Leave the upstream alone; only ever extended."""
@@ -157,22 +164,22 @@ class PostgresDispatch:
             row = tx.row("lock_pace")
             decision = decide(CircuitBreaker(row.missed, row.probes))
             decided_at = row.now - (self._clock.monotonic() - decision.decided_at)
-            settle_start(tx, slot, decision, at=row.at, decided_at=decided_at)
+            seconds = max(0.0, decision.ended_at - self._on_wire.get(slot.number, slot.at))
+            settle_start(tx, slot, decision, at=row.at, decided_at=decided_at, seconds=seconds)
             tx.run("wake")
-        self._on_wire.discard(slot.number)
+        self._on_wire.pop(slot.number, None)
 
     # --- The slot transaction ---
 
     def _take(self, tx: Transaction, row: Any) -> int | float:
         """Return the start that was made, or the instant at which to look again."""
-        if row.server != row.served_by:
-            row = self._note_server(tx, row)
         if row.stage == Stage.TAKEN:
             if row.now < row.stage_at + STALE:
                 return float(row.stage_at + STALE)
             give_back(tx, row.start)
             return float(row.now)
-        tx.run("line_up", at=row.now)
+        if tx.run("line_up", at=row.now):
+            count(tx, {})
         due = tx.row("next_retry").due
         retry_at = math.inf if due is None else float(due)
         pace = pace_of(row, self._options, self._settle)
@@ -196,13 +203,26 @@ class PostgresDispatch:
         self._defer(tx.connection, start)
         return start
 
-    def _note_server(self, tx: Transaction, row: Any) -> Any:
-        """After a restart or a promotion nobody knows how much of the interval is over."""
-        known = row.server is not None
-        tx.run("note_server", server=row.served_by, at=row.now if known else row.last_at)
-        if known:
-            add_mark(tx, MarkKind.RESTART, row.server, row.served_by)
-        return tx.row("lock_pace")
+    def _recorded(self, tx: Transaction, row: Any) -> Any:
+        """Record that the server was restarted, or that this process has another interval.
+
+        After a restart or a promotion nobody knows how much of the interval is over.
+        """
+        interval = pace_of(row, self._options, self._settle).interval
+        restarted = row.server != row.served_by
+        if restarted:
+            at = row.last_at if row.server is None else row.now
+            tx.run("note_server", server=row.served_by, at=at)
+        if restarted or not (self._is_recorded or row.recorded == interval):
+            tx.run("note_interval", interval=interval)
+            unfinished = tx.row("depth").unfinished
+            after = {"unfinished": unfinished, "server": row.served_by, INTERVAL_KEY: interval}
+            add_mark(tx, MarkKind.RESTART, {"server": row.server}, after)
+            # The minute begins with what is left of the one before.
+            count(tx, {})
+            row = tx.row("lock_pace")
+        self._is_recorded = True
+        return row
 
     def _start(self, tx: Transaction, row: Any, sequence: int) -> int:
         ingestion = tx.row("lock_ingestion", sequence=sequence)
@@ -247,12 +267,18 @@ class PostgresDispatch:
             due=retry.due if retry else None,
         ).start
         tx.run("take_slot", start=start, now_=row.now)
+        count(tx, {})
         return int(start)
 
     def _slot_of(self, tx: Transaction, row: Any) -> Slot:
         batch = batch_of(tx, row)
         fills = self._options.max_concurrent == 1
         return Slot(row.start, batch, self._clock.monotonic(), row.required, fills)
+
+
+def _counts_of_start(row: Any) -> rollup.Counts:
+    waited = (row.at - row.created_at).total_seconds() if row.start_no == 1 else None
+    return rollup.started(Priority(row.priority), row.items, row.gap, waited)
 
 
 def batch_of(tx: Transaction, row: Any) -> Batch:

@@ -68,7 +68,7 @@ def postgres_engine(
     room = Room(database, options, pictures)
     intake = PostgresIntake(database, room)
     control = PostgresControl(database, clock, options, pictures, room)
-    records = PostgresRecords(database, options)
+    records = PostgresRecords(database, options, listening)
     return PostgresEngine(intake, reading, control, records, database, pictures, listening)
 
 

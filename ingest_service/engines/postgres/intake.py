@@ -5,11 +5,13 @@ from concurrent.futures import Future
 import psycopg
 
 from ingest_service import logs
+from ingest_service.domain import rollup
 from ingest_service.domain.ids import fresh_id
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.chunks import content_chunks
 from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.rollups import count
 from ingest_service.engines.postgres.room import QUEUE_FULL, QUOTA_FULL, Room
 from ingest_service.errors import IdempotencyMismatch, QueueFull, Stopping
 
@@ -95,6 +97,7 @@ class PostgresIntake:
             contents=[chunk.content for chunk in chunks],
             packings=[int(chunk.packing) for chunk in chunks],
         )
+        count(tx, rollup.accepted(draft.priority, draft.batches_total, len(draft.items)))
         self._room.enforce(tx, draft.caller)
 
     def _earlier(self, key: IdempotencyKey | None) -> str | None:

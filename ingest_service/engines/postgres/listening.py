@@ -100,6 +100,11 @@ class Listening:
 
         return end
 
+    def count(self) -> int:
+        """Return how many watch something."""
+        with self._lock:
+            return sum(map(len, self._watches.values()))
+
     def release(self) -> None:
         """Call everybody who waits."""
         self._heard(None)

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from ingest_service.domain.caller import Caller
+from ingest_service.domain.rollup import Counts
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, RateProof, Start
 from ingest_service.engines.audit import (
     Action,
@@ -15,9 +16,14 @@ from ingest_service.engines.audit import (
     AuditQuery,
     MarkKind,
 )
+from ingest_service.engines.history import History, QueueNow, told
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.listening import Listening
 from ingest_service.engines.postgres.marks import add_mark
+from ingest_service.engines.postgres.rollups import depth_of, recorded, totals
+from ingest_service.engines.postgres.slots import pace_of
+from ingest_service.engines.vitals import StorageVitals, Vitals
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -26,9 +32,10 @@ _LAST = datetime(9999, 1, 1, tzinfo=UTC)
 class PostgresRecords:
     """See `Records`."""
 
-    def __init__(self, database: Database, options: EngineOptions) -> None:
+    def __init__(self, database: Database, options: EngineOptions, listening: Listening) -> None:
         self._database = database
         self._options = options
+        self._listening = listening
 
     def rate_proof(self, since: datetime | None, until: datetime | None) -> RateProof:
         """Read the starts of the period."""
@@ -44,6 +51,26 @@ class PostgresRecords:
         with self._database.reading() as tx:
             entries = list(self._entries(tx, query))
         return sorted(entries, reverse=True, key=itemgetter(0))[: query.limit]
+
+    def history(self, since: datetime, until: datetime, step: timedelta) -> History:
+        """Read it together with how it is now."""
+        with self._database.reading() as tx:
+            row = tx.row("moment")
+            of_period = recorded(tx, max(since, row.at - self._options.retention), until)
+        interval = pace_of(row, self._options, 0.0).interval
+        now = QueueNow(row.at, interval, row.paused is not None, depth_of(row))
+        return told(of_period, since, until, step, now)
+
+    def totals(self) -> Counts:
+        """Read it."""
+        with self._database.reading() as tx:
+            return totals(tx)
+
+    def vitals(self) -> Vitals:
+        """Ask how large the database is; commits and slots are counted where they happen."""
+        with self._database.reading() as tx:
+            size = tx.row("database_size").bytes
+        return Vitals(StorageVitals({}, {"database": size}), self._listening.count())
 
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record a mark, with nothing beside it."""

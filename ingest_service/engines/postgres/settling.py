@@ -7,13 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from ingest_service import logs
-from ingest_service.domain.model import Batch, Counts, ItemState, Outcome, Resend
+from ingest_service.domain import rollup
+from ingest_service.domain.model import Batch, Counts, ItemState, Outcome, Priority, Resend
 from ingest_service.domain.settlement import Decision
 from ingest_service.engines import Slot
 from ingest_service.engines.offsets import pack_offsets, unpack_offsets
 from ingest_service.engines.options import MAX_CRASHES
 from ingest_service.engines.outcomes import final_outcomes
 from ingest_service.engines.postgres.database import Transaction
+from ingest_service.engines.postgres.rollups import count
 
 
 def counts_of(row: Any) -> Counts:
@@ -30,9 +32,18 @@ def counts_of(row: Any) -> Counts:
 
 
 def settle_start(
-    tx: Transaction, slot: Slot, decision: Decision, *, at: datetime, decided_at: float
+    tx: Transaction,
+    slot: Slot,
+    decision: Decision,
+    *,
+    at: datetime,
+    decided_at: float,
+    seconds: float,
 ) -> None:
-    """Record how a batch has ended, and what follows from it; a late end changes nothing."""
+    """Record how a batch has ended, and what follows from it; a late end changes nothing.
+
+    `seconds` is how long the upstream had it.
+    """
     start = tx.row(
         "end_start", start=slot.number, at=at, duration=max(0.0, decision.ended_at - slot.at)
     )
@@ -55,6 +66,7 @@ def settle_start(
     _apply(tx, batch, outcomes, ingestion, at, lined=0)
     if resend is not None:
         _send_again(tx, batch.sequence, resend, due)
+    _count(tx, ingestion, outcomes, rollup.UPSTREAM.of(seconds))
     _log_settled(batch, decision)
 
 
@@ -101,6 +113,7 @@ def give_back(tx: Transaction, start: int) -> None:
         retrying=row.items if state is ItemState.RETRYING else 0,
         given_up=row.items if state is ItemState.CANCELLED else 0,
     )
+    count(tx, {})
     finish_if_final(tx, after, None)
 
 
@@ -116,6 +129,7 @@ def lose(tx: Transaction, batch: Batch, start: int, at: datetime) -> None:
         outcomes = [Outcome(succeeded=False, error="crashed")] * len(batch.offsets)
         _record_outcomes(tx, batch, outcomes, at)
         _apply(tx, batch, outcomes, ingestion, at, lined=0)
+        _count(tx, ingestion, outcomes)
         return
     # Of a cancelled ingestion too: it was under way.
     open_again = [Outcome(succeeded=False, transient=True)] * len(batch.offsets)
@@ -124,6 +138,7 @@ def lose(tx: Transaction, batch: Batch, start: int, at: datetime) -> None:
     )
     resend = batch.pick(batch.offsets, batch.attempt)
     _send_again(tx, batch.sequence, resend, -math.inf, lined=True)
+    count(tx, {})
     logs.event("batch_lost", level=logging.WARNING, batch_id=batch.batch_id)
 
 
@@ -193,6 +208,13 @@ def _apply(
         lined=lined,
     )
     finish_if_final(tx, after, at)
+
+
+def _count(
+    tx: Transaction, ingestion: Any, outcomes: Sequence[Outcome], more: dict[str, int] | None = None
+) -> None:
+    priority, cancelled = Priority(ingestion.priority), ingestion.cancelled
+    count(tx, rollup.settled(priority, outcomes, cancelled=cancelled) | (more or {}))
 
 
 def _state(outcome: Outcome, *, cancelled: bool) -> ItemState:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from ingest_service.clock import Clock
 from ingest_service.engines.options import KEY_LIFETIME, EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.rollups import forget, roll_up
 
 #: Seconds between two signs of life.
 BEAT = 5.0
@@ -73,11 +74,13 @@ class Upkeep:
             tx.run("forget_keys", lifetime=KEY_LIFETIME)
             tx.run("forget_marks", retention=self._options.retention)
             tx.run("forget_workers")
+            more = roll_up(tx)
+            forget(tx, tx.row("time").at - self._options.retention)
             expired = tx.rows("expired", retention=self._options.retention)
             for row in expired:
                 if not _forget(tx, row.sequence):
                     return True
-        return bool(expired)
+        return more or bool(expired)
 
 
 def _forget(tx: Transaction, sequence: int) -> bool:

@@ -58,7 +58,7 @@ WHERE sequence = %(sequence)s;
 UPDATE pace SET paused = %(reason)s;
 
 -- name: set_interval
-UPDATE pace SET interval_ = %(interval)s, configured = %(configured)s;
+UPDATE pace SET interval_ = %(interval)s, configured = %(configured)s, recorded = %(interval)s;
 
 -- name: add_mark
 INSERT INTO mark (at, kind, before, after, key, target, request_id)

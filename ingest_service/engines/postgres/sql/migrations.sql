@@ -155,7 +155,9 @@ CREATE TABLE pace (
     -- 32 bytes in hexadecimal that seal the cookies of people, once somebody has asked.
     session_secret text,
     -- The server that all of this was written on: since when it runs, and its timeline.
-    server       text
+    server       text,
+    -- The interval that the history knows of.
+    recorded     double precision
 ) WITH (fillfactor = 20);
 INSERT INTO pace DEFAULT VALUES;
 
@@ -206,6 +208,31 @@ CREATE TABLE mark (
     request_id   text
 );
 CREATE INDEX mark_at ON mark (at);
+CREATE INDEX mark_of_queue ON mark (kind, at) WHERE target IS NULL;
+
+-- What the history counts, as JSON by name: nobody waits for a row, and workers add it up later.
+CREATE TABLE counted (
+    counted      bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    -- Since 1970.
+    minute       bigint NOT NULL,
+    counts       jsonb NOT NULL,
+    -- Whether what waits has changed with it.
+    moved        boolean NOT NULL
+);
+
+-- What was added up: in a minute, and as minute 0 all that ever was, which is never forgotten.
+CREATE TABLE rollup (
+    minute       bigint PRIMARY KEY,
+    counts       jsonb NOT NULL
+) WITH (fillfactor = 70);
+INSERT INTO rollup VALUES (0, '{}');
+
+-- What waited, by class, after the last change of each minute with one; written after the depth.
+CREATE TABLE depth_at (
+    minute       bigint PRIMARY KEY,
+    batches      bigint[] NOT NULL,
+    items        bigint[] NOT NULL
+) WITH (fillfactor = 50);
 
 -- Processes that send batches.
 CREATE TABLE worker (
@@ -282,6 +309,27 @@ BEGIN
 END $$;
 CREATE CONSTRAINT TRIGGER count_ingestion AFTER INSERT OR UPDATE OR DELETE ON ingestion
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_ingestion();
+
+-- By now the depth is counted, and locked, so that the last one of a minute writes last.
+CREATE FUNCTION note_depth() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO depth_at SELECT NEW.minute, batches, items FROM depth
+    ON CONFLICT (minute) DO UPDATE SET batches = excluded.batches, items = excluded.items;
+    -- Another may have begun the next minute while this one waited.
+    UPDATE depth_at SET batches = depth.batches, items = depth.items
+    FROM depth WHERE minute = NEW.minute + 1;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER note_depth AFTER INSERT ON counted
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.moved) EXECUTE FUNCTION note_depth();
+
+CREATE FUNCTION add_counts(known jsonb, more jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(jsonb_object_agg(key, count), '{}') FROM (
+        SELECT key, sum(value::bigint)::bigint AS count
+        FROM (SELECT * FROM jsonb_each_text(known) UNION ALL SELECT * FROM jsonb_each_text(more)) AS pair
+        GROUP BY key
+    ) AS summed;
+$$;
 
 -- Refuse what would not fit; called last in a transaction, after the depth is counted. The more
 -- special limit is told first.

@@ -133,3 +133,6 @@ WHERE created_at >= greatest(%(since)s, coalesce(%(now)s::timestamptz, clock_tim
   AND (created_at, 0, sequence) < (%(before)s, %(source)s, %(number)s)
   AND (%(key)s::text IS NULL OR submitted_by = %(key)s)
 ORDER BY created_at DESC, sequence DESC LIMIT %(limit)s;
+
+-- name: database_size
+SELECT pg_database_size(current_database()) AS bytes;

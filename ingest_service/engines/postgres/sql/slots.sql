@@ -15,6 +15,9 @@ SELECT * FROM depth;
 -- Nobody knows how much of the interval is over; of a restart there is a mark.
 UPDATE pace SET server = %(server)s, last_at = %(at)s, started_at = NULL, wire_at = NULL;
 
+-- name: note_interval
+UPDATE pace SET recorded = %(interval)s;
+
 -- name: line_up
 -- Retries that are due join the line, in the old place.
 WITH due AS (
@@ -106,8 +109,9 @@ WITH moment AS (
 )
 UPDATE start SET at = moment.at, confirmed_at = confirmed.now,
     gap = confirmed.now - confirmed.started_before
-FROM confirmed, moment WHERE start.start = %(start)s
-RETURNING start.start;
+FROM confirmed, moment, ingestion
+WHERE start.start = %(start)s AND ingestion.sequence = start.sequence
+RETURNING start.at, start.gap, start_no, items, priority, created_at;
 
 -- name: note_called
 UPDATE start SET ends_at = extract(epoch FROM

@@ -14,6 +14,9 @@ DELETE FROM worker WHERE worker = %(worker)s::uuid;
 DELETE FROM worker WHERE seen_at < extract(epoch FROM
     coalesce(%(now)s::timestamptz, clock_timestamp()))::float8 - 3600;
 
+-- name: time
+SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS at;
+
 -- name: expired
 SELECT sequence FROM ingestion
 WHERE finished_at < coalesce(%(now)s::timestamptz, clock_timestamp()) - %(retention)s::interval
