@@ -80,6 +80,12 @@ def assert_clean(address: str) -> None:
         assert_depth(connection)
         wrong = "SELECT count(*) FROM ingestion WHERE succeeded + failed + given_up <> total"
         assert _value(connection, wrong) == 0
+        told = """SELECT coalesce(sum(value::bigint), 0) FROM
+            (SELECT counts FROM rollup WHERE minute > 0
+             UNION ALL SELECT counts FROM counted) AS each,
+            jsonb_each_text(counts) WHERE key LIKE 'settled.%.items.succeeded'"""
+        done = "SELECT coalesce(sum(succeeded), 0) FROM ingestion"
+        assert _value(connection, told) == _value(connection, done)
         lost = """SELECT count(*) FROM batch JOIN outcome USING (sequence, batch)
             GROUP BY sequence, batch HAVING count(*) > 1"""
         assert connection.execute(lost).fetchall() == []
@@ -103,6 +109,9 @@ def assert_depth(connection: psycopg.Connection[Any]) -> None:
                unfinished
         FROM depth""").fetchone()
     assert counted == kept
+    noted = connection.execute("SELECT batches, items FROM depth_at ORDER BY minute DESC LIMIT 1")
+    for last in noted.fetchall():
+        assert connection.execute("SELECT batches, items FROM depth").fetchone() == last
 
 
 async def _jobs(address: str) -> list[Any]:
