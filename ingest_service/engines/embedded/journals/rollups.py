@@ -7,7 +7,7 @@ from typing import cast
 import apsw
 
 from ingest_service import json_text
-from ingest_service.domain.history import MinuteRow, minute_of
+from ingest_service.domain.history import MinuteRow, beginning, minute_of
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.rollup import Counts, accepted, add
 from ingest_service.engines.audit import Mark, MarkKind
@@ -15,8 +15,9 @@ from ingest_service.engines.embedded.journals.rows import Row, to_datetime, to_m
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.engines.history import MOST_MARKS, PACE_MARKS, Recorded
 
-#: Most minutes that one step forgets.
-_PER_STEP = 1_000
+#: Most hours that one step forgets.
+_PER_STEP = 20
+_HOUR = 60
 #: The row with the counters of what was forgotten: totals never go back.
 _FORGOTTEN = 0
 
@@ -87,7 +88,8 @@ class RollupWriter:
         for minute, counts in db.execute(SQL["all_rollups"]):
             row = MinuteRow(cast(int, minute), json_text.loads(cast(bytes, counts)), None)
             add(self.totals, row.counts)
-            self._row = row if row.minute != _FORGOTTEN else None
+        for (minute,) in db.execute(SQL["last_rollup"]):
+            self._row = None if minute is None else _row(db, cast(int, minute))
 
     def count(self, at: datetime, counts: Counts) -> None:
         """Add to the minute of `at`, with the transaction that is being written."""
@@ -98,7 +100,7 @@ class RollupWriter:
         row = self._row
         for minute, more in self._unwritten.items():
             if row is None or row.minute != minute:
-                self._end(db, row)
+                self._end(db, row, minute)
                 row = _row(db, minute)
             counts = dict(row.counts)
             add(counts, more)
@@ -114,11 +116,20 @@ class RollupWriter:
                 add(self.totals, more)
         self._unwritten.clear()
 
-    def _end(self, db: apsw.Connection, row: MinuteRow | None) -> None:
+    def _end(self, db: apsw.Connection, row: MinuteRow | None, then: int) -> None:
         """Keep what waited at the end of a minute: as much as before the first change after it."""
-        if row is not None:
-            depth = json_text.dumps(self.tell_depth())
-            db.execute(SQL["end_rollup"], {"minute": row.minute, "depth": depth})
+        if row is None:
+            return
+        depth = json_text.dumps(self.tell_depth())
+        db.execute(SQL["end_rollup"], {"minute": row.minute, "depth": depth})
+        hour = row.minute // _HOUR
+        if then // _HOUR != hour:
+            # Anew from its minutes: a clock that is set back can end an hour twice.
+            counts: dict[str, int] = {}
+            for (text,) in db.execute(SQL["rollups_of_hour"], {"hour": hour}).fetchall():
+                add(counts, json_text.loads(cast(bytes, text)))
+            values = {"hour": hour, "counts": json_text.dumps(counts), "depth": depth}
+            db.execute(SQL["put_hour"], values)
 
 
 def count_of(submission: Submission) -> Counts:
@@ -126,7 +137,7 @@ def count_of(submission: Submission) -> Counts:
     return accepted(submission.priority, submission.batches_total, len(submission.items))
 
 
-def recorded(db: apsw.Connection, since: datetime, until: datetime) -> Recorded:
+def recorded(db: apsw.Connection, since: datetime, until: datetime, *, by_hour: bool) -> Recorded:
     """Read what is on record of a period."""
     minutes = {"first": minute_of(since), "last": _last_minute(until)}
     rows = [
@@ -135,7 +146,9 @@ def recorded(db: apsw.Connection, since: datetime, until: datetime) -> Recorded:
             json_text.loads(cast(bytes, counts)),
             None if depth is None else json_text.loads(cast(bytes, depth)),
         )
-        for minute, counts, depth in db.execute(SQL["rollups"], minutes)
+        for minute, counts, depth in db.execute(
+            SQL["rollups_by_hour" if by_hour else "rollups"], minutes
+        )
     ]
     ((first,),) = db.execute(SQL["first_rollup"]).fetchall()
     period = {"since": to_micros(since), "limit": MOST_MARKS}
@@ -147,22 +160,23 @@ def recorded(db: apsw.Connection, since: datetime, until: datetime) -> Recorded:
 
 
 def forget(db: apsw.Connection, before: int) -> int:
-    """Forget some minutes that ended before, but for their totals; return how many."""
+    """Forget some hours that ended before, but for their totals; return how many."""
     values = {"before": before // 60_000_000, "limit": _PER_STEP}
-    rows = db.execute(SQL["expired_rollups"], values).fetchall()
+    rows = db.execute(SQL["expired_hours"], values).fetchall()
     if rows:
         counts = dict(_row(db, _FORGOTTEN).counts)
         for _, text in rows:
             add(counts, json_text.loads(cast(bytes, text)))
         db.execute(SQL["put_rollup"], {"minute": _FORGOTTEN, "counts": json_text.dumps(counts)})
-        db.execute(SQL["forget_rollups"], {"last": rows[-1][0]})
+        for name in ("forget_rollups", "forget_hours"):
+            db.execute(SQL[name], {"last": rows[-1][0]})
     return len(rows)
 
 
 def oldest(db: apsw.Connection) -> datetime | None:
-    """Return when the oldest minute began that can be forgotten."""
-    rows = db.execute(SQL["expired_rollups"], {"before": 2**62, "limit": 1}).fetchall()
-    return to_datetime(cast(int, rows[0][0]) * 60_000_000) if rows else None
+    """Return when the first hour that is kept was over."""
+    ((hour,),) = db.execute(SQL["first_hour"]).fetchall()
+    return None if hour is None else beginning((cast(int, hour) + 1) * _HOUR)
 
 
 def _last_minute(until: datetime) -> int:
