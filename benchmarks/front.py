@@ -3,23 +3,30 @@
 import itertools
 import json
 import os
+import random
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
 from benchmarks._load import Load, load, request_bytes
-from benchmarks._measure import Row, Table, seconds
-from benchmarks._server import await_answer, free_port, request, serving
+from benchmarks._measure import Row, Table, seconds, take_turns
+from benchmarks._server import Server, await_answer, free_port, request, serving
 
 CLIENTS = 16
 REQUESTS = 3_000
 ROUNDS = 5
+#: Clients that wait for a change, and who posts beside them.
+WAITERS = (1_000, 2_000)
+POSTS = 1_500
 BODY = json.dumps({"ids": [1, 2, 3, 4, 5], "priority": "MEDIUM"}).encode()
 _PLAIN = ("--loop", "asyncio", "--http", "h11")
 _FAST = ("--loop", "uvloop", "--http", "httptools")
@@ -54,9 +61,77 @@ class Subject:
         return lambda: next(asked)
 
 
+_IDLE: dict[str, object] = {"interval": 86_400, "settle": 86_400}
+
+
 def tables() -> Iterator[Table]:
+    """Measure everything about the front."""
+    yield from _small()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with serving(folder, {**_IDLE, "journal": folder / "large.sqlite3"}) as server:
+            yield _large(server)
+        with serving(folder, {**_IDLE, "journal": folder / "waiting.sqlite3"}) as server:
+            yield _beside_waiters(server)
+
+
+def _large(server: Server) -> Table:
+    """Post bodies that are mostly parsed; read and on disk before they are answered."""
+    ids = random.Random(1).choices(range(1, 10**9), k=1_000_000)
+    mappings = [{"id": f"map_{n}", "source": "s", "target": "t"} for n in range(100_000)]
+    rows = []
+    # What mappings cost without the network is in `scale`, with its aim.
+    for what, items, limit in (("ids", ids, 2.0), ("mappings", mappings, None)):
+        body = json.dumps({what: items, "priority": "LOW"}).encode()
+        connection = server.connect()
+        posted, parsed = take_turns(
+            partial(_post_body, connection, body), partial(json.loads, body), rounds=5
+        )
+        connection.close()
+        name = f"durable POST of {len(items):,} {what}"
+        rows.append(Row(name, posted, "json.loads of the same body", parsed, limit=limit))
+    return Table("Large bodies over HTTP", seconds, rows)
+
+
+def _post_body(connection: HTTPConnection, body: bytes) -> None:
+    status, text = request(connection, "POST", "/ingest", body)
+    if status != 200:
+        raise RuntimeError(text)
+
+
+def _beside_waiters(server: Server) -> Table:
+    """Post while nobody waits, and while more and more wait for a change that does not come."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    load(server.port, _post, 1, 300)
+    alone = load(server.port, _post, 1, POSTS)
+    connection = server.connect()
+    _, text = request(connection, "POST", "/ingest", BODY)
+    connection.close()
+    waits = request_bytes("GET", f"/status/{json.loads(text)['ingestion_id']}?wait=60")
+    rows = []
+    with ExitStack() as stack:
+        waiting = 0
+        for count in WAITERS:
+            for _ in range(count - waiting):
+                client = stack.enter_context(
+                    socket.create_connection(("127.0.0.1", server.port), timeout=30)
+                )
+                client.sendall(waits)
+            waiting = count
+            # By then the last of them waits.
+            load(server.port, _post, 1, 300)
+            beside = load(server.port, _post, 1, POSTS)
+            what = f"POST beside {count:,} clients with ?wait"
+            limit = 1.2 if count == WAITERS[0] else None
+            rows.append(Row(what, 1 / beside.rate, "with none", 1 / alone.rate, limit=limit))
+            rows.append(Row(f"99 of 100 {what}", beside.p99, "with none", alone.p99))
+    return Table("Posting beside clients that wait", seconds, rows)
+
+
+def _small() -> Iterator[Table]:
     """Measure in turns, so that whatever slows the machine slows all of them."""
-    settings: dict[str, object] = {"interval": 86_400, "settle": 86_400}
+    settings = dict(_IDLE)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         settings["journal"] = folder / "journal.sqlite3"

@@ -54,7 +54,7 @@ def _accepting() -> Table:
     parsing = "json.loads of the same body"
     rows = [
         Row("POST of 1,000,000 ids", post_ids, parsing, parse_ids, limit=3),
-        Row("POST of 100,000 mappings", post_mappings, parsing, parse_mappings, limit=6),
+        Row("POST of 100,000 mappings", post_mappings, parsing, parse_mappings, limit=4),
     ]
     return Table("Accepting", seconds, rows)
 

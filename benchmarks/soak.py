@@ -1,4 +1,4 @@
-"""Does it stay as it is? Minutes of mixed work; the second half beside the first.
+"""Does it stay as it is? An hour of mixed work at an even rate; its last quarter beside the first.
 
 Linux only: it looks at the process that serves through /proc.
 """
@@ -25,8 +25,14 @@ import apsw
 from benchmarks._measure import Row, Table, seconds, size
 from benchmarks._server import JSON, Server, request, serving
 
-MINUTES = 10.0
+MINUTES = 60
 CLIENTS = 12
+#: What they do a second, all together: little, because what creeps does so at any load.
+DEEDS_A_SECOND = 10.0
+#: Seconds between two large requests: evenly, so that each quarter has as many.
+LARGE_EVERY = 15.0
+#: Idempotency keys of a client. They are kept for a day, so the same few are used again.
+KEYS = 20
 #: Seconds between two looks at the process.
 PERIOD = 3.0
 SETTINGS: dict[str, object] = {
@@ -40,7 +46,11 @@ SETTINGS: dict[str, object] = {
 }
 #: How long things are kept (above, and a minute in memory): until then everything grows.
 WARM_UP = 100.0
+#: Seconds after the last request in which everything is forgotten and the file gets smaller.
+FORGETTING = 90.0
 LARGE = 20_000
+#: At most so many times what it was in the first quarter.
+STEADY = 1.02
 
 
 class Sample(NamedTuple):
@@ -78,20 +88,22 @@ class Tally:
                 self.wrong.append(f"{what}: {status} instead of {expected}: {body[:300]!r}")
 
 
-def tables(minutes: float = MINUTES) -> Iterator[Table]:
+def tables(minutes: int = MINUTES) -> Iterator[Table]:
     """Work for `minutes`, then compare."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         journal = folder / "ingest.sqlite3"
         with serving(folder, SETTINGS | {"journal": journal}) as server:
             tally, samples = _work(server, journal, minutes * 60)
+            time.sleep(FORGETTING)
+            left = _look(server.pid, journal, tally)
         log = next(folder.glob("gunicorn-*.log")).read_text()
     for name, count in sorted(tally.answers.items()):
         print(f"{count:9,} {name}")
     if tally.wrong or '"level"' in log:
         raise RuntimeError("\n".join((*tally.wrong, log[-5_000:])))
     kept = samples[int(len(samples) * min(WARM_UP / (minutes * 60), 0.25)) :]
-    yield from _compare(kept, tally)
+    yield from _compare(kept, left, tally)
 
 
 def _work(server: Server, journal: Path, duration: float) -> tuple[Tally, list[Sample]]:
@@ -100,6 +112,8 @@ def _work(server: Server, journal: Path, duration: float) -> tuple[Tally, list[S
         threading.Thread(target=Client(server, tally, stop, number).run)
         for number in range(CLIENTS)
     ]
+    large = Client(server, tally, stop, CLIENTS)
+    clients.append(threading.Thread(target=large.run_large))
     for client in clients:
         client.start()
     samples = []
@@ -127,23 +141,32 @@ class Client:
         self._number = number
         self._random = random.Random(number)
         self._count = itertools.count()
+        #: What each key stands for.
+        self._keyed: dict[str, str] = {}
         self._connection = server.connect()
 
     def run(self) -> None:
-        """Go on until told to stop, whatever happens."""
+        """Do this and that until told to stop, whatever happens."""
         deeds: list[Callable[[], None]] = [
             self._small,
             self._with_key,
-            self._large,
             self._bad,
             self._reconnect,
             self._break_off,
         ]
-        weights = [60, 20, 1, 20, 5, 3]
+        weights = [60, 20, 20, 5, 3]
+        self._repeat(lambda: self._random.choices(deeds, weights)[0](), CLIENTS / DEEDS_A_SECOND)
+
+    def run_large(self) -> None:
+        """The same with nothing but large requests."""
+        self._repeat(lambda: self._follow(self._post(self._body(LARGE, "LOW"))), LARGE_EVERY)
+
+    def _repeat(self, deed: Callable[[], None], period: float) -> None:
+        due = time.monotonic() + period * self._random.random()
         try:
-            while not self._stop.is_set():
-                (deed,) = self._random.choices(deeds, weights)
+            while not self._stop.wait(max(0.0, due - time.monotonic())):
                 deed()
+                due = max(due + period, time.monotonic())
         except Exception as error:  # noqa: BLE001 - shown at the end
             self._tally.note(f"client {error!r}", 0, 200, b"")
         finally:
@@ -157,17 +180,17 @@ class Client:
         self._follow(status)
 
     def _with_key(self) -> None:
-        headers = JSON | {"Idempotency-Key": f"{self._number}-{next(self._count)}"}
-        body = self._body(10)
+        number = next(self._count) % KEYS
+        key = f"{self._number}-{number}"
+        headers = JSON | {"Idempotency-Key": key}
+        body = json.dumps({"ids": [*range(1, 11 + number)], "priority": "HIGH"}).encode()
         first, again = self._post(body, headers), self._post(body, headers)
-        if first != again:
+        is_new = key not in self._keyed
+        if not first == again == self._keyed.setdefault(key, first):
             self._tally.note(f"key: {first} {again}", 0, 200, b"")
-        other = self._body(11)
-        self._ask("key reused", "POST", "/ingest", 422, other, headers)
-        self._follow(first)
-
-    def _large(self) -> None:
-        self._follow(self._post(self._body(LARGE, "LOW")))
+        self._ask("key reused", "POST", "/ingest", 422, self._body(1), headers)
+        if is_new:
+            self._follow(first)
 
     def _bad(self) -> None:
         what, method, path, expected, body = self._random.choice(_BAD)
@@ -291,39 +314,41 @@ def _read(journal: Path) -> tuple[int, int, int, int]:
     return cast(tuple[int, int, int, int], found)
 
 
-def _compare(samples: list[Sample], tally: Tally) -> Iterator[Table]:
-    half = len(samples) // 2
-    halves = samples[:half], samples[half:]
+def _compare(samples: list[Sample], left: Sample, tally: Tally) -> Iterator[Table]:
+    quarter = len(samples) // 4
+    quarters = samples[:quarter], samples[-quarter:]
 
-    def row(what: str, name: str, limit: float | None = None) -> Row:
-        first, second = (statistics.median(getattr(each, name) for each in part) for part in halves)
-        return Row(what, second, "first half", max(first, 1), limit)
+    def row(what: str, name: str, limit: float | None = STEADY) -> Row:
+        first, last = (statistics.median(getattr(each, name) for each in part) for part in quarters)
+        return Row(what, last, "first quarter", max(first, 1), limit)
 
+    file = row("journal's file", "file")
     sizes = [
-        row("resident memory", "resident", 1.1),
-        row("journal's WAL", "wal", 1.5),
-        row("journal's file", "file"),
-        row("of that unused", "free"),
+        row("resident memory", "resident"),
+        file,
+        row("of that unused", "free", None),
+        row("journal's WAL", "wal"),
+        Row("file, when all is forgotten", left.file, "last quarter", file.figure, 0.5),
     ]
-    yield Table("Second half: memory and disk", size, sizes)
+    yield Table("Last quarter: memory and disk", size, sizes)
     counts = [
-        row("threads", "threads", 1.1),
-        row("open files and connections", "descriptors", 1.5),
-        row("ingestions kept", "ingestions"),
-        row("batch starts kept", "starts"),
-        row("idempotency keys, kept for 24 hours", "keys"),
+        row("threads", "threads"),
+        row("open files and connections", "descriptors"),
+        row("ingestions kept", "ingestions", None),
+        row("batch starts kept", "starts", None),
+        row("idempotency keys, kept for 24 hours", "keys", None),
     ]
-    yield Table("Second half: numbers", lambda value: f"{value:,.0f}", counts)
+    yield Table("Last quarter: numbers", lambda value: f"{value:,.0f}", counts)
     yield _speed(tally)
 
 
 def _speed(tally: Tally) -> Table:
     posts = [took for _, took in sorted(tally.posts)]
-    posts = posts[len(posts) // 5 :]
-    half = len(posts) // 2
-    first, second = sorted(posts[:half]), sorted(posts[half:])
+    posts = posts[len(posts) // 20 :]
+    quarter = len(posts) // 4
+    first, last = sorted(posts[:quarter]), sorted(posts[-quarter:])
     rows = [
-        Row(what, second[int(len(second) * at)], "first half", first[int(len(first) * at)], limit)
+        Row(what, last[int(len(last) * at)], "first quarter", first[int(len(first) * at)], limit)
         for what, at, limit in (("median", 0.5, 1.25), ("99th percentile", 0.99, None))
     ]
-    return Table("Second half: time of a small POST", seconds, rows)
+    return Table("Last quarter: time of a small POST", seconds, rows)

@@ -1,7 +1,5 @@
-"""`python -m ingest_service`."""
-
-import sys
+"""`python -m ingest_service`, the same as the command `ingest-service`."""
 
 from ingest_service.cli import main
 
-sys.exit(main())
+main()

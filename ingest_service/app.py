@@ -1,28 +1,35 @@
 """The composition root: the one place where parts are chosen and joined."""
 
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask
 
-from ingest_service import web
+from ingest_service import logs, web
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.engines import Control, Intake, Reading, Records
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
+from ingest_service.errors import SettingsError, StorageUnavailable
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.service.operator import Operator
 from ingest_service.service.queries import Queries
 from ingest_service.service.submissions import Submissions
-from ingest_service.settings import BATCH, IN_MEMORY, SIMULATED, Settings
+from ingest_service.settings import BATCH, DATABASE, IN_MEMORY, SIMULATED, Settings
 from ingest_service.upstreams.http import BatchConnector, Client, ItemConnector, Limits
 from ingest_service.upstreams.http_config import connection_pool, watched_headers
 from ingest_service.upstreams.protocol import Connector, Upstream
@@ -31,25 +38,62 @@ from ingest_service.upstreams.simulated import SimulatedUpstream
 from ingest_service.upstreams.threaded import ThreadedUpstream
 from ingest_service.web.lean_flask import LeanFlask
 
+if TYPE_CHECKING:
+    from ingest_service.engines.postgres.dispatch import Defer
+    from ingest_service.engines.postgres.engine import WorkerParts
+    from ingest_service.engines.postgres.work import WorkerProcess
+
+
+class Engine(Protocol):
+    """The queue's one owner, as far as a process that answers needs it."""
+
+    @property
+    def intake(self) -> Intake: ...
+    @property
+    def reading(self) -> Reading: ...
+    @property
+    def control(self) -> Control: ...
+    @property
+    def records(self) -> Records: ...
+
+    def start(self) -> None:
+        """Send batches from now on, if that is done here."""
+        ...
+
+    def drain(self) -> None:
+        """Take nothing and start nothing from now on; answer all who wait for a change."""
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Take nothing and start nothing; let what is under way end in `timeout` seconds."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What `build` joined together."""
 
     service: Service
-    engine: EmbeddedEngine
+    engine: Engine
     #: None where nobody needs a key.
     keyring: Keyring | None
 
     @property
     def worker(self) -> Worker:
-        """The thread that sends batches."""
-        return self.engine.worker
+        """The thread that sends batches, where there is one."""
+        return self.embedded.worker
 
     @property
     def journal(self) -> Journal:
-        """What keeps accepted work."""
-        return self.engine.journal
+        """What keeps accepted work, where that is a part of its own."""
+        return self.embedded.journal
+
+    @property
+    def embedded(self) -> EmbeddedEngine:
+        """The engine in this process, where it is that one."""
+        if not isinstance(self.engine, EmbeddedEngine):
+            raise TypeError("only the embedded engine has a worker and a journal")
+        return self.engine
 
     def close(self, timeout: float) -> None:
         """Let the batch in flight end, in `timeout` seconds at most, and leave a clean journal."""
@@ -65,7 +109,37 @@ def build(
 ) -> Parts:
     """Join the parts that `settings` name; a test brings its own clock or upstream."""
     clock = clock or SystemClock()
-    engine = embedded_engine(
+    if settings.journal.startswith(DATABASE):
+        engine = _postgres_engine(settings, clock, upstream)
+    else:
+        engine = _embedded_engine(settings, clock, journal, upstream)
+    queries = Queries(clock, engine.reading, engine.records)
+    batch_sizes = {
+        Kind.IDS: settings.batch_size_ids,
+        Kind.MAPPINGS: settings.batch_size_mappings,
+    }
+    operator = Operator(engine.control, engine.records, queries)
+    service = Service(
+        submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
+        queries=queries,
+        operator=operator,
+    )
+    path = settings.api_keys_file
+    keyring = None if path is None else Keyring(path, clock, partial(_record_keys, operator))
+    return Parts(service, engine, keyring)
+
+
+def _record_keys(operator: Operator, before: list[Any], after: list[Any]) -> None:
+    try:
+        operator.keys_reloaded(before, after)
+    except StorageUnavailable as error:
+        logs.event("keys_change_unrecorded", level=logging.ERROR, reason=str(error))
+
+
+def _embedded_engine(
+    settings: Settings, clock: Clock, journal: Journal | None, upstream: Upstream | None
+) -> Engine:
+    return embedded_engine(
         clock,
         journal or _journal(settings, clock),
         upstream or _upstream(settings, clock),
@@ -73,18 +147,97 @@ def build(
         settle=settings.settle,
         max_response=settings.upstream_max_response,
     )
-    queries = Queries(clock, engine.reading, engine.records)
-    batch_sizes = {
-        Kind.IDS: settings.batch_size_ids,
-        Kind.MAPPINGS: settings.batch_size_mappings,
-    }
-    service = Service(
-        submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
-        queries=queries,
-        operator=Operator(engine.control, engine.records, queries),
+
+
+def _postgres_engine(settings: Settings, clock: Clock, upstream: Upstream | None) -> Engine:
+    """Join a replica; the packages it needs are looked for only now."""
+    address = database_address(settings)
+    from ingest_service.engines.postgres.engine import postgres_engine
+    from ingest_service.engines.postgres.migrations import check_schema
+
+    check_schema(address)
+
+    return postgres_engine(
+        clock,
+        address,
+        _options(settings),
+        settle=settings.settle,
+        latency=lambda: upstream.latency if upstream else _latency(settings),
+        now=_test_time(clock),
     )
-    path = settings.api_keys_file
-    return Parts(service, engine, None if path is None else Keyring(path, clock))
+
+
+def database_address(settings: Settings) -> str:
+    """Return what to connect to the database with; the password in it is for nobody's eyes."""
+    if not settings.journal.startswith(DATABASE):
+        raise SettingsError(
+            f"INGEST_JOURNAL={settings.journal} is no database; this needs {DATABASE}..."
+        )
+    if find_spec("psycopg") is None or find_spec("procrastinate") is None:
+        raise SettingsError(
+            "INGEST_JOURNAL names a PostgreSQL database, and the packages for it are not "
+            "installed: pip install 'ingest-service[postgres]'."
+        )
+    from ingest_service.engines.postgres.database import connection_string
+
+    return connection_string(settings.journal, settings.database_password_file)
+
+
+def build_worker(
+    settings: Settings,
+    defer: "Defer",
+    *,
+    clock: Clock | None = None,
+    upstream: Upstream | None = None,
+    connections: int = 4,
+) -> "WorkerParts":
+    """Join the parts of a process that sends batches, with PostgreSQL."""
+    from ingest_service.engines.postgres.database import Database
+    from ingest_service.engines.postgres.engine import worker_parts
+
+    clock = clock or SystemClock()
+    database = Database(database_address(settings), connections, _test_time(clock))
+    return worker_parts(
+        clock,
+        database,
+        upstream or _upstream(settings, clock),
+        _options(settings),
+        defer,
+        settle=settings.settle,
+        max_response=settings.upstream_max_response,
+    )
+
+
+def worker_process(settings: Settings, threads: int) -> "WorkerProcess":
+    """Join a process that sends batches; it has this to do alone."""
+    from ingest_service.engines.postgres.carriage import Carriage, deferring
+    from ingest_service.engines.postgres.migrations import check_schema
+    from ingest_service.engines.postgres.work import Opener, WorkerProcess
+
+    check_schema(database_address(settings))
+    clock = SystemClock()
+    parts = build_worker(settings, deferring(), clock=clock, connections=threads + 2)
+    carriage = Carriage(parts.database.conninfo, threads, parts.carrier.carry, parts.dispatch.lose)
+    opener = Opener(clock, parts.dispatch, parts.carrier, parts.upkeep, threads)
+    return WorkerProcess(opener, carriage, parts.upkeep, parts.database)
+
+
+def migrate(settings: Settings, *, check: bool) -> str:
+    """Bring the database's schema up to date, or only look; return in words how it is."""
+    from ingest_service.engines.postgres import migrations
+
+    address = database_address(settings)
+    return migrations.check_schema(address) if check else migrations.migrate(address)
+
+
+def _latency(settings: Settings) -> float | None:
+    """Return how long a batch takes, if that is known without asking the upstream."""
+    return settings.simulated_latency if settings.upstream == SIMULATED else None
+
+
+def _test_time(clock: Clock) -> Callable[[], datetime] | None:
+    """Return what tells the time instead of the database, where time is a test's."""
+    return None if isinstance(clock, SystemClock) else clock.now
 
 
 def _options(settings: Settings) -> EngineOptions:
@@ -114,7 +267,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
     app = LeanFlask(__name__, static_folder=None)
     if parts is None:
         parts = build(settings)
-        parts.worker.start()
+        parts.engine.start()
     web.init_app(app, settings, parts.service, parts.keyring)
     app.extensions["ingest_parts"] = parts
     return app

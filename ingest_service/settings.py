@@ -216,7 +216,10 @@ def without_usual_port(origin: str) -> str:
 
 def _is_journal(text: str) -> None:
     # An address of something that is not supported would become a file of that name.
-    if "://" in text:
+    if "://" in text and not text.startswith(DATABASE):
+        raise ValueError
+    # Secrets are read from files: a setting shows up in logs and process lists.
+    if text.startswith(DATABASE) and (urlsplit(text).password or "password=" in text):
         raise ValueError
 
 
@@ -228,6 +231,8 @@ BATCH = "batch+"
 #: The journal that is none.
 IN_MEMORY = "memory"
 SERVER_JOURNAL = "ingest.sqlite3"
+#: What begins the address of a database that is the journal of any number of processes.
+DATABASE = "postgresql://"
 
 _DAY = 86_400
 _LONGEST = 36_500 * _DAY
@@ -313,8 +318,14 @@ class Settings:
     max_ingestions: int = _knob(100_000, Whole(1, 10_000_000), "ingestions that may wait at a time")
     journal: str = _knob(
         IN_MEMORY,
-        Text("the path of a file, or `memory`", _is_journal),
-        f"the file that keeps accepted work; the server's default is {SERVER_JOURNAL}",
+        Text(
+            "the path of a file, `memory`, or postgresql://user@host/database (without password)",
+            _is_journal,
+        ),
+        f"what keeps accepted work; the server's default is {SERVER_JOURNAL}",
+    )
+    database_password_file: str | None = _knob(
+        None, _FILE, "a file with the password of the database"
     )
     min_free_disk: int = _knob(
         256 * 2**20,
@@ -394,8 +405,16 @@ class Settings:
 
 def _refusal(knob: Field[Any], value: object) -> SettingsError:
     name, allowed = PREFIX + knob.name.upper(), knob.metadata["kind"].allowed
+    if knob.name == "journal" and isinstance(value, str):
+        value = _without_secrets(value)
     shown = repr(value[:80] if isinstance(value, str) else value)[:90]
     return SettingsError(f"{name}={shown} is not allowed: it must be {allowed}.")
+
+
+def _without_secrets(text: str) -> str:
+    """Leave out what may be a password."""
+    text = re.sub(r"//([^/:]*):[^/]*@", r"//\1:...@", text)
+    return re.sub(r"password=[^&\s]*", "password=...", text)
 
 
 def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
@@ -227,9 +227,17 @@ class Api:
         return [(round(at - self.began, 3), list(b.items)) for at, b in self.upstream.starts]
 
 
+#: What serves instead, on another engine: given the settings and the number of workers.
+ELSEWHERE: list[Callable[[Settings, int], AbstractContextManager["Api"]]] = []
+
+
 @contextmanager
-def serving(settings: Settings, *, threaded: bool) -> Iterator[Api]:
+def serving(settings: Settings, *, threaded: bool, workers: int = 1) -> Iterator[Api]:
     """Give a client in frozen time; the worker has its own thread or is stepped on this one."""
+    if ELSEWHERE:
+        with ELSEWHERE[0](settings, workers) as served:
+            yield served
+        return
     with freeze_time(EPOCH) as frozen:
         assert isinstance(frozen, FrozenDateTimeFactory)
         clock = LockstepClock(frozen) if threaded else FrozenClock()

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import urllib3
+from click.testing import CliRunner
 
-from ingest_service.cli import main
+from ingest_service.cli import cli
 from ingest_service.demo_upstream import TOLERANCE, DemoBehaviour, DemoUpstream, Limiter
 from tests.realtime import running
 
@@ -149,9 +150,10 @@ def test_the_command_serves_until_it_is_interrupted() -> None:
     assert "seed 4, {'requests': 1" in rest
 
 
-def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_named() -> None:
     """In one line."""
     with demo() as upstream:
         port = upstream.address.rpartition(":")[2]
-        assert main(["demo-upstream", "--port", port]) == 1
-    assert f"Port {port} cannot be listened on" in capsys.readouterr().err
+        ran = CliRunner().invoke(cli, ["demo-upstream", "--port", port])
+    assert ran.exit_code == 1
+    assert f"Port {port} cannot be listened on" in ran.stderr

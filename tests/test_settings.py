@@ -35,7 +35,8 @@ NO_UPSTREAMS = (
     "module",
     "module:a-b",
 )
-NO_JOURNALS = ("a\x00b", "\t", "postgresql://user@host/db", "redis://x", "sqlite:///x")
+JOURNALS = ("x", "a:b", "postgresql://user@host/db")
+NO_JOURNALS = ("a\x00b", "\t", "mysql://user@host/db", "redis://x", "sqlite:///x")
 HOSTS = ("a.example", "A_b-c.example,10.0.0.1, [::1]")
 NO_HOSTS = ("a b", "a,,b", "a:80", "http://a", "*", "::1", "a/b")
 ORIGINS = ("http://localhost:3000", "https://[::1]:8443", "http://a, https://b.example")
@@ -67,7 +68,8 @@ KNOBS: list[tuple[str, object, str, object, tuple[str, ...], tuple[str, ...]]] =
     ("MIN_RESPONSE_RATE", 1_000, "0", 0, ("0", str(2**30)), (str(2**30 + 1), "1kB")),
     ("MAX_QUEUED_ITEMS", 10_000_000, "10", 10, ("1", str(2**40)), ("0", "1,000")),
     ("MAX_INGESTIONS", 100_000, "10", 10, ("1", "10000000"), ("0", "10000001")),
-    ("JOURNAL", "memory", "a b.sqlite3", "a b.sqlite3", ("x", "a:b"), NO_JOURNALS),
+    ("JOURNAL", "memory", "a b.sqlite3", "a b.sqlite3", JOURNALS, NO_JOURNALS),
+    ("DATABASE_PASSWORD_FILE", None, "a b", "a b", ("x",), ("a\x00b", "\t")),
     ("MIN_FREE_DISK", 2**28, "0", 0, ("0", str(2**50)), ("1G",)),
     ("RETENTION", 604_800.0, "36h", 129_600.0, ("0s", "36500d"), UNTIMELY),
     ("VALIDATION_STATUS", 400, "422", 422, ("400",), ("200", "4e2", "400.0")),
@@ -86,6 +88,7 @@ PATHS = (
     "API_KEYS_FILE",
     "HOST",
     "JOURNAL",
+    "DATABASE_PASSWORD_FILE",
     "UPSTREAM_HEADERS_FILE",
     "UPSTREAM_CA",
 )
@@ -103,7 +106,7 @@ WRONG_VALUES: list[tuple[str, object]] = [
     *(("batch_size_ids", value) for value in (0, 1.0, True, "3", None)),
     *(("policy", value) for value in ("fifo", None, 1, ["strict"])),
     *(("upstream", value) for value in ("nonsense", None, 7)),
-    *(("journal", value) for value in ("postgresql://host/db", "", None, Path("x"))),
+    *(("journal", value) for value in ("mysql://host/db", "", None, Path("x"))),
     *(("retention", value) for value in (-1, "7d", math.nan, 36_500 * 86_400 + 1)),
     *(("simulated_seed", value) for value in (-1, 2**63, 1.0, False)),
     *(("validation_status", value) for value in (200, "400", True)),
@@ -221,7 +224,7 @@ def test_the_server_listens_on_both_addresses_of_localhost_where_there_are_two(
     ("environ", "arguments", "says"),
     [
         ({"INGEST_INTERVAL": "abc"}, [], "INGEST_INTERVAL='abc' is not allowed: it must be a"),
-        ({"INGEST_JOURNAL": "postgresql://host/db"}, [], "INGEST_JOURNAL='postgresql://host/db'"),
+        ({"INGEST_JOURNAL": "mysql://host/db"}, [], "INGEST_JOURNAL='mysql://host/db'"),
         ({"INGEST_INTERVALL": "1"}, [], "did you mean INGEST_INTERVAL?"),
         ({}, ["-w", "2"], "2 workers"),
         ({"WEB_CONCURRENCY": "2"}, [], "2 workers"),
@@ -246,7 +249,7 @@ def test_the_server_does_not_start_wrongly(
         env=os.environ | {"INGEST_JOURNAL": "memory"} | environ,
         capture_output=True,
         text=True,
-        timeout=5,
+        timeout=30,
         check=False,
     )
     ours = [line for line in ended.stderr.splitlines() if "[INFO]" not in line]
@@ -254,3 +257,12 @@ def test_the_server_does_not_start_wrongly(
     assert len(ours) == 1, ended.stderr
     assert ours[0].startswith("ingest_service: ")
     assert says in ours[0]
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://user:secret@host/db", "postgresql://host/db?password=secret"]
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(SettingsError, match="INGEST_JOURNAL") as refused:
+        Settings.from_env({"INGEST_JOURNAL": address})
+    assert "secret" not in str(refused.value)

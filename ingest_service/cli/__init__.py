@@ -1,108 +1,88 @@
-"""The command line of an operator: `python -m ingest_service`."""
+"""The command `ingest-service`; `python -m ingest_service` is the same.
 
-import argparse
-import os
-import sys
+The commands in `remote` know the client and nothing else of ours; those in `local` look at the
+journal, or run something. Each is imported when it is called, so that help comes at once.
+"""
 
-from ingest_service.cli import keys
-from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
-from ingest_service.engines.embedded.journals.files import back_up, restore, verify
-from ingest_service.errors import IngestServiceError, SettingsError
-from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
+from importlib import import_module
 
+import click
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit status."""
-    try:
-        settings = Settings.from_env(os.environ, journal=SERVER_JOURNAL)
-        options = _parser(settings).parse_args(arguments)
-        sys.stdout.write(options.run(options) + "\n")
-    except IngestServiceError as error:
-        sys.stderr.write(f"ingest_service: {error}\n")
-        return 1
-    return 0
+from ingest_service.version import VERSION
 
-
-def _parser(settings: Settings) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ingest_service", description=__doc__)
-    parser.add_argument(
-        "--journal", default=settings.journal, help="the journal's file (default: %(default)s)"
-    )
-    parser.set_defaults(keys_file=settings.api_keys_file)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    backup = commands.add_parser("backup", help="copy the journal, also while the service runs")
-    backup.add_argument("target", help="the file to write; it must not exist")
-    backup.set_defaults(run=_backup)
-    restore_ = commands.add_parser("restore", help="go back to a backup; the service must not run")
-    restore_.add_argument("source", help="the file that `backup` wrote")
-    restore_.set_defaults(run=_restore)
-    check = commands.add_parser("check", help="look for damage in the journal, also while it runs")
-    check.set_defaults(run=_check)
-    keys.add_commands(commands)
-    demo = commands.add_parser(
-        "demo-upstream",
-        help="run an API to try things with: slow, unreliable, and strict about its rate",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    demo.add_argument("--port", type=int, default=9000, help="0 takes a free one")
-    demo.add_argument("--latency", type=float, default=0.2, help="seconds an answer takes")
-    demo.add_argument(
-        "--failures", type=float, default=0.1, help="share of attempts that fail for now (503)"
-    )
-    demo.add_argument(
-        "--reject", type=float, default=0.0, help="share of items that fail for good (404, 422)"
-    )
-    demo.add_argument(
-        "--interval", type=float, default=5.0, help="seconds between batch starts it allows (429)"
-    )
-    demo.add_argument("--seed", type=int, help="makes the failures repeatable")
-    demo.set_defaults(run=_demo_upstream)
-    return parser
+#: Where each command is, and what it does; in the order of the help.
+_REMOTE = {
+    "submit": ("submit", "Submit ids or mappings."),
+    "status": ("following", "Look at ingestions once."),
+    "watch": ("following", "Follow ingestions to their end."),
+    "results": ("results", "Fetch what became of the items."),
+    "ls": ("looking", "List ingestions, newest first."),
+    "queue": ("looking", "Look at the queue once."),
+    "top": ("looking", "Look at the queue as it changes."),
+    "when": ("looking", "Tell when a request would be finished, without sending it."),
+    "proof": ("looking", "Show that the rate was kept."),
+    "cancel": ("control", "Cancel what has not been started."),
+    "move": ("control", "Give what is left another priority."),
+    "retry": ("control", "Send what has failed once more."),
+    "pause": ("control", "Start nothing more."),
+    "resume": ("control", "Go on after a pause."),
+    "interval": ("control", "Change the seconds between two batch starts."),
+}
+_LOCAL = {
+    "serve": ("serve", "Run the service."),
+    "keys": ("keys", "Make, list, replace and revoke API keys."),
+    "backup": ("journal", "Copy the journal, also while the service runs."),
+    "check": ("journal", "Look for damage in the journal, also while the service runs."),
+    "restore": ("journal", "Go back to a backup; the service must not run."),
+    "migrate": ("database", "Bring a PostgreSQL database up to date."),
+    "work": ("database", "Send batches, with PostgreSQL; any number of these."),
+    "demo-upstream": ("demo_upstream", "Run an API to try things with."),
+}
 
 
-def _backup(options: argparse.Namespace) -> str:
-    back_up(_file(options), options.target)
-    return f"{options.target}: written; the command `restore` goes back to it."
+class _LazyGroup(click.Group):
+    """Commands that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_REMOTE, *_LOCAL]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for package, commands in (("remote", _REMOTE), ("local", _LOCAL)):
+            if cmd_name in commands:
+                module = import_module(f"{__name__}.{package}.{commands[cmd_name][0]}")
+                command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in (("Of a service", _REMOTE), ("On this machine", _LOCAL)):
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
 
 
-def _restore(options: argparse.Namespace) -> str:
-    restore(_file(options), options.source)
-    return f"{options.journal}: restored from {options.source}."
+@click.group(
+    cls=_LazyGroup,
+    epilog="""\b
+Examples:
+  ingest-service submit 1 2 3 --priority HIGH --wait
+  ingest-service submit --help""",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(VERSION, prog_name="ingest-service")
+@click.option("--journal", metavar="FILE", hidden=True, help="The same as that of the command.")
+@click.pass_context
+def cli(context: click.Context, journal: str | None) -> None:
+    """Queue work in front of one slow, rate-limited API.
+
+    Commands of a service ask the one at --url or INGEST_URL (http://127.0.0.1:8000), with the
+    key in --key-file or INGEST_KEY if it wants one.
+
+    Exit status: 0 done, 1 some items failed, 2 usage, 3 not reachable, 4 refused, 5 timed out.
+    """
+    if journal is not None:
+        context.default_map = {name: {"journal": journal} for name in _LOCAL}
 
 
-def _file(options: argparse.Namespace) -> str:
-    journal: str = options.journal
-    if journal == IN_MEMORY:
-        raise SettingsError("INGEST_JOURNAL=memory is no file; name one with --journal.")
-    return journal
-
-
-def _check(options: argparse.Namespace) -> str:
-    ingestions, unfinished = verify(_file(options))
-    return f"{options.journal}: sound; {ingestions} ingestions, {unfinished} of them unfinished."
-
-
-def _demo_upstream(options: argparse.Namespace) -> str:
-    behaviour = DemoBehaviour(
-        latency=options.latency,
-        failures=options.failures,
-        rejects=options.reject,
-        interval=options.interval,
-        seed=fresh_seed() if options.seed is None else options.seed,
-    )
-    try:
-        upstream = DemoUpstream(behaviour, options.port)
-    except OSError as error:
-        reason = error.strerror or error
-        raise SettingsError(f"Port {options.port} cannot be listened on: {reason}.") from error
-    address = upstream.address
-    sys.stdout.write(
-        f"Listening on {address}; INGEST_UPSTREAM='{address}/items/{{id}}' "
-        f"or INGEST_UPSTREAM='batch+{address}/batch'; {address}/stats tells what came.\n"
-    )
-    sys.stdout.flush()
-    try:
-        upstream.serve()
-    except KeyboardInterrupt:
-        upstream.stop()
-    return f"Stopped; seed {behaviour.seed}, {upstream.stats()}"
+def main() -> None:
+    """Run the command that this process was started with, and end the process."""
+    cli.main(prog_name="ingest-service")

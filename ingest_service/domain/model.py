@@ -36,6 +36,7 @@ class WaitCode(StrEnum):
     UPSTREAM_HOLD = "upstream_hold"
     RETRY_BACKOFF = "retry_backoff"
     MAX_CONCURRENT = "max_concurrent"
+    NO_WORKER = "no_worker"
 
 
 class QueueState(StrEnum):

@@ -59,7 +59,18 @@ class Pace:
 
     def sent(self, at: float) -> "Pace":
         """Return the pace that counts from `at`, if what was started last went out only then."""
-        return replace(self, last_at=at) if at > self.last_at else self
+        if at <= self.last_at:
+            return self
+        # As in `taken`.
+        return Pace(
+            self.interval,
+            self.settle,
+            at,
+            self.started_at,
+            self.held_until,
+            self.probe_at,
+            self.paused,
+        )
 
     def held(self, until: float) -> "Pace":
         """Return the pace that leaves the upstream alone until then; never shorter than before."""

@@ -5,8 +5,10 @@ same question for the slots to come, so it cannot disagree with what happens.
 """
 
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -147,7 +149,51 @@ def walked(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dic
     return forecasts
 
 
+def as_if_moved(
+    snapshot: QueueSnapshot, lines: Lines, priority: Priority
+) -> tuple[QueueSnapshot, Lines]:
+    """Return a queue, and what waits in it, as if its place were one in another class."""
+    place = snapshot.place
+    if place is None or place.priority is priority:
+        return snapshot, lines
+    rest: list[list[QueueEntry]] = []
+    moved: list[QueueEntry] = []
+    for line in lines:
+        rest.append([entry for entry in line if entry.sequence != place.sequence])
+        moved += [entry for entry in line if entry.sequence == place.sequence]
+    for entry in moved:
+        insort(rest[priority - 1], entry._replace(priority=priority), key=_by_sequence)
+    retries = tuple(
+        retry._replace(entry=retry.entry._replace(priority=priority))
+        if retry.entry.sequence == place.sequence
+        else retry
+        for retry in snapshot.retries
+    )
+    forecasts = walked(Moment.of(snapshot), rest, retries)
+    place = replace(place, priority=priority, forecast=forecasts.get(place.sequence))
+    return replace(snapshot, retries=retries, place=place), rest
+
+
+def _by_sequence(entry: QueueEntry) -> int:
+    return entry.sequence
+
+
 def last_starts(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dict[int, float]:
     """Return when the last batch of each waiting ingestion starts, as far as one can see ahead."""
     coming = islice(runs(moment, lines, retries), HORIZON)
     return {run.entry.sequence: run.last_at for run in coming}
+
+
+def delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
+    """Return by how much others are later than before."""
+    both = (before.keys() & after.keys()) - {moved}
+    return [late for number in both if (late := after[number] - before[number]) > 1e-6]
+
+
+def joined_by(entry: QueueEntry, lines: Lines, joining: int) -> Lines:
+    """Return `lines` with a newcomer, if `joining` batches are to join, at the end of its own."""
+    if not joining:
+        return lines
+    return [
+        [*line, entry] if rank == entry.priority else line for rank, line in enumerate(lines, 1)
+    ]

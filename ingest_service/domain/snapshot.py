@@ -46,6 +46,23 @@ class BatchUnderWay(NamedTuple):
     attempt: int
 
 
+class TakenSlot(NamedTuple):
+    """A slot that was taken, and what became of the batch it served."""
+
+    #: When the batch was started, and when it ended; None while it is under way.
+    at: datetime
+    ended_at: datetime | None
+    ingestion_id: str
+    batch_id: str
+    #: The class at that time.
+    priority: Priority
+    #: Items that were sent; those that succeeded, failed for good, or are sent again.
+    items: int
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """When an ingestion is served, if nothing changes; instants are monotonic."""
@@ -86,6 +103,8 @@ class WorkerState:
     trouble: str | None = None
     #: The same for the calls that it makes: it works, and the upstream gets less or nothing.
     upstream_trouble: str | None = None
+    #: How many processes send batches; None where it is this one.
+    processes: int | None = None
     #: When it looked last (monotonic); None if it never has, or nobody knows.
     stepped_at: float | None = None
 
@@ -110,6 +129,8 @@ class QueueSnapshot:
     #: Ingestions that are not finished.
     unfinished: int
     worker: WorkerState
+    #: The last slots that were taken, oldest first.
+    taken: tuple[TakenSlot, ...] = ()
     place: Place | None = None
 
     @property

@@ -49,6 +49,9 @@ def standstill(snapshot: QueueSnapshot) -> Standstill:
 
 def wait_reason(snapshot: QueueSnapshot, place: Place) -> WaitReason:
     """Return why what `place` tells about is not finished."""
+    if snapshot.worker.processes == 0 and snapshot.pace.paused is None:
+        message = "No worker runs: nothing is sent before one is started."
+        return WaitReason(WaitCode.NO_WORKER, message, None)
     if not place.batches and place.retry_due is None:
         message = "Its last batch is under way."
         return WaitReason(WaitCode.MAX_CONCURRENT, message, place.under_way_until)

@@ -141,6 +141,8 @@ class OperatorState:
     #: The configured interval at that time: whoever changes that means it.
     configured_interval: float | None = None
     hold: Hold | None = None
+    #: 32 bytes in hexadecimal that seal the cookies of people, None as long as nobody has asked.
+    session_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ class ListQuery:
     priority: Priority | None = None
     #: Only those that came with the key of this name.
     submitted_by: str | None = None
+    #: Only those that are not finished.
+    unfinished: bool = False
 
 
 class Move(NamedTuple):
@@ -278,6 +282,10 @@ class Records(Protocol):
         """Record that something besides the queue was changed, which JSON can say."""
         ...
 
+    def session_secret(self) -> bytes:
+        """Return 32 random bytes, made and recorded when somebody asks first."""
+        ...
+
     def check(self) -> None:
         """Raise `StorageUnavailable` if nothing can be recorded now."""
         ...
@@ -296,8 +304,13 @@ class Control(Protocol):
         """
         ...
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
-        """Give what is left another class; raise `IngestionNotFound`, or `Conflict` if finished."""
+    def move(
+        self, ingestion_id: str, priority: Priority, caller: Caller, *, dry_run: bool = False
+    ) -> Move:
+        """Give what is left another class; with `dry_run` only tell what that would do.
+
+        Raise `IngestionNotFound`, or `Conflict` if it is finished.
+        """
         ...
 
     def reopen(self, ingestion_id: str, caller: Caller) -> int:

@@ -23,6 +23,6 @@ class Vitals:
     storage: StorageVitals
     #: Requests that wait for a change of an ingestion.
     watches: int
-    #: Slots that opened and were not used, and those that did not open.
-    slots_idle: float
-    slots_held: float
+    #: Slots that opened and were not used, and those that did not open; None if nobody counts.
+    slots_idle: float | None = None
+    slots_held: float | None = None

@@ -1,12 +1,24 @@
 """Where the server listens, and who can reach it there."""
 
 import ipaddress
+import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from ingest_service.errors import SettingsError
 from ingest_service.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "::1")
+
+
+def port(environ: Mapping[str, str]) -> str:
+    """Return the port that `PORT` names; raise `SettingsError` if it is none."""
+    text = environ.get("PORT", "8000")
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
+        raise SettingsError(
+            f"PORT={text[:80]!r} is not allowed: it must be a whole number from 0 to 65535."
+        )
+    return text
 
 
 def addresses(host: str, port: str) -> list[str]:

@@ -2,7 +2,10 @@
 
 from typing import Self
 
+from flask import Flask
+
 from ingest_service.front.bridge import Answer, Environ, call
+from ingest_service.web.admission import tell_page
 from ingest_service.web.problems import problem
 
 
@@ -20,12 +23,12 @@ class Refused(Exception):
             return cls("internal-error", "Something went wrong here.")
         return cls("malformed-request", "The request is not valid HTTP.")
 
-    def answer(self, environ: Environ) -> Answer:
+    def answer(self, app: Flask, environ: Environ) -> Answer:
         """Return the answer to the request of `environ`."""
         response = problem(self.slug, str(self))
         if self.slug == "not-ready":
             response.headers["Retry-After"] = "1"
-        return call(response, environ)
+        return call(tell_page(app, environ, response), environ)
 
     def to_bytes(self) -> bytes:
         """Return an answer to what is not even a request, the last one of its connection."""

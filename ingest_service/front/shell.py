@@ -61,7 +61,7 @@ class Shell:
             answer = await self._answer(environ, len(body), scope["connection"], receive)
         except Refused as error:
             # Its body may not have been read to the end.
-            await _send(send, error.answer(environ), closing=True)
+            await _send(send, error.answer(self._app, environ), closing=True)
             return
         except ClientGone:
             return

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -48,10 +48,15 @@ def parse_keys(text: str) -> tuple[Key, ...]:
     if len(spans) != len(tables):
         raise KeysFileError(1, "each key must be a table of its own, below a line `[[keys]]`.")
     keys: list[Key] = []
+    digests: set[bytes] = set()
+    lasting: set[str] = set()
     for table, (start, end) in zip(tables, spans, strict=True):
         key = _key(table, _Place(lines, start, end, len(keys) + 1))
-        _check_against(keys, key, start + 1)
+        _check_against(digests, lasting, key, start + 1)
         keys.append(key)
+        digests.add(key.digest)
+        if key.expires_at is None:
+            lasting.add(key.name)
     return tuple(keys)
 
 
@@ -121,13 +126,11 @@ def _field(field: str, value: Any, place: _Place) -> Any:
         raise place.error(field, f"`{field}` must be {allowed}.") from None
 
 
-def _check_against(earlier: list[Key], key: Key, line: int) -> None:
-    if any(other.digest == key.digest for other in earlier):
+def _check_against(digests: set[bytes], lasting: set[str], key: Key, line: int) -> None:
+    """Refuse a digest that an earlier key has, and the name of one that does not expire."""
+    if key.digest in digests:
         raise KeysFileError(line, f"key {key.name!r}: another key has the same `sha256`.")
-    lasting = [other for other in (*earlier, key) if other.expires_at is None]
-    if any(other.name == key.name for other in earlier) and (
-        sum(other.name == key.name for other in lasting) > 1
-    ):
+    if key.expires_at is None and key.name in lasting:
         raise KeysFileError(
             line,
             f"key {key.name!r}: another key has this name; of two, the one that is replaced must "
@@ -175,7 +178,11 @@ def _truth(value: Any) -> bool:
 def _time(value: Any) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        # At an end of the calendar, and beyond it in UTC.
+        raise ValueError from None
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {

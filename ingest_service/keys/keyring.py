@@ -2,8 +2,11 @@
 
 import hmac
 import re
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ingest_service.clock import Clock
 from ingest_service.keys.file_format import read_keys
@@ -11,7 +14,11 @@ from ingest_service.keys.key import KEY, Key, digest_of
 from ingest_service.keys.rates import Rates
 from ingest_service.watched_file import WatchedFile
 
-_BEARER = re.compile(rf"(?i:bearer) +({KEY.pattern})")
+#: Few spaces: looking behind many, again and again, would cost more than an accepted request.
+_BEARER = re.compile(rf"(?i:bearer) {{1,9}}({KEY.pattern})")
+
+#: Name of the thread that tells of a change.
+RECORDER = "keys-recorder"
 
 #: Keys by the first byte of their digest, which says nothing about a random key.
 _Buckets = tuple[tuple[Key, ...], ...]
@@ -29,10 +36,16 @@ class KeysHealth:
 class Keyring:
     """The keys in a file, as it was a second ago at most; it holds no key, only digests."""
 
-    def __init__(self, path: str, clock: Clock) -> None:
-        """Read the file; raise `SettingsError`."""
+    def __init__(
+        self, path: str, clock: Clock, on_change: Callable[[list[Any], list[Any]], None]
+    ) -> None:
+        """Read the file; raise `SettingsError`.
+
+        `on_change` is told, in JSON and on a thread of its own, which keys there were and are.
+        """
         self._clock = clock
-        self._file = WatchedFile(clock, path, partial(_read, path))
+        self._on_change = on_change
+        self._file = WatchedFile(clock, path, partial(_read, path), self._changed)
         self.rates = Rates(clock)
 
     def admit(self, authorization: str) -> Key | None:
@@ -50,6 +63,17 @@ class Keyring:
             return None
         return admitted
 
+    def named(self, name: str) -> list[Key]:
+        """Return the keys in force that are called `name`: one, or two while one is replaced."""
+        now = self._clock.now()
+        keys = (key for bucket in self._file.current() for key in bucket)
+        return [key for key in keys if key.name == name and not key.has_expired(now)]
+
+    def _changed(self, before: _Buckets, after: _Buckets) -> None:
+        # Whoever noticed it has a request to answer, and a record waits for the disk.
+        told = _described(before), _described(after)
+        threading.Thread(target=self._on_change, args=told, name=RECORDER, daemon=True).start()
+
     def health(self) -> KeysHealth:
         """Return how many keys are in force, and whether the file can be used."""
         now = self._clock.now()
@@ -60,6 +84,13 @@ class Keyring:
             if self._file.unusable is None
             else "The keys file was changed and cannot be used; the log says why.",
         )
+
+
+def _described(buckets: _Buckets) -> list[Any]:
+    return sorted(
+        ({"name": key.name, "scopes": sorted(key.scopes)} for bucket in buckets for key in bucket),
+        key=lambda described: str(described["name"]),
+    )
 
 
 def _read(path: str) -> _Buckets:

@@ -50,6 +50,7 @@ class Rates:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._counted_at = -math.inf
 
     def count(self, key: Key) -> Rate | None:
         """Count a request of `key`, None if it may ask as often as it likes.
@@ -58,9 +59,15 @@ class Rates:
         """
         if key.requests_per_minute is None:
             return None
+        now = self._clock.now().timestamp()
+        if now < self._counted_at - 1:
+            # The clock was set back. What was counted would lie ahead, and keep everybody out
+            # until then.
+            self._limiter.storage.reset()
+        self._counted_at = now
         item = _item(key.requests_per_minute)
         allowed = self._limiter.hit(item, key.name)
         stats = self._limiter.get_window_stats(item, key.name)
         # The oldest request leaves the window after that, not at that moment.
-        more_in = math.floor(stats.reset_time - self._clock.now().timestamp()) + 1
+        more_in = math.floor(stats.reset_time - now) + 1
         return Rate(allowed, key.requests_per_minute, max(0, stats.remaining), max(1, more_in))

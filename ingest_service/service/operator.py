@@ -33,15 +33,23 @@ class Operator:
         """
         return self._control.cancel(ingestion_id, caller)
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller = ANYBODY) -> MoveReport:
-        """Give what is left of an ingestion another class.
+    def move(
+        self,
+        ingestion_id: str,
+        priority: Priority,
+        caller: Caller = ANYBODY,
+        *,
+        dry_run: bool = False,
+    ) -> MoveReport:
+        """Give what is left of an ingestion another class; with `dry_run` tell what that would do.
 
         Raise `IngestionNotFound`, or `Conflict` if it is finished.
         """
-        effect = self._control.move(ingestion_id, priority, caller)
+        effect = self._control.move(ingestion_id, priority, caller, dry_run=dry_run)
         return MoveReport(
             snapshot=self._queries.status(ingestion_id),
             old=effect.old,
+            new=priority,
             eta_before=self._eta(effect.before),
             eta_after=self._eta(effect.after),
             delayed=effect.delayed,
@@ -78,6 +86,10 @@ class Operator:
     def keys_reloaded(self, before: Any, after: Any, caller: Caller = ANYBODY) -> None:
         """Record that other API keys are in force; `before` and `after` say which, in JSON."""
         self._records.note(MarkKind.KEYS, before, after, caller)
+
+    def session_secret(self) -> bytes:
+        """Return the 32 bytes that seal cookies, the same over restarts."""
+        return self._records.session_secret()
 
     def _eta(self, snapshot: QueueSnapshot) -> Eta | None:
         return None if snapshot.place is None else self._queries.eta(snapshot)

@@ -13,7 +13,8 @@ from ingest_service.domain.history import period
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import ItemState
 from ingest_service.domain.runs import upcoming
-from ingest_service.domain.snapshot import Place, QueueSnapshot
+from ingest_service.domain.slot_times import SlotTimes
+from ingest_service.domain.snapshot import Place, QueueSnapshot, TakenSlot, WorkerState
 from ingest_service.domain.wait_reason import standstill, wait_reason
 from ingest_service.engines import ListQuery, RateProof, Reading, Records, Result, visible
 from ingest_service.engines.audit import AuditEntry, AuditQuery
@@ -27,6 +28,7 @@ from ingest_service.service.reports import (
     Eta,
     Health,
     Measurements,
+    PastSlot,
     QueueReport,
 )
 
@@ -132,13 +134,17 @@ class Queries:
         offset: int,
         limit: int,
         caller: Caller = ANYBODY,
+        *,
+        after: int = -1,
     ) -> tuple[IngestionSnapshot, list[Result]]:
         """Return up to `limit` results in the order of the items, without the first `offset`.
 
-        Only items in one of the states `wanted` count. Raise `IngestionNotFound`.
+        Only items in one of the states `wanted` and behind position `after` count. Raise
+        `IngestionNotFound`.
         """
         snapshot = self._find(ingestion_id, caller)
-        return snapshot, self._reading.results(ingestion_id, wanted, offset=offset, limit=limit)
+        page = self._reading.results(ingestion_id, wanted, offset=offset, limit=limit, after=after)
+        return snapshot, page
 
     def stream(
         self, ingestion_id: str, wanted: Sequence[ItemState], caller: Caller = ANYBODY
@@ -176,7 +182,9 @@ class Queries:
         snapshot = self._reading.snapshot()
         coming = upcoming(snapshot, UPCOMING)
         ids = {entry.ingestion_id for _, entry in coming}
-        hidden = self._hidden(ids | {batch.ingestion_id for batch in snapshot.in_flight}, caller)
+        ids |= {batch.ingestion_id for batch in snapshot.in_flight}
+        ids |= {slot.ingestion_id for slot in snapshot.taken}
+        hidden = self._hidden(ids, caller)
         slots = [
             ComingSlot(at, _unless(hidden, entry.ingestion_id), entry.priority)
             for instant, entry in coming
@@ -193,7 +201,9 @@ class Queries:
                 else BatchInFlight(*batch)
                 for batch in snapshot.in_flight
             ],
+            taken=[_told(slot, hidden) for slot in snapshot.taken],
             upcoming=slots,
+            empty_at=self._calendar.wall(snapshot, _empty_at(snapshot)),
         )
 
     def rate_proof(
@@ -256,6 +266,8 @@ class Queries:
         worker = self._reading.snapshot().worker
         if worker.stopping:
             raise Stopping("The service is stopping and takes no new work.")
+        if worker.processes == 0:
+            raise Stopping("No worker: nothing is sent before one is started.")
         if not worker.alive:
             raise Stopping("The worker thread does not run.")
         self._records.check()
@@ -285,6 +297,7 @@ class Queries:
         return Health(
             at=snapshot.at,
             worker_alive=snapshot.worker.alive,
+            workers=_workers(snapshot.worker),
             trouble=snapshot.worker.trouble or snapshot.worker.upstream_trouble,
             unfinished=snapshot.unfinished,
             queued_items=snapshot.queued_items,
@@ -314,6 +327,16 @@ def _unless(hidden: set[str], ingestion_id: str) -> str | None:
     return None if ingestion_id in hidden else ingestion_id
 
 
+def _told(slot: TakenSlot, hidden: set[str]) -> PastSlot:
+    """Return what may be told of a slot to whom some ingestions do not exist for."""
+    told = PastSlot(*slot)
+    return told._replace(ingestion_id=None, batch_id=None) if slot.ingestion_id in hidden else told
+
+
+def _workers(worker: WorkerState) -> int:
+    return int(worker.alive) if worker.processes is None else worker.processes
+
+
 def _finish_at(place: Place) -> float | None:
     """Return when everything has ended, None if nobody knows."""
     if not place.batches and place.retry_due is None:
@@ -321,3 +344,16 @@ def _finish_at(place: Place) -> float | None:
     if place.forecast is None:
         return None
     return max(place.forecast.finish_at, place.under_way_until or -math.inf)
+
+
+def _empty_at(snapshot: QueueSnapshot) -> float | None:
+    """Return when everything has ended, if nothing is added; None if nobody knows."""
+    model = snapshot.model
+    left = sum(totals.batches for totals in snapshot.totals.values()) + len(snapshot.retries)
+    if not left:
+        return max(model.ends, default=None)
+    if not snapshot.has_times:
+        return None
+    last_at = SlotTimes(model, snapshot.now).at(left - 1)
+    last_retry = max((retry.due for retry in snapshot.retries), default=last_at)
+    return max(last_at, last_retry) + model.duration

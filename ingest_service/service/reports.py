@@ -51,6 +51,8 @@ class Health:
 
     at: datetime
     worker_alive: bool
+    #: How many processes send batches; where it is this one, 1 or 0.
+    workers: int
     #: What keeps the worker or its calls from going on, in words; None if nothing does.
     trouble: str | None
     unfinished: int
@@ -80,6 +82,21 @@ class BatchInFlight(NamedTuple):
     attempt: int
 
 
+class PastSlot(NamedTuple):
+    """A slot that was taken, as it is told; see `domain.snapshot.TakenSlot`."""
+
+    at: datetime
+    ended_at: datetime | None
+    #: None if it does not exist for the caller, as is the batch.
+    ingestion_id: str | None
+    batch_id: str | None
+    priority: Priority
+    items: int
+    succeeded: int
+    failed: int
+    retried: int
+
+
 @dataclass(frozen=True, slots=True)
 class QueueReport:
     """The queue as a whole."""
@@ -89,7 +106,11 @@ class QueueReport:
     policy: str
     depth: dict[Priority, ClassTotals]
     in_flight: list[BatchInFlight]
+    #: The last slots that were taken, oldest first, and those to come.
+    taken: list[PastSlot]
     upcoming: list[ComingSlot]
+    #: When nothing waits any more and everything has ended; None if nobody knows.
+    empty_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +119,7 @@ class MoveReport:
 
     snapshot: IngestionSnapshot
     old: Priority
+    new: Priority
     eta_before: Eta | None
     eta_after: Eta | None
     #: How many other ingestions end later because of it, and by how many seconds at most.

@@ -1,8 +1,8 @@
 """What can be kept of an outcome, whoever it comes from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
@@ -33,19 +33,23 @@ def bounded(outcome: object, most_bytes: int) -> Outcome:
     return Outcome(succeeded=False, error=reason, status_code=tidy.status_code)
 
 
-def all_bounded(outcomes: Sequence[object], most_bytes: int) -> list[Outcome]:
-    """Return `bounded` of each; where all are small together, none is looked at by itself."""
-    if not all(map(_is_tidy, outcomes)):
-        return [bounded(outcome, most_bytes) for outcome in outcomes]
-    tidy = cast("list[Outcome]", list(outcomes))
+def all_bounded(outcomes: Iterable[Any], most_bytes: int) -> list[Outcome]:
+    """Return `bounded` of each; where all are small together, none is measured by itself."""
+    listed = list(outcomes)
+    if all(map(_is_tidy, listed)) and _fit_together(listed, most_bytes):
+        return listed
+    return [bounded(outcome, most_bytes) for outcome in listed]
+
+
+def _fit_together(successes: Iterable[Any], most_bytes: int) -> bool:
+    """Tell whether even all of them are no larger than one may be."""
+    data = [success.processed_data for success in successes]
     try:
         # Nested as deep as in `encoded_size`.
-        size = len(json_text.dumps([[[[outcome.processed_data for outcome in tidy]]]]))
+        size = len(json_text.dumps([[[data]]]))
     except TypeError:
-        size = most_bytes
-    if size + len(tidy) * _ENVELOPE <= most_bytes:
-        return tidy
-    return [bounded(outcome, most_bytes) for outcome in outcomes]
+        return False
+    return size + len(data) * _ENVELOPE <= most_bytes
 
 
 def encoded_size(outcome: Outcome) -> int:

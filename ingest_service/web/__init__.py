@@ -16,6 +16,7 @@ from ingest_service.settings import Settings
 from ingest_service.web import (
     admission,
     control,
+    dashboard,
     docs,
     history,
     http_counts,
@@ -65,6 +66,7 @@ def init_app(
     app.register_blueprint(metrics.bp)
     app.register_blueprint(ops.bp)
     docs.init_app(app)
+    dashboard.init_app(app, settings, service, keyring)
 
 
 def _name_request() -> None:

@@ -32,6 +32,8 @@ _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")
 _ALWAYS_QUICK = frozenset(("/", "/health", "/health/", "/health/live", "/health/live/"))
 _RATE = "ingest.rate"
+#: Most characters of what is remembered about a request.
+_LONGEST = 300
 _STATUS = re.compile(r"/status/([^/]*)/?")
 
 
@@ -41,14 +43,20 @@ def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
     any_name = keyring is not None or settings.insecure == "yes"
     allowed_hosts = None if any_name and not settings.allowed_hosts else settings.allowed_hosts
 
-    @lru_cache(1_000)
-    def strange(
+    def judge(
         method: str, path: str, scheme: str, host: str, origin: str | None, site: str
     ) -> str | None:
         headers = {"Host": host, "Sec-Fetch-Site": site}
         if origin is not None:
             headers["Origin"] = origin
         return door.refusal(method, path, scheme, headers, allowed_hosts, settings.cors_origins)
+
+    remembered = lru_cache(1_000)(judge)
+
+    def strange(*asked: str | None) -> str | None:
+        # Strangers cannot make this grow.
+        short = sum(map(len, filter(None, asked))) <= _LONGEST
+        return (remembered if short else judge)(*asked)  # type: ignore[arg-type]
 
     app.extensions["strange"] = strange
     app.extensions["keyring"] = keyring
@@ -69,13 +77,18 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     if learn is not None:
         learn(environ)
     refusal = _judge(app, environ)
-    if refusal is not None:
-        # No view has a hand in it, and it takes no time.
-        counts: HttpCounts = app.extensions["http_counts"]
-        counts.count(NO_ROUTE, environ["REQUEST_METHOD"], refusal.status_code, 0.0)
-    if refusal is not None and app.extensions["cors"] is not None:
-        app.extensions["cors"].finish(refusal, environ)
-    return refusal
+    if refusal is None:
+        return None
+    # No view has a hand in it, and it takes no time.
+    counts: HttpCounts = app.extensions["http_counts"]
+    counts.count(NO_ROUTE, environ["REQUEST_METHOD"], refusal.status_code, 0.0)
+    return tell_page(app, environ, refusal)
+
+
+def tell_page(app: Flask, environ: Environ, answer: Response) -> Response:
+    """Let the page that asked read an answer that no view has made, if it may."""
+    allowing = app.extensions["cors"]
+    return answer if allowing is None else allowing.finish(answer, environ)
 
 
 def _judge(app: Flask, environ: Environ) -> Response | None:

@@ -28,10 +28,10 @@ from ingest_service.web.control_schemas import (
     RetriedMappings,
 )
 from ingest_service.web.openapi import operation
-from ingest_service.web.query_schemas import AuditQuery, PeriodQuery, parse_query
+from ingest_service.web.query_schemas import AuditQuery, MoveQuery, PeriodQuery, parse_query
 from ingest_service.web.request import check_priority, parse_body, the_caller, the_service
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
-from ingest_service.web.responses import answer
+from ingest_service.web.responses import answer, conditional
 
 bp = Blueprint("control", __name__)
 
@@ -56,6 +56,7 @@ def cancel(ingestion_id: str) -> Response:
 @operation(
     tag="Control",
     scope=Scope.OPERATE,
+    query=MoveQuery,
     bodies=(MoveRequest,),
     returns=(MovedIds, MovedMappings),
     raises=(IngestionNotFound, Conflict, StorageUnavailable),
@@ -64,11 +65,14 @@ def move(ingestion_id: str) -> Response:
     """Change the priority of an ingestion.
 
     Moves what is left of it; the answer tells the old and the new estimate, how many other
-    ingestions end later because of it, and by how many seconds at most.
+    ingestions end later because of it, and by how many seconds at most. With `dry_run` nothing is
+    changed, and `new` is what would be.
     """
     priority = parse_body(MoveRequest)["priority"]
     check_priority(priority)
-    return answer(render.moved(the_service().operator.move(ingestion_id, priority, the_caller())))
+    dry_run = parse_query(MoveQuery, request.args)["dry_run"]
+    report = the_service().operator.move(ingestion_id, priority, the_caller(), dry_run=dry_run)
+    return answer(render.moved(report))
 
 
 @bp.post("/ingestions/<ingestion:ingestion_id>/retry")
@@ -104,13 +108,13 @@ def delete(ingestion_id: str) -> Response:
 
 
 @bp.get("/queue")
-@operation(tag="Control", scope=Scope.READ, returns=(Queue,))
+@operation(tag="Control", scope=Scope.READ, returns=(Queue,), conditional=True)
 def show_queue() -> Response:
     """Look at the queue.
 
-    What waits in each class, what is under way, and the next 60 slots.
+    What waits in each class, what is under way, the last 20 slots and the next 60.
     """
-    return _queue()
+    return conditional(_queue())
 
 
 @bp.post("/queue/pause")

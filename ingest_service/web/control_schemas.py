@@ -8,6 +8,7 @@ from ingest_service.domain.items import Kind
 from ingest_service.domain.model import OutcomeWord, QueueState
 from ingest_service.domain.policy import Policy
 from ingest_service.web.response_fields import (
+    BATCH_ID,
     ID,
     TIME,
     Answer,
@@ -45,6 +46,17 @@ _MOVED = {
     "longest_delay_seconds": 10.0,
 }
 _DEPTH = {"batches": 1, "items": 2, "ingestions": 1, "oldest_at": TIME}
+_TAKEN = {
+    "at": TIME,
+    "ended_at": TIME,
+    "ingestion_id": ID,
+    "batch_id": BATCH_ID,
+    "priority": "HIGH",
+    "items": 3,
+    "succeeded": 2,
+    "failed": 1,
+    "retried": 0,
+}
 _NO_DEPTH = {"batches": 0, "items": 0, "ingestions": 0, "oldest_at": None}
 
 
@@ -203,6 +215,20 @@ class BatchUnderWay(Schema):
     attempt = count("which attempt it is")
 
 
+class TakenSlot(Schema):
+    """A slot that was taken, and what became of the batch it served."""
+
+    at = time("when the batch was started")
+    ended_at = time("when it ended, null while it is under way", allow_none=True)
+    ingestion_id = uuid(f"its ingestion{_HIDDEN}", allow_none=True)
+    batch_id = uuid(f"the batch{_HIDDEN}", allow_none=True)
+    priority = PriorityName("the class of that, at that time")
+    items = count("items that were sent")
+    succeeded = count("of these, done")
+    failed = count("of these, failed for good")
+    retried = count("of these, sent again later")
+
+
 class ComingSlot(Schema):
     """A slot to come, if nothing changes."""
 
@@ -221,7 +247,13 @@ class Queue(Answer):
     policy = word("who is served first", Policy)
     depth = fields.Nested(QueueDepth, required=True)
     in_flight = fields.List(fields.Nested(BatchUnderWay), required=True)
+    taken = fields.List(
+        fields.Nested(TakenSlot),
+        required=True,
+        metadata={"description": "the last 20 slots since the service was started, oldest first"},
+    )
     next_slot_at = time("when the next batch is started", allow_none=True)
+    empty_at = time("when everything has ended, null if nobody knows", allow_none=True)
     next = fields.List(fields.Nested(ComingSlot), required=True)
 
     example: ClassVar[Any] = {
@@ -232,7 +264,9 @@ class Queue(Answer):
         "policy": "strict",
         "depth": {"HIGH": _DEPTH, "MEDIUM": _NO_DEPTH, "LOW": _NO_DEPTH},
         "in_flight": [],
+        "taken": [_TAKEN],
         "next_slot_at": TIME,
+        "empty_at": TIME,
         "next": [{"at": TIME, "ingestion_id": ID, "priority": "HIGH"}],
     }
 

@@ -125,8 +125,10 @@ def _slots(measured: Measurements) -> Samples:
     totals, vitals = measured.totals, measured.vitals
     used = sum(totals.get(rollup.both("started", priority)[0], 0) for priority in Priority)
     yield ("used",), used
-    yield ("idle",), vitals.slots_idle
-    yield ("held",), vitals.slots_held
+    if vitals.slots_idle is not None:
+        yield ("idle",), vitals.slots_idle
+    if vitals.slots_held is not None:
+        yield ("held",), vitals.slots_held
 
 
 def _totals(measured: Measurements) -> Counts:

@@ -40,6 +40,7 @@ def health() -> Response:
         "timestamp": health.at,
         "active_requests": health.unfinished,
         "worker": "running" if health.worker_alive else "stopped",
+        "workers": health.workers,
         "queued_items": health.queued_items,
         "queue": health.state,
         "reason": health.reason,
@@ -47,6 +48,8 @@ def health() -> Response:
         "trouble": health.trouble,
         "keys": None if keyring is None else keyring.health(),
         "version": VERSION,
+        "max_items": current_app.config["ITEM_LIMIT"],
+        "max_body": current_app.config["BODY_LIMIT"],
     }
     return answer(_HEALTH_REPORT.dump(report))
 

@@ -60,7 +60,8 @@ class HealthReport(Answer):
     status = text("always the same", "healthy")
     timestamp = time("now")
     active_requests = count("ingestions that are not finished")
-    worker = text("the thread that sends batches", "running", "stopped")
+    worker = text("what sends batches", "running", "stopped")
+    workers = count("processes that send batches, as far as they were seen")
     queued_items = count("items that wait")
     queue = word("what the queue does", QueueState)
     reason = optional_text("why it does not run")
@@ -73,12 +74,15 @@ class HealthReport(Answer):
         metadata={"description": "null if nobody needs a key"},
     )
     version = text("of this service")
+    max_items = count("items that one request may have")
+    max_body = count("bytes that the body of one request may have")
 
     example: ClassVar[Any] = {
         "status": "healthy",
         "timestamp": TIME,
         "active_requests": 2,
         "worker": "running",
+        "workers": 1,
         "queued_items": 17,
         "queue": "running",
         "reason": None,
@@ -86,6 +90,8 @@ class HealthReport(Answer):
         "trouble": None,
         "keys": KeysReport.example,
         "version": VERSION,
+        "max_items": 1_000_000,
+        "max_body": 67_108_864,
     }
 
 

@@ -264,7 +264,7 @@ def _invalid_json(error: InvalidJson) -> Response:
 
 
 def _invalid(error: ValidationError) -> Response:
-    messages = list(_flatten("", error.messages))
+    messages = list(flatten("", error.messages))
     omitted = sum(count for _, count in messages if isinstance(count, int))
     listed = [{"pointer": at, "detail": text} for at, text in messages if isinstance(text, str)]
     omitted += max(0, len(listed) - LISTED_ERRORS)
@@ -337,7 +337,7 @@ def _crash(_: Exception) -> Response:
     return problem("internal-error", "Something went wrong here; the operator's log tells more.")
 
 
-def _flatten(at: str, messages: object) -> Iterator[tuple[str, str | int]]:
+def flatten(at: str, messages: object) -> Iterator[tuple[str, str | int]]:
     """Yield marshmallow's nested messages as (RFC 6901 pointer, text or count of omitted ones)."""
     if isinstance(messages, Mapping):
         for key, below in messages.items():
@@ -345,9 +345,9 @@ def _flatten(at: str, messages: object) -> Iterator[tuple[str, str | int]]:
                 yield at, below
             else:
                 escaped = str(key)[:_LONGEST_KEY].replace("~", "~0").replace("/", "~1")
-                yield from _flatten(f"{at}/{escaped}", below)
+                yield from flatten(f"{at}/{escaped}", below)
     elif isinstance(messages, list):
         for message in messages:
-            yield from _flatten(at, message)
+            yield from flatten(at, message)
     else:
         yield at, str(messages)

@@ -87,6 +87,16 @@ class SubmitQuery(QuerySchema):
         return {"dry_run": data["dry_run"] == "true"}
 
 
+class MoveQuery(SubmitQuery):
+    """Whether it is meant."""
+
+    dry_run = fields.String(
+        load_default="false",
+        validate=validate.OneOf(("true", "false")),
+        metadata={"description": "`true`: tell the effect, change nothing"},
+    )
+
+
 class ResultsQuery(PageQuery):
     """Which results."""
 

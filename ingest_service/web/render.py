@@ -134,7 +134,7 @@ def moved(report: MoveReport) -> dict[str, Any]:
     effect = {
         "priority": snapshot.priority,
         "old": {"priority": report.old, "eta": _told(report.eta_before)},
-        "new": {"priority": snapshot.priority, "eta": _told(report.eta_after)},
+        "new": {"priority": report.new, "eta": _told(report.eta_after)},
         "delayed_ingestions": report.delayed,
         "longest_delay_seconds": round(report.longest_delay, 3),
     }
@@ -163,7 +163,9 @@ def queue(report: QueueReport) -> dict[str, Any]:
             "policy": report.policy,
             "depth": {priority.name: depth for priority, depth in report.depth.items()},
             "in_flight": report.in_flight,
+            "taken": report.taken,
             "next_slot_at": coming[0].at if coming else None,
+            "empty_at": report.empty_at,
             "next": coming,
         },
     )

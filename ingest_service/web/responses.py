@@ -1,10 +1,11 @@
 """JSON out."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from werkzeug.datastructures import Headers
 
 from ingest_service import json_text
@@ -43,6 +44,15 @@ def to_json(value: Any) -> bytes:
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return `value` as a JSON response."""
     return JsonResponse(to_json(value), status, headers)
+
+
+def conditional(response: Response) -> Response:
+    """Return `response` with an `ETag`, or 304 if the client has said that it knows it."""
+    digest = hashlib.blake2b(response.get_data(), digest_size=16).hexdigest()
+    response.set_etag(digest)
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
 
 
 def timestamp(at: datetime | None) -> str | None:

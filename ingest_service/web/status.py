@@ -31,7 +31,7 @@ from ingest_service.web.response_schemas import (
     MappingsResults,
     MappingsStatus,
 )
-from ingest_service.web.responses import JsonResponse, answer, to_json
+from ingest_service.web.responses import JsonResponse, answer, conditional, to_json
 from ingest_service.web.strict_schema import MISSING
 
 bp = Blueprint("status", __name__)
@@ -141,6 +141,7 @@ def show_results(ingestion_id: str) -> Response:
     scope=Scope.READ,
     query=IngestionsQuery,
     returns=(IngestionList,),
+    conditional=True,
     raises=(StorageUnavailable,),
 )
 def show_ingestions() -> Response:
@@ -162,7 +163,8 @@ def show_ingestions() -> Response:
         ),
         the_caller(),
     )
-    return answer(render.ingestions(snapshots[:limit], more=len(snapshots) > limit))
+    page = render.ingestions(snapshots[:limit], more=len(snapshots) > limit)
+    return conditional(answer(page))
 
 
 def _status(snapshot: IngestionSnapshot, estimate: Estimate | None) -> Response:

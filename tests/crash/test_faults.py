@@ -264,7 +264,7 @@ EVERYTHING = AuditQuery(datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, t
 
 def fail_first(parts: Parts, ingestion_id: str) -> None:
     """Let everything of an ingestion fail, and nothing else be sent."""
-    dispatch = EmbeddedDispatch(parts.engine._core)
+    dispatch = EmbeddedDispatch(parts.embedded._core)
     slot = dispatch.take()
     assert isinstance(slot, Slot)
     assert slot.batch.ingestion_id == ingestion_id

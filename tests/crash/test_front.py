@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.load import half_stored
 from tests.crash.raw import Raw, chunked, head, ids, post, problem, slowest
 from tests.crash.server import ROOT, Server
 from tests.crash.waiting import eventually
@@ -518,6 +519,66 @@ def test_what_was_answered_survives_a_kill_under_load(tmp_path: Path, turn: int)
             client.send(head("GET", f"/status/{ingestion_id}?limit=1"))
             assert client.answer().status == 200
     assert server.stop() == 0
+
+
+def test_a_commit_that_fails_is_a_503_and_nothing_is_stored(tmp_path: Path) -> None:
+    """Under load and again and again; whoever was answered 200 is there after a kill."""
+    server = Server(
+        tmp_path / "journal", tmp_path / "log", app="tests.crash.faulty_wsgi:app", **_IDLE
+    )
+    server.start()
+    answered: list[str] = []
+    refused: list[Any] = []
+
+    def send() -> None:
+        with Raw(server.port) as client:
+            for _ in range(100):
+                client.send(post(ids(5)))
+                answer = client.answer()
+                if answer.status == 200:
+                    answered.append(answer.json()["ingestion_id"])
+                else:
+                    refused.append(problem(answer))
+
+    try:
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert server.request("GET", "/break").status == 200
+        for thread in threads:
+            thread.join()
+        assert {each["type"] for each in refused} == {"/problems/storage-unavailable"}
+        assert len(answered) + len(refused) == 800
+        # The last fault may still be waiting for somebody.
+        server.request("POST", "/ingest", {"ids": [1], "priority": "LOW"})
+        _posts(server)
+    finally:
+        server.kill()
+    server = Server(tmp_path / "journal", tmp_path / "log", **_IDLE)
+    server.start()
+    try:
+        for ingestion_id in answered:
+            assert server.request("GET", f"/status/{ingestion_id}").status == 200
+        stored = server.request("GET", "/health").json()["active_requests"]
+        assert stored - len(answered) in (1, 2)
+        assert server.stop() == 0
+    finally:
+        server.kill()
+    assert half_stored(server.journal) == []
+
+
+def test_all_threads_share_one_heap(server: Server) -> None:
+    """A heap each kept the most that each ever needed, and the process grew for hours."""
+    with ThreadPoolExecutor(8) as clients:
+        body = {"ids": [*range(1, 1_000)], "priority": "LOW"}
+        posts = [clients.submit(server.request, "POST", "/ingest", body) for _ in range(40)]
+        assert {post.result().status for post in posts} == {200}
+    # glibc reserves 64 MiB of addresses for every further one.
+    maps = [line.split() for line in Path(f"/proc/{_pid(server)}/maps").read_text().splitlines()]
+    spans = [(line[1], [int(end, 16) for end in line[0].split("-")]) for line in maps]
+    reserved = [end - start for rights, (start, end) in spans if rights == "---p"]
+    assert not [size for size in reserved if 32 * 2**20 < size < 64 * 2**20]
 
 
 def test_a_wrong_worker_is_named(tmp_path: Path) -> None:

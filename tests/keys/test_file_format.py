@@ -41,6 +41,8 @@ WRONG = [
     (table("a", secret(), 'own_only = "yes"'), 5, "true or false"),
     (table("a", secret(), "expires_at = 2027-01-01T00:00:00"), 5, "time zone"),
     (table("a", secret(), "expires_at = 2027-01-01"), 5, "time zone"),
+    (table("a", secret(), "expires_at = 9999-12-31T23:59:59-01:00"), 5, "time zone"),
+    (table("a", secret(), "expires_at = 0001-01-01T00:00:00+01:00"), 5, "time zone"),
     (table("a", secret(), "own_onyl = true"), 5, "own_only"),
     (table("a", secret(), "own_only.x = true"), 5, "true or false"),
     (table("a", secret(1)) + table("a", secret(2)), 5, "another key has this name"),

@@ -27,7 +27,7 @@ def still(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
     where = "memory" if request.param == "memory" else str(tmp_path / "journal.sqlite3")
     with serving(Settings(journal=where, retention=HOUR), threaded=False) as api:
         yield api
-        api.parts.journal.close()
+        api.parts.close(0)
 
 
 def audit(api: Api, **query: Any) -> list[dict[str, Any]]:

@@ -159,6 +159,7 @@ class TestCancel:
             assert cancel(api, ingestion_id) == first
         assert api.status(ingestion_id)["finished_at"] == finished_at
 
+    @pytest.mark.embedded
     def test_two_at_once_have_one_effect(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         """Both are told the same, and it is recorded once."""
         recorded: list[object] = []

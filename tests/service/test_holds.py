@@ -28,6 +28,7 @@ class SetClock(FrozenClock):
 
 
 @pytest.mark.parametrize("broken", [0, 40, 100])
+@pytest.mark.embedded
 def test_a_hold_counts_from_the_end_of_the_call_however_long_the_disk_is_broken(
     api: Api, broken: float
 ) -> None:

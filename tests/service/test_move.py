@@ -1,13 +1,15 @@
 """Giving an ingestion another class."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
 from ingest_service.domain.retry_policy import RetryPolicy
+from ingest_service.settings import Settings
 from tests.restarts import Restarts
-from tests.service.operating import LATER, cancel, conflict, move, replies
-from tests.support import Api
+from tests.service.operating import LATER, cancel, conflict, move, replies, told
+from tests.support import Api, serving
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +157,56 @@ class TestMove:
         assert lives.api.status(ids[1])["priority"] == "HIGH"
         lives.api.advance(60)
         assert [items for _, items in lives.api.sent()] == [[2], [1]]
+
+
+class TestDryRun:
+    """`PATCH /ingestions/<id>?dry_run=true`."""
+
+    @pytest.mark.parametrize("policy", ["strict", "aged", "weighted"])
+    def test_it_tells_what_then_happens_and_changes_nothing(self, policy: str) -> None:
+        """For everybody who waits, in every class there is."""
+        settings = Settings(policy=policy, aged_after=20)
+        with serving(settings, threaded=False) as api:
+            api.upstream.reply = replies(LATER)
+            ids = [
+                api.ingest(range(first * 10 + 1, first * 10 + 1 + size), priority)
+                for first, (size, priority) in enumerate(
+                    [(7, "HIGH"), (4, "MEDIUM"), (1, "LOW"), (9, "MEDIUM"), (3, "LOW")]
+                )
+            ]
+            api.advance(1.5)
+            for ingestion_id in ids:
+                for priority in ("HIGH", "MEDIUM", "LOW"):
+                    before = [api.client.get(f"/status/{each}").data for each in ids]
+                    told_before = foresee(api, ingestion_id, priority)
+                    assert [api.client.get(f"/status/{each}").data for each in ids] == before
+
+                    effect = move(api, ingestion_id, priority)
+                    for eta in (told_before["new"]["eta"], effect["new"]["eta"]):
+                        # A dry run does not look that far ahead.
+                        eta["latest_finish_at"] = None
+                    assert told_before.pop("priority") == effect["old"]["priority"]
+                    assert effect.pop("priority") == priority
+                    assert told_before == effect
+
+    def test_nothing_is_kept_of_it(self, lives: Restarts) -> None:
+        """Neither now, nor after a restart, nor in the order of what is sent."""
+        first, second = (lives.api.ingest([item], "LOW") for item in (1, 2))
+        foresee(lives.api, second, "HIGH")
+        lives.crash()
+        assert lives.api.status(second)["priority"] == "LOW"
+        lives.api.advance(60)
+        assert [items for _, items in lives.api.sent()] == [[1], [2]]
+        assert first != second
+
+    def test_what_is_finished_has_no_class_to_change(self, api: Api) -> None:
+        done = api.ingest([1])
+        api.advance(10)
+        answer = api.client.patch(f"/ingestions/{done}?dry_run=true", json={"priority": "HIGH"})
+        assert conflict(answer) == "It is finished: succeeded."
+
+
+def foresee(api: Api, ingestion_id: str, priority: str) -> dict[str, Any]:
+    """Ask what another class would do; return that."""
+    path = f"/ingestions/{ingestion_id}?dry_run=true"
+    return told(api.client.patch(path, json={"priority": priority}))

@@ -40,7 +40,7 @@ def still(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
     where = "memory" if request.param == "memory" else str(tmp_path / "journal.sqlite3")
     with serving(Settings(journal=where), threaded=False) as api:
         yield api
-        api.parts.journal.close()
+        api.parts.close(0)
 
 
 @pytest.mark.parametrize("seconds", STAGES.values(), ids=STAGES)

@@ -206,6 +206,7 @@ def test_what_nobody_knows_cannot_be_changed(api: Api, method: str, end: str) ->
     assert answer.get_json()["detail"] == "Ingestion ID not found"
 
 
+@pytest.mark.embedded
 def test_every_change_is_durable_before_it_is_answered(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

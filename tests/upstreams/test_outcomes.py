@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams.outcomes import bounded, encoded_size
+from ingest_service.upstreams.outcomes import all_bounded, bounded, encoded_size
 
 MOST = 1_000
 
@@ -84,6 +84,27 @@ def test_the_limit_itself_is_allowed() -> None:
     assert bounded(outcome, size) == outcome
     assert not bounded(outcome, size - 1).succeeded
     assert 100 < size < 130
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        [Outcome(True, {"a": 1}, status_code=200), Outcome(True, [2])],
+        [Outcome(True, "x" * 600), Outcome(True, "y" * 600)],
+        [Outcome(True, 1), Outcome(True, "x" * MOST)],
+        [Outcome(True, deep(250)), Outcome(True, deep(254))],
+        [Outcome(True, 1), Outcome(True, Odd())],
+        [Outcome(True, 1), Outcome(True, cast(Any, 2), status_code=1_000)],
+        [Outcome(True, 1), Outcome(False, error="x" * 2_001)],
+        [Outcome(True, 1), "fine"],
+        [],
+    ],
+    ids=str.split("small large-together large deep odd status error nonsense none"),
+)
+def test_outcomes_are_kept_together_as_they_are_one_by_one(outcomes: list[Any]) -> None:
+    """They may come one at a time as well."""
+    expected = [bounded(outcome, MOST) for outcome in outcomes]
+    assert all_bounded(iter(outcomes), MOST) == expected
 
 
 def test_a_long_error_is_cut() -> None:

@@ -21,7 +21,7 @@ NOTHING = {"batches": 0, "items": 0}
 
 @contextmanager
 def _in_memory(_: Path) -> Iterator[Api]:
-    with serving(Settings(), threaded=False) as api:
+    with serving(Settings(), threaded=False, workers=3) as api:
         yield api
 
 
@@ -31,7 +31,7 @@ def _on_disk(folder: Path) -> Iterator[Api]:
         yield restarts.api
 
 
-@pytest.fixture(params=[_in_memory, _on_disk])
+@pytest.fixture(params=[_in_memory, pytest.param(_on_disk, marks=pytest.mark.embedded)])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
     """Give a service without and with a file."""
     with request.param(tmp_path) as api:

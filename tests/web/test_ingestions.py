@@ -153,6 +153,7 @@ class TestIngestions:
         assert self.ids(api.client) == [moved, gone, failed]
 
     @pytest.mark.parametrize("seconds", [0, 200], ids=["waiting", "finished"])
+    @pytest.mark.embedded
     def test_pages_go_by_the_order_of_arrival_whichever_is_durable_first(
         self, still: Api, seconds: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -175,6 +176,7 @@ class TestIngestions:
         assert second["next_cursor"] is None
 
     @pytest.mark.parametrize("kind", [Started, Settled, Cancelled, Reopened])
+    @pytest.mark.embedded
     def test_a_list_is_whole_and_true_to_its_filter_whatever_is_just_recorded(
         self, still: Api, kind: type[Change]
     ) -> None:

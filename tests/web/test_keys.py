@@ -1,7 +1,10 @@
 """Who may do what: every route with every kind of key, in every way of having none."""
 
+import os
 import re
-from collections.abc import Iterator
+import resource
+import threading
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from ingest_service.app import build, create_app
 from ingest_service.keys.file_format import GRANTED
+from ingest_service.keys.keyring import RECORDER
 from ingest_service.keys.scope import Scope
 from ingest_service.settings import Settings
 from ingest_service.web import admission
@@ -52,6 +56,7 @@ NOBODY: dict[str, list[tuple[str, str]]] = {
     "its digest": [("Authorization", f"Bearer {'0' * 64}")],
     "é": [("Authorization", f"Bearer {FULL[:-1]}é")],
     "two keys": [("Authorization", f"Bearer {FULL}, Bearer {FULL}")],
+    "far behind": [("Authorization", f"Bearer{' ' * 60_000}{FULL}")],
     "huge": [("Authorization", f"Bearer {'x' * 1_000_000}")],
     "expired": [("Authorization", f"Bearer {EXPIRED}")],
     "revoked": [("Authorization", f"Bearer {GONE}")],
@@ -91,6 +96,8 @@ def _routes() -> list[tuple[str, str, Scope]]:
     return [
         (method, _some_path(rule), scope)
         for rule in app.url_map.iter_rules()
+        # Pages have a door of their own.
+        if not rule.rule.startswith("/dashboard")
         for method in sorted((rule.methods or set()) - {"OPTIONS"})
         if (scope := scope_of(app, rule.endpoint)) is not None
     ]
@@ -143,6 +150,7 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(
 @pytest.mark.parametrize(
     "path", [path for method, path, scope in ROUTES if scope is Scope.OPEN and method == "GET"]
 )
+@pytest.mark.embedded
 def test_what_is_open_asks_nobody(api: Api, path: str) -> None:
     for headers in NOBODY.values():
         answer = api.client.get(path, headers=headers, buffered=True)
@@ -184,6 +192,41 @@ def test_a_wrong_change_keeps_the_keys_and_is_said(
     assert api.client.get("/health").get_json()["keys"]["trouble"] is None
 
 
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, Path.unlink], ids=["pipe", "folder", "gone"]
+)
+def test_what_takes_the_place_of_the_file_keeps_nobody_waiting(
+    api: Api, keys_file: Path, make: Callable[[Path], object]
+) -> None:
+    """The keys before stay, and when the file is back it counts."""
+    keys_file.rename(aside := keys_file.with_suffix(".aside"))
+    if make is Path.unlink:
+        aside.rename(keys_file)
+    make(keys_file)
+    api.advance(2)
+    assert ask(api, FULL, "/queue").status_code == HTTPStatus.OK
+    assert "log" in api.client.get("/health").get_json()["keys"]["trouble"]
+    if keys_file.is_dir():
+        keys_file.rmdir()
+    write(keys_file, table("new", GONE))
+    api.advance(2)
+    assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
+
+
+def test_a_file_that_cannot_be_read_for_now_is_read_later(api: Api, keys_file: Path) -> None:
+    """As while all descriptors are in use; it does not change when some are free again."""
+    write(keys_file, table("new", GONE))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        api.advance(2)
+        assert ask(api, FULL, "/health").get_json()["keys"]["trouble"] is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    api.advance(2)
+    assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
+
+
 def test_a_key_may_not_ask_for_more_urgency_than_it_has(api: Api) -> None:
     for priority, status in (("HIGH", 403), ("MEDIUM", 403), ("LOW", 200)):
         answer = ask(api, LOW_ONLY, "/ingest", "POST", json={"ids": [1], "priority": priority})
@@ -197,19 +240,34 @@ def test_a_key_may_not_ask_for_more_urgency_than_it_has(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        ("POST", "/queue/pause", {"reason": "mine"}),
-        ("POST", "/queue/resume", {}),
+        ("POST", "/queue/pause", {}),
+        ("POST", "/queue/resume", None),
         ("PATCH", "/queue", {"interval_seconds": 1}),
     ],
 )
 def test_a_key_for_its_own_changes_nothing_for_others(
-    api: Api, method: str, path: str, body: dict[str, Any]
+    api: Api, method: str, path: str, body: object
 ) -> None:
     answer = ask(api, OWN_ONLY, path, method, json=body)
     assert answer.status_code == HTTPStatus.FORBIDDEN
-    assert "whole queue" in answer.get_json()["detail"]
+    assert "only what it has submitted" in answer.get_json()["detail"]
 
 
+def test_a_change_of_the_keys_is_on_record(api: Api, keys_file: Path) -> None:
+    write(keys_file, table("full", FULL, scopes='["operate"]'))
+    api.advance(2)
+    ask(api, FULL, "/queue")
+    for thread in threading.enumerate():
+        if thread.name == RECORDER:
+            thread.join()
+    newest = ask(api, FULL, "/audit?action=keys").get_json()["entries"][0]
+    assert (newest["action"], newest["key"]) == ("keys", None)
+    assert newest["after"] == [{"name": "full", "scopes": ["operate"]}]
+    assert len(newest["before"]) == len(TABLES)
+
+
+# The limiter forgets by the real clock, in a thread: only what takes no time keeps frozen time.
+@pytest.mark.embedded
 def test_a_key_that_asks_too_often_is_told_when_it_may_again(api: Api) -> None:
     first, second, third = (ask(api, TWICE, "/queue") for _ in range(3))
     assert [each.status_code for each in (first, second, third)] == [200, 200, 429]

@@ -1,5 +1,7 @@
 """Pages of other origins, names and proxies: what the operator can allow, and nothing else."""
 
+import gc
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
+from ingest_service.front.refusals import Refused
 from ingest_service.settings import Settings
 from ingest_service.web import admission
 from tests.keys.support import secret, table, write
@@ -86,6 +89,29 @@ def test_the_server_can_say_it_before_the_body_is_there() -> None:
         refusal = admission.admit(client.application, environ)
     assert refusal is not None
     assert refusal.headers["Access-Control-Allow-Origin"] == NAMED
+
+
+def test_what_the_server_refuses_by_itself_can_be_read_as_well() -> None:
+    with client_of(cors_origins=(NAMED,)) as client:
+        environ = EnvironBuilder("/queue", headers=[("Origin", NAMED)]).get_environ()
+        refused = Refused("not-ready", "Too much.").answer(client.application, environ)
+    assert (b"Access-Control-Allow-Origin", NAMED.encode()) in refused.headers
+
+
+def test_long_names_are_not_remembered() -> None:
+    """A stranger sends another one every time."""
+    with client_of() as client:
+        app = client.application
+        tracemalloc.start()
+        try:
+            for number in range(100):
+                host = f"{number}{'x' * 60_000}"
+                assert admission.admit(app, EnvironBuilder(headers=[("Host", host)]).get_environ())
+            gc.collect()
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept < 2**20
 
 
 def test_without_such_pages_nothing_is_said_about_them() -> None:

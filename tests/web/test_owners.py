@@ -1,5 +1,6 @@
 """Keys that see only their own, and may have so much waiting, as their clients meet them."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def still(tmp_path: Path) -> Iterator[Api]:
 def ask(api: Api, name: str, method: str, path: str, body: Any = None) -> TestResponse:
     """Ask with a key."""
     headers = {"Authorization": f"Bearer {KEYS[name]}"}
-    return api.client.open(path, method=method, json=body, headers=headers)
+    return api.client.open(path, method=method, json=body, headers=headers, buffered=True)
 
 
 def submit(api: Api, name: str, count: int = 1) -> TestResponse:
@@ -69,6 +70,48 @@ def test_anothers_ingestion_is_answered_as_one_that_never_was(
     # Where it is there to be waited for, nothing would end the wait in frozen time.
     path = path.removesuffix("?wait=1")
     assert ask(still, "boss", method, path.format(one), body).status_code in (200, 409)
+
+
+def _bodies(rule: str) -> Any:
+    return {
+        "/ingest": {"ids": [1], "priority": "LOW"},
+        "/queue": {"interval_seconds": 1},
+        "/queue/pause": {"reason": "x"},
+    }.get(rule, {"priority": "HIGH"})
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 20.0], ids=["waiting", "under way", "finished"])
+def test_no_route_tells_a_stranger_anything(still: Api, seconds: float) -> None:
+    """Walks all there are, so that a new one that does not ask who asks is found."""
+    one = submit(still, "bert").get_json()["ingestion_id"]
+    unknown = f"{one[:-1]}{'1' if one[-1] == '0' else '0'}"
+    still.advance(seconds)
+    # Pages are asked with a cookie.
+    still.client.post("/dashboard/sign-in", data={"key": KEYS["anna"]})
+    named = set()
+    for rule in still.client.application.url_map.iter_rules():
+        if rule.endpoint.startswith("dashboard_gate"):
+            continue
+        for method in sorted((rule.methods or set()) - {"OPTIONS"}):
+            form = re.sub(r"<any\('([^']+)'.*?>", r"\1", rule.rule)
+            path = re.sub("<ingestion:[a-z_]+>", "{}", form)
+            body = None if method in ("GET", "HEAD") else _bodies(rule.rule)
+            told = ask(still, "anna", method, path.replace("{}", one), body)
+            assert '"bert"' not in told.text, rule
+            if "{}" not in path:
+                assert one not in told.text, rule
+                continue
+            other = ask(still, "anna", method, path.replace("{}", unknown), body)
+            # A page says again what was asked for.
+            texts = told.text.replace(one, ""), other.text.replace(unknown, "")
+            assert (told.status_code, texts[0]) == (404, texts[1]), rule
+            if not path.startswith("/dashboard/"):
+                named.add((method, path))
+    for path in (f"/status?ingestion_id={one}", "/ingestions?submitted_by=bert", "/audit?key=bert"):
+        assert one not in ask(still, "anna", "GET", path).text
+    assert named - {("HEAD", "/status/{}"), ("HEAD", "/status/{}/results")} <= {
+        (method, path) for method, path, _ in EVERYTHING_NAMED
+    }
 
 
 def test_whose_it_is_and_who_did_it_go_by_the_names_of_the_keys(still: Api) -> None:

@@ -7,7 +7,7 @@ from ingest_service.domain.model import Outcome
 from ingest_service.settings import Settings
 from tests.restarts import Restarts
 from tests.support import Api, serving
-from tests.web.support import NO, clock_time, get, refused
+from tests.web.support import NO, clock_time, get, half, refused
 
 EMPTY = {"batches": 0, "items": 0, "ingestions": 0, "oldest_at": None}
 
@@ -24,7 +24,9 @@ class TestQueue:
             "policy": "strict",
             "depth": {"HIGH": EMPTY, "MEDIUM": EMPTY, "LOW": EMPTY},
             "in_flight": [],
+            "taken": [],
             "next_slot_at": None,
+            "empty_at": None,
             "next": [],
         }
 
@@ -66,7 +68,21 @@ class TestQueue:
                     "attempt": 1,
                 }
             ],
+            "taken": [
+                {
+                    "at": clock_time(0.45),
+                    "ended_at": None,
+                    "ingestion_id": first,
+                    "batch_id": running.batch_id,
+                    "priority": "MEDIUM",
+                    "items": 3,
+                    "succeeded": 0,
+                    "failed": 0,
+                    "retried": 0,
+                }
+            ],
             "next_slot_at": clock_time(5.45),
+            "empty_at": clock_time(31.45),
             "next": [
                 coming(5.45, first, "MEDIUM"),
                 coming(10.45, first, "MEDIUM"),
@@ -203,3 +219,53 @@ class TestRateProof:
     )
     def test_what_is_no_time_is_refused(self, client: FlaskClient, name: str, value: str) -> None:
         assert refused(client, "/rate-proof", **{name: value}) == [f"/{name}"]
+
+
+class TestTakenSlots:
+    """What became of the last slots, and when nothing is left."""
+
+    def test_a_slot_tells_what_became_of_its_batch(self, still: Api) -> None:
+        still.upstream.reply = half
+        ingestion_id = still.ingest([1, 2, 3, 4], "HIGH")
+        still.advance(2)
+        (taken,) = get(still.client, "/queue")["taken"]
+
+        assert (taken["ingestion_id"], taken["priority"]) == (ingestion_id, "HIGH")
+        assert (taken["at"], taken["ended_at"]) == (clock_time(0.45), clock_time(1.45))
+        assert [taken[key] for key in ("items", "succeeded", "failed", "retried")] == [3, 2, 1, 0]
+
+    def test_a_batch_under_way_has_no_end(self, still: Api) -> None:
+        still.ingest([1])
+        still.advance(1)
+        (taken,) = get(still.client, "/queue")["taken"]
+        assert (taken["ended_at"], taken["items"], taken["succeeded"]) == (None, 1, 0)
+
+    def test_the_last_20_are_told_oldest_first(self, still: Api) -> None:
+        still.ingest(range(1, 100))
+        still.advance(26 * 5)
+        taken = get(still.client, "/queue")["taken"]
+        starts = [slot["at"] for slot in taken]
+        assert starts == [clock_time(0.45 + 5 * number) for number in range(6, 26)]
+
+    def test_the_queue_says_when_it_is_empty(self, still: Api) -> None:
+        """It is what the last ingestion of all expects."""
+        still.ingest([1, 2, 3, 4], "HIGH")
+        last = still.ingest([5, 6, 7, 8], "LOW")
+        empty_at = get(still.client, "/queue")["empty_at"]
+        assert empty_at == still.status(last)["eta"]["finish_at"] == clock_time(16.45)
+
+    def test_while_it_is_paused_nobody_knows(self, still: Api) -> None:
+        still.ingest([1])
+        still.client.post("/queue/pause")
+        assert get(still.client, "/queue")["empty_at"] is None
+
+
+@pytest.mark.parametrize("path", ["/queue", "/ingestions"])
+def test_what_has_not_changed_is_not_sent_again(still: Api, path: str) -> None:
+    still.ingest([1, 2, 3, 4])
+    first = still.client.get(path)
+    known = {"If-None-Match": first.headers["ETag"]}
+    assert first.headers["Cache-Control"] == "no-cache"
+    assert still.client.get(path, headers=known).status_code == 304
+    still.advance(1)
+    assert still.client.get(path, headers=known).status_code == 200

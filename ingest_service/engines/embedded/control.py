@@ -8,7 +8,7 @@ from ingest_service.domain import rollup
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.domain.runs import Lines, Moment, last_starts
+from ingest_service.domain.runs import Lines, Moment, as_if_moved, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Move, OperatorState, visible
 from ingest_service.engines.audit import MarkKind
@@ -50,25 +50,30 @@ class EmbeddedControl:
         self._core.await_start(ingestion_id)
         return self._reading.find(ingestion_id, _NO_BATCHES)
 
-    def move(self, ingestion_id: str, priority: Priority, caller: Caller) -> Move:
-        """Give what is left of an ingestion another class."""
+    def move(
+        self, ingestion_id: str, priority: Priority, caller: Caller, *, dry_run: bool = False
+    ) -> Move:
+        """Give what is left of an ingestion another class, or only tell what that would do."""
         with self._core.changes:
             snapshot = self._visible(ingestion_id, caller)
             ingestion = self._unfinished(ingestion_id)
             if ingestion is None:
                 raise Conflict(f"It is finished: {snapshot.counts.outcome}.")
             before, lines_before = self._expected(ingestion_id)
-            if priority is not ingestion.priority:
-                self._move(ingestion, priority, caller)
-            after, lines_after = self._expected(ingestion_id)
-        self._core.wake()
-        # A walk through everything, so without the locks.
-        ends_before, ends_after = (
-            _last_starts(before, lines_before),
-            _last_starts(after, lines_after),
-        )
-        delays = _delays(ends_before, ends_after, ingestion.sequence)
-        return Move(snapshot.priority, before, after, len(delays), max(delays, default=0.0))
+            if not dry_run:
+                if priority is not ingestion.priority:
+                    self._move(ingestion, priority, caller)
+                after, lines_after = self._expected(ingestion_id)
+        # Walks through everything, so without the locks.
+        waited = lines_before()
+        if dry_run:
+            after, waits = as_if_moved(before, waited, priority)
+        else:
+            self._core.wake()
+            waits = lines_after()
+        ends_before, ends_after = _last_starts(before, waited), _last_starts(after, waits)
+        later = delays(ends_before, ends_after, ingestion.sequence)
+        return Move(snapshot.priority, before, after, len(later), max(later, default=0.0))
 
     def reopen(self, ingestion_id: str, caller: Caller) -> int:
         """Queue the failed items once more, in the old place."""
@@ -224,11 +229,5 @@ class EmbeddedControl:
             return snapshot, self._core.state.lines()
 
 
-def _last_starts(snapshot: QueueSnapshot, lines: Callable[[], Lines]) -> dict[int, float]:
-    return last_starts(Moment.of(snapshot), lines(), snapshot.retries)
-
-
-def _delays(before: dict[int, float], after: dict[int, float], moved: int) -> list[float]:
-    """Return by how much others are later than before."""
-    both = (before.keys() & after.keys()) - {moved}
-    return [late for number in both if (late := after[number] - before[number]) > 1e-6]
+def _last_starts(snapshot: QueueSnapshot, lines: Lines) -> dict[int, float]:
+    return last_starts(Moment.of(snapshot), lines, snapshot.retries)

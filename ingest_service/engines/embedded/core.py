@@ -168,9 +168,9 @@ class Core:
         state.slots = recovered.slots
         state.operator = recovered.operator or OperatorState()
         state.pace = self._resumed_pace(recovered, now)
-        for ingestion in recovered.unfinished:
-            since = self.since(ingestion.submission.created_at)
-            state.add(ingestion, since=since, filled_at=now)
+        at, ingestions = self.clock.now(), recovered.unfinished
+        waited = [(at - one.submission.created_at).total_seconds() for one in ingestions]
+        state.add_all(ingestions, [now - max(0.0, seconds) for seconds in waited], now)
         for at, ingestion_id, resend in recovered.retries:
             waiting = state.get(ingestion_id)
             wait = (at - self.clock.now()).total_seconds()

@@ -27,6 +27,8 @@ from ingest_service.engines.embedded.journal import (
 
 #: Age in seconds that the record of a start may have when the upstream is called.
 PROMPT = 0.01
+#: Longest time before its slot at which a batch is chosen, to be on record when the slot opens.
+LONGEST_LEAD = 0.005
 
 
 class _Settling(NamedTuple):
@@ -49,6 +51,8 @@ class EmbeddedDispatch:
         self._last_on_wire: float | None = None
         #: Started, but not on the wire yet.
         self._connecting: set[int] = set()
+        #: How long before its slot a batch is chosen: as long as its record is likely to take.
+        self._lead = 0.0
         #: Until when a hold is recorded.
         self._hold_recorded = -math.inf
 
@@ -84,9 +88,9 @@ class EmbeddedDispatch:
             heads = state.ready.heads()
             if not heads:
                 return state.next_retry()
-            opens_at = state.pace.opens_at(state.filled_at)
-            if now < opens_at:
-                return min(opens_at, state.next_retry())
+            due = state.pace.opens_at(state.filled_at) - self._lead
+            if now < due:
+                return min(due, state.next_retry())
             entries = [state.entry(head, now) for head in heads]
             chosen = entries[choose(entries, core.options.rule, state.slots, now)]
             return state.take(Priority(chosen.priority))
@@ -96,10 +100,13 @@ class EmbeddedDispatch:
         return slot in self._core.state.in_flight
 
     def called(self, slot: Slot, ends_at: float | None) -> None:
-        """Tell whoever waits for the call that it was made."""
-        with self._core.lock:
-            self._core.state.in_flight.note_called(slot, ends_at)
-            self._core.started.notify_all()
+        """Tell whoever waits for the call that it was made; the pace counts from then."""
+        core, state = self._core, self._core.state
+        with core.lock:
+            state.in_flight.note_called(slot, ends_at)
+            # A call that came late, and the next one at its slot, would be too close.
+            state.pace = state.pace.sent(core.clock.monotonic())
+            core.started.notify_all()
 
     def sent(self, slot: Slot, at: float) -> None:
         """Note when the batch was on the wire first; the pace counts from the last request."""
@@ -108,8 +115,10 @@ class EmbeddedDispatch:
             self._core.state.pace = self._core.state.pace.sent(at)
         if slot.number not in self._on_wire and math.isfinite(at):
             last = self._last_on_wire
-            self._on_wire[slot.number] = at, None if last is None else at - last
-            self._last_on_wire = at
+            # Without an interval several connect at a time, and one can overtake another.
+            latest = at if last is None else max(at, last)
+            self._on_wire[slot.number] = at, None if last is None else latest - last
+            self._last_on_wire = latest
 
     def hold(self, until: float) -> None:
         """In effect at once, because it protects the upstream; then durable."""
@@ -219,11 +228,13 @@ class EmbeddedDispatch:
 
         After a crash the pace goes on from the record, so the record must not be
         much older than the call. A slow commit is repeated; people are told the first time.
+        A record that was made before its slot opens is of that moment, which is awaited.
         """
         core, pace, changes = self._core, self._core.state.pace, _changes(settlements)
         times: list[datetime] = []
+        began, opens_at = core.clock.monotonic(), pace.opens_at(core.state.filled_at)
         for _ in range(3):
-            instant = core.instant()
+            instant = core.instant(max(opens_at, core.clock.monotonic()))
             times.append(instant.at)
             gap = pace.gap(instant.monotonic)
             counted = [] if times[1:] else [_count_start(ingestion, batch, instant.at, gap)]
@@ -235,6 +246,11 @@ class EmbeddedDispatch:
             now = core.clock.monotonic()
             if now - instant.monotonic <= PROMPT:
                 break
+        # Twice what it took: half of them take longer than the last one did.
+        self._lead = min(2 * (now - began), LONGEST_LEAD)
+        while now < opens_at:
+            core.clock.sleep(opens_at - now)
+            now = core.clock.monotonic()
         return times[0], now
 
     def _seconds(self, slot: Slot, decision: Decision) -> float:

@@ -1,7 +1,7 @@
 """Sums over what waits in a class, in the order of arrival: how many are ahead of a place."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
@@ -16,12 +16,19 @@ class _Block(Generic[T]):
 
     __slots__ = ("batches", "entries", "items", "sequences", "slots")
 
-    def __init__(self) -> None:
-        self.sequences: list[int] = []
-        self.batches: list[int] = []
-        self.items: list[int] = []
-        self.slots: list[int] = []
-        self.entries: list[T] = []
+    def __init__(
+        self,
+        sequences: Sequence[int] = (),
+        batches: Sequence[int] = (),
+        items: Sequence[int] = (),
+        slots: Sequence[int] = (),
+        entries: Sequence[T] = (),
+    ) -> None:
+        self.sequences = list(sequences)
+        self.batches = list(batches)
+        self.items = list(items)
+        self.slots = list(slots)
+        self.entries = list(entries)
 
     def split(self) -> "_Block[T]":
         """Return a new block with the second half of the entries."""
@@ -55,6 +62,27 @@ class OrderIndex(Generic[T]):
 
     def __len__(self) -> int:
         return self._count
+
+    def fill(
+        self,
+        sequences: Sequence[int],
+        entries: Sequence[T],
+        *,
+        batches: Sequence[int],
+        items: Sequence[int],
+        slots: Sequence[int],
+    ) -> None:
+        """Do what `put` does for each, in their order, while there is nothing yet."""
+        for at, first in enumerate(range(0, len(sequences), _MOST)):
+            part = slice(first, first + _MOST)
+            block = _Block(sequences[part], batches[part], items[part], slots[part], entries[part])
+            if at:
+                self._insert(at, block)
+            else:
+                self._blocks[0] = block
+            self._sum_up(at)
+        self._count = len(sequences)
+        self.ready, self.batches, self.items = map(sum, (self._ready, self._batches, self._items))
 
     def put(self, sequence: int, entry: T, *, batches: int, items: int, slots: int) -> None:
         """Add an entry, or change what it counts for."""
@@ -223,15 +251,20 @@ class OrderIndex(Generic[T]):
         return max(0, bisect_right(self._firsts, sequence) - 1)
 
     def _split(self, at: int) -> None:
-        old, new = self._blocks[at], self._blocks[at].split()
-        for sums, column in (
-            (self._batches, new.batches),
-            (self._items, new.items),
-            (self._slots, new.slots),
+        self._insert(at + 1, self._blocks[at].split())
+        self._sum_up(at)
+        self._sum_up(at + 1)
+
+    def _insert(self, at: int, block: _Block[T]) -> None:
+        for column, value in zip(
+            self._by_block(), (block, block.sequences[0], 0, 0, 0, 0), strict=True
         ):
-            sums.insert(at + 1, sum(column))
-            sums[at] -= sums[at + 1]
-        self._ready.insert(at + 1, len(new.batches) - new.batches.count(0))
-        self._ready[at] = len(old.batches) - old.batches.count(0)
-        self._blocks.insert(at + 1, new)
-        self._firsts.insert(at + 1, new.sequences[0])
+            column.insert(at, value)
+
+    def _sum_up(self, at: int) -> None:
+        """Work the sums of a block out anew."""
+        block = self._blocks[at]
+        self._ready[at] = len(block.batches) - block.batches.count(0)
+        self._batches[at] = sum(block.batches)
+        self._items[at] = sum(block.items)
+        self._slots[at] = sum(block.slots)

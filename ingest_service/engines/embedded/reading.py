@@ -8,7 +8,7 @@ from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState
 from ingest_service.domain.policy import Policy, QueueEntry
-from ingest_service.domain.runs import Lines, Moment, walked
+from ingest_service.domain.runs import Moment, joined_by, walked
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
 from ingest_service.engines import Draft, ListQuery, Result
@@ -77,7 +77,7 @@ class EmbeddedReading:
             lines = core.state.lines() if stale else tuple
         if stale:
             # A walk through everything, so not under the lock; once a version is enough.
-            forecasts = walked(moment, _joined_by(entry, lines(), joining), snapshot.retries)
+            forecasts = walked(moment, joined_by(entry, lines(), joining), snapshot.retries)
             if not joining:
                 self._walked = current, forecasts
         return replace(snapshot, place=replace(place, forecast=forecasts.get(entry.sequence)))
@@ -153,7 +153,8 @@ class EmbeddedReading:
             # In this order: what changes sides in between is in both, and not in neither.
             newest = {entry.sequence: entry for entry in self._reopening(query)}
             newest |= {entry.sequence: entry for entry in self._unfinished(query)}
-            newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
+            if not query.unfinished:
+                newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
             return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 
         return self._steady(look)
@@ -215,6 +216,7 @@ class EmbeddedReading:
             in_flight=tuple(state.in_flight.batches()),
             unfinished=state.unfinished(),
             worker=core.worker_state(),
+            taken=state.taken.all(),
             place=place,
         )
 
@@ -246,16 +248,9 @@ def _fits(ingestion: Ingestion, query: ListQuery) -> bool:
         query.outcome in (None, ingestion.counts.outcome)
         and query.priority in (None, ingestion.priority)
         and query.word in (None, words[ingestion.counts.status])
+        and not (query.unfinished and ingestion.counts.status.final)
         and query.submitted_by in (None, ingestion.submission.submitted_by)
     )
-
-
-def _joined_by(entry: QueueEntry, lines: Lines, joining: int) -> Lines:
-    if not joining:
-        return lines
-    return [
-        [*line, entry] if rank == entry.priority else line for rank, line in enumerate(lines, 1)
-    ]
 
 
 def _paired(

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,6 +24,7 @@ from ingest_service.engines.embedded.in_flight import InFlightBatches
 from ingest_service.engines.embedded.order_index import OrderIndex
 from ingest_service.engines.embedded.owned_items import OwnedItems
 from ingest_service.engines.embedded.ready_queue import ReadyQueue
+from ingest_service.engines.embedded.taken_slots import TakenSlots
 from ingest_service.engines.embedded.watches import Watches
 
 #: How long a finished ingestion stays in memory; those who follow it ask once more.
@@ -61,6 +62,7 @@ class QueueState:
         self.operator = OperatorState()
         self.in_flight = InFlightBatches(latency)
         self.ready = ReadyQueue()
+        self.taken = TakenSlots()
         #: How many slots were ever taken.
         self.slots = 0
         #: Since when the queue has not been empty (monotonic).
@@ -251,6 +253,41 @@ class QueueState:
         self._changed(ingestion)
         return fills
 
+    def add_all(
+        self, ingestions: Sequence[Ingestion], since: Sequence[float], filled_at: float
+    ) -> None:
+        """Do what `add` does for each, in the order of arrival, while there is nothing yet.
+
+        A start may have a hundred thousand, and nobody is answered meanwhile: what is
+        built at once takes a fraction of the time.
+        """
+        self._ingestions = {ingestion.ingestion_id: ingestion for ingestion in ingestions}
+        self._unfinished = {ingestion.sequence: ingestion for ingestion in ingestions}
+        self._sequences = list(self._unfinished)
+        self._since = dict(zip(self._sequences, since, strict=True))
+        for ingestion in ingestions:
+            if ingestion.batches_left:
+                self.ready.put(ingestion)
+                self.filled_at = filled_at
+            owner, items = ingestion.submission.submitted_by, ingestion.counts.queued
+            self.owned.put(owner, ingestion.priority, ingestion.sequence, items)
+            if ingestion.finished_at is not None:
+                self._finish(ingestion)
+        for priority, index in self._index.items():
+            waiting = [
+                _Waiting(ingestion, began)
+                for ingestion, began in zip(ingestions, since, strict=True)
+                if ingestion.priority is priority and ingestion.counts.queued
+            ]
+            index.fill(
+                [one.ingestion.sequence for one in waiting],
+                waiting,
+                batches=[one.ingestion.batches_left for one in waiting],
+                items=[one.ingestion.counts.queued for one in waiting],
+                slots=[_slots(one.ingestion) for one in waiting],
+            )
+        self.version += 1
+
     def take(self, priority: Priority) -> tuple[Ingestion, Batch]:
         """Take the first ingestion of a class; its next batch waits until its start is recorded."""
         ingestion = self.ready.get(priority)
@@ -268,6 +305,7 @@ class QueueState:
         self.meter.used += 1
         self.pace = self.pace.taken(slot.at)
         self.in_flight.add(slot)
+        self.taken.add(ingestion, slot.batch, at)
         ingestion.start(slot.batch, at)
         ingestion.is_queued = False
         if ingestion.batches_left:
@@ -275,9 +313,10 @@ class QueueState:
         self._changed(ingestion)
 
     def settle(
-        self, ingestion: Ingestion, batch: Batch, outcomes: Iterable[Outcome], at: datetime
+        self, ingestion: Ingestion, batch: Batch, outcomes: Sequence[Outcome], at: datetime
     ) -> None:
         """Show what became of a batch."""
+        self.taken.note_end(batch, outcomes, at)
         ingestion.settle(batch, outcomes, at)
         self._changed(ingestion)
 
@@ -388,7 +427,7 @@ class QueueState:
                 _Waiting(ingestion, self._since[sequence]),
                 batches=ingestion.batches_left,
                 items=items,
-                slots=-(-items // ingestion.submission.batch_size),
+                slots=_slots(ingestion),
             )
         else:
             index.remove(sequence)
@@ -409,3 +448,8 @@ class QueueState:
         self._since.pop(ingestion.sequence, None)
         if ingestion.finished_at is not None:
             self._finished[ingestion.ingestion_id] = ingestion.finished_at
+
+
+def _slots(ingestion: Ingestion) -> int:
+    """Return how many batches the items that wait will take."""
+    return -(-ingestion.counts.queued // ingestion.submission.batch_size)

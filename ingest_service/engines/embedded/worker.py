@@ -152,7 +152,7 @@ class Worker:
         """How it is, for readers."""
         alive = self._thread is not None and self._thread.is_alive()
         trouble = self._upstream.trouble()
-        return WorkerState(alive, self._stopping, self._error, trouble, self._stepped_at)
+        return WorkerState(alive, self._stopping, self._error, trouble, stepped_at=self._stepped_at)
 
     def _run(self) -> None:
         while not self._ended():

@@ -83,3 +83,28 @@ def test_ten_thousand_entries_in_any_order_are_kept_in_blocks() -> None:
 
     for at in chance.sample(range(100_000), 50):
         compare(index, rows, at, at // 10)
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(1, 3)), max_size=40),
+    at=st.integers(-1, 81),
+    batches=st.integers(0, 40),
+)
+def test_what_is_filled_in_at_once_counts_and_changes_like_anything_else(
+    rows: list[Row], at: int, batches: int
+) -> None:
+    """A start fills it from columns; after that entries come and go as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_index, "_MOST", 4)
+        index, by_sequence = OrderIndex[int](), dict(zip(range(0, 80, 2), rows, strict=False))
+        sequences = list(by_sequence)
+        columns = [[row[place] for row in rows] for place in range(3)]
+        index.fill(sequences, sequences, batches=columns[0], items=columns[1], slots=columns[2])
+        compare(index, by_sequence, at, batches)
+        for sequence in range(0, len(rows), 3):
+            index.put(sequence, sequence, batches=1, items=2, slots=1)
+            by_sequence[sequence] = 1, 2, 1
+        for sequence in sequences[::4]:
+            index.remove(sequence)
+            del by_sequence[sequence]
+        compare(index, by_sequence, at, batches)

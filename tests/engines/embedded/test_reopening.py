@@ -75,7 +75,7 @@ def test_what_is_being_opened_again_is_not_forgotten_meanwhile(
     parts: Parts, journal: WatchedJournal, ingestion_id: str, frozen: FrozenDateTimeFactory
 ) -> None:
     """Its retention ends just before that is recorded, and the worker tidies up."""
-    tidier = Thread(target=Housekeeping(parts.engine._core).tidy, daemon=True)
+    tidier = Thread(target=Housekeeping(parts.embedded._core).tidy, daemon=True)
 
     def tidy_now(change: object) -> None:
         if isinstance(change, Reopened):

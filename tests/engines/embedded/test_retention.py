@@ -63,7 +63,7 @@ def test_what_is_just_being_tried_again_is_not_forgotten(settings: Settings, whe
         api.upstream.reply = replies(NO)
         ingestion_id = api.ingest([1])
         api.advance(600)
-        forgetting = Meanwhile(Housekeeping(api.parts.engine._core).tidy)
+        forgetting = Meanwhile(Housekeeping(api.parts.embedded._core).tidy)
         start_counts = api.parts.journal.start_counts
 
         def counting(ingestion_id: str) -> dict[int, int]:

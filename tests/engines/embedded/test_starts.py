@@ -18,6 +18,8 @@ from tests.service.operating import cancel, move
 from tests.support import Api
 from tests.web.support import clock_time
 
+pytestmark = pytest.mark.embedded
+
 
 class TestWhileItIsRecorded:
     """The last batch of an ingestion is taken, and not under way yet."""

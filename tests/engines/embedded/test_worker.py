@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from ingest_service.app import build
@@ -76,3 +77,90 @@ def test_what_happens_between_two_looks_at_a_call_is_not_overlooked(
     pace = parts.engine.reading.snapshot().pace
     assert pace.next_at - call_at == 3 + 5
     assert pace.held_until - call_at == 3 + 60
+
+
+@dataclass
+class ConnectingCall:
+    """Is on its way until a test says that it went out, or that it has ended."""
+
+    on_news: OnNews
+    announced: bool = True
+    is_sent: bool = False
+    has_ended: bool = False
+
+    def ends_at(self) -> float:
+        return -math.inf if self.has_ended else math.inf
+
+    def ended_at(self) -> float:
+        return 0.0
+
+    def connecting(self) -> bool:
+        return not self.is_sent
+
+    def sent_at(self) -> float:
+        return -math.inf
+
+    def retry_after(self) -> Sequence[tuple[float, float]]:
+        return []
+
+    def outcomes(self) -> Sequence[Outcome]:
+        return [Outcome(succeeded=True)]
+
+
+@dataclass
+class SlowToConnect:
+    """Leaves it to a test when its calls go out and when they end."""
+
+    latency: float | None = None
+    calls: list[ConnectingCall] = field(default_factory=list)
+
+    def trouble(self) -> str | None:
+        return None
+
+    def start(self, batch: Batch, on_news: OnNews) -> ConnectingCall:
+        self.calls.append(ConnectingCall(on_news))
+        return self.calls[-1]
+
+
+@pytest.mark.parametrize(("interval", "started"), [(0.0, 2), (0.001, 1)])
+def test_a_batch_waits_for_the_one_before_only_where_there_is_an_interval(
+    interval: float, started: int, frozen: FrozenDateTimeFactory
+) -> None:
+    """The interval counts from when that is on the wire; without one nothing counts."""
+    upstream = SlowToConnect()
+    settings = Settings(settle=0, interval=interval, max_concurrent_batches=2, batch_size_ids=1)
+    parts = build(settings, clock=FrozenClock(), upstream=upstream)
+    parts.service.submissions.accept(Ids([1, 2]), Priority.LOW)
+    for _ in range(3):
+        parts.worker.step()
+        frozen.tick(timedelta(seconds=1))
+    assert len(upstream.calls) == started
+
+
+def test_that_a_batch_is_on_the_wire_is_heard_of_where_another_waits_for_that(
+    frozen: FrozenDateTimeFactory,
+) -> None:
+    """It was the last that fitted in, and then one before it has ended."""
+    upstream = SlowToConnect()
+    settings = Settings(settle=0, interval=0.001, max_concurrent_batches=2, batch_size_ids=1)
+    parts = build(settings, clock=FrozenClock(), upstream=upstream)
+    looks = []
+    parts.worker.wake = lambda: looks.append(len(upstream.calls))  # type: ignore[method-assign]
+    parts.service.submissions.accept(Ids([1, 2, 3]), Priority.LOW)
+    parts.worker.step()
+    first = upstream.calls[0]
+    first.is_sent = True
+    frozen.tick(timedelta(seconds=1))
+    parts.worker.step()
+    second = upstream.calls[1]
+    looks.clear()
+    second.on_news()
+    assert looks == [], "nothing else would fit in"
+    first.has_ended = True
+    parts.worker.step()
+    second.is_sent = True
+    second.on_news()
+    assert looks == [2]
+    frozen.tick(timedelta(seconds=1))
+    parts.worker.step()
+    assert len(upstream.calls) == 3

@@ -25,6 +25,8 @@ from tests.support import EPOCH, Api, FrozenClock, Stepper, serving
 
 BUG = ZeroDivisionError("a bug")
 
+pytestmark = pytest.mark.embedded
+
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:

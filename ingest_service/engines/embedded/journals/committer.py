@@ -151,7 +151,7 @@ class Committer:
             except (OSError, apsw.Error) as error:
                 copy, what = Path("BACKUP"), f"no copy of it could be written ({error})"
             self._advice = (
-                f"{what}; stop the service, run `python -m ingest_service restore {copy}`, and "
+                f"{what}; stop the service, run `ingest-service restore {copy}`, and "
                 "start it again. Until then nothing is accepted and nothing is sent."
             )
         return self._advice or "stop the service."

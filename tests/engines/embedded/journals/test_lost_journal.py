@@ -71,7 +71,7 @@ def test_nothing_is_acknowledged_any_more(
     (line,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     reason = line.__dict__["fields"]["reason"]
     assert f"{name} was {accident} while it was in use" in reason
-    assert "ingest_service restore" in reason
+    assert "ingest-service restore" in reason
     assert "start it again" in reason
 
 

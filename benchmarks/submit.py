@@ -1,0 +1,69 @@
+"""The command submits a million ids from a file, beside curl that posts the same as JSON."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks._measure import Row, Table, seconds, size, take_turns
+from benchmarks._server import serving
+
+ITEMS = 1_000_000
+ROUNDS = 5
+#: Most memory that the command may take, in bytes.
+ROOM = 100 * 2**20
+
+
+def tables() -> Iterator[Table]:
+    """Measure the command as a user starts it: a process of its own."""
+    if shutil.which("curl") is None:
+        print("curl is not installed; submit is left out")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # Line by line: the peak of a program is at least that of the one that starts it.
+        with (folder / "ids.txt").open("w") as lines, (folder / "body.json").open("w") as body:
+            body.write('{"priority":"LOW","ids":[1')
+            lines.write("1\n")
+            for number in range(2, ITEMS + 1):
+                lines.write(f"{number}\n")
+                body.write(f",{number}")
+            body.write("]}")
+        settings = {
+            "journal": folder / "journal.sqlite3",
+            "interval": 86_400,
+            "max_queued_items": 10**9,
+        }
+        with serving(folder, settings) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            peaks: list[int] = []
+            command = [sys.executable, "-m", "ingest_service", "submit", "-p", "LOW", "--url", url]
+            curl = ["curl", "-sf", "-H", "Content-Type: application/json", f"{url}/ingest"]
+            taken = take_turns(
+                lambda: peaks.append(_run([*command, "-f", str(folder / "ids.txt")])),
+                lambda: _run([*curl, "--data-binary", f"@{folder / 'body.json'}"]),
+                rounds=ROUNDS,
+            )
+    yield Table(
+        f"Submitting {ITEMS:,} ids from a file",
+        seconds,
+        [Row("ingest-service submit -f", taken[0], "curl, the same as JSON", taken[1], 1.5)],
+    )
+    yield Table(
+        "Peak memory of that",
+        size,
+        [Row("ingest-service submit -f", max(peaks), "what it may take", ROOM, 1.0)],
+    )
+
+
+def _run(command: list[str]) -> int:
+    """Run a program to its end; return its peak of memory in bytes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+    return usage.ru_maxrss * 1024

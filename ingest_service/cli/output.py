@@ -1,0 +1,87 @@
+"""What is printed: the one place through which everything goes that others have written."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ingest_service.clock import SystemClock
+
+_CLOCK = SystemClock()
+
+
+def shown(value: object) -> str:
+    """Return `value` as text that a terminal shows and does not obey.
+
+    Whatever cannot be seen is written as in JSON, so that JSON stays JSON.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print one line."""
+    click.echo(shown(text), err=err)
+
+
+def say_json(document: Mapping[str, Any]) -> None:
+    """Print what the API has answered, as one line."""
+    say(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+
+
+def is_terminal() -> bool:
+    """Tell whether somebody looks at what is printed."""
+    return sys.stdout.isatty()
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under one another; each column is as wide as its widest cell."""
+    cells = [list(head), *([shown(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        say("  ".join(padded).rstrip())
+
+
+def clock_time(moment: datetime | None) -> str:
+    """Return when something is, for people here: the time, with the day if it is another one."""
+    if moment is None:
+        return "-"
+    here, today = moment.astimezone(), _CLOCK.now().astimezone()
+    return here.strftime("%H:%M:%S" if here.date() == today.date() else "%Y-%m-%d %H:%M:%S")
+
+
+def age(moment: datetime | None) -> str:
+    """Return how long ago something was."""
+    return "-" if moment is None else duration((_CLOCK.now() - moment).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in one or two units."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def whose(ingestion_id: str | None) -> str:
+    """Return what an ingestion is called where those of others have no names."""
+    return "another's" if ingestion_id is None else ingestion_id
+
+
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else ending}"

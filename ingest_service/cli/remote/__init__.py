@@ -1,0 +1,1 @@
+"""Commands that ask a service; they know its client and nothing else of ours."""

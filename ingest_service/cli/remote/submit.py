@@ -1,0 +1,138 @@
+"""`ingest-service submit`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from ingest_service.cli.output import clock_time, plural, say, say_json
+from ingest_service.cli.remote import reading
+from ingest_service.cli.remote.asking import (
+    Command,
+    called,
+    json_option,
+    line,
+    priority_option,
+    remote,
+)
+from ingest_service.cli.remote.results import fetch
+from ingest_service.cli.remote.watching import watch_all
+from ingest_service.client import IngestClient, IngestError, Ingestion, Items, parts
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "ingest-service submit 1 2 3 100-200 --priority HIGH --wait",
+        "ingest-service submit -f ids.txt --priority LOW --wait --results out.csv",
+    ),
+)
+@click.argument("items", nargs=-1, metavar="[IDS|-]...")
+@click.option("-f", "--file", help="A file of ids or mappings; - is standard input.")
+@click.option("--column", metavar="NAME", help="The file is CSV, and the ids are in this column.")
+@priority_option()
+@click.option("--dry-run", is_flag=True, help="Tell the plan; store nothing.")
+@click.option("--key", metavar="TEXT", help="The idempotency key of an earlier run.")
+@click.option("--once", is_flag=True, help="The same content is never queued twice in 24 hours.")
+@click.option("--wait", is_flag=True, help="Follow it to its end.")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to follow it at most.")
+@click.option("--results", metavar="FILE", help="Follow it; then fetch the results.")
+@json_option
+@remote(patient=True)
+def submit(
+    client: IngestClient,
+    *,
+    items: tuple[str, ...],
+    file: str | None,
+    column: str | None,
+    priority: str,
+    dry_run: bool,
+    key: str | None,
+    once: bool,
+    wait: bool,
+    timeout: float | None,
+    results: str | None,
+    as_json: bool,
+) -> int:
+    """Submit ids or mappings.
+
+    IDS are numbers and ranges like 1-5000. A file has the same line by line, or mappings as
+    NDJSON, or a JSON array of either; with --column it is CSV. It is not read
+    into memory: what is more than one request may have is submitted in several.
+    """
+    if key is not None and once:
+        raise click.UsageError("--key and --once exclude each other.")
+    with _chosen(items, file, column) as chosen:
+        if dry_run:
+            return _plan(client, chosen, priority, as_json=as_json)
+        submitted = _submit(client, chosen, priority, key, once=once, as_json=as_json)
+    if not (wait or results):
+        return 0
+    ids = [ingestion.ingestion_id for ingestion in submitted]
+    status = watch_all(client, ids, timeout, as_json=as_json)
+    if results:
+        fetch(client, ids, results, None, None)
+    return status
+
+
+@contextmanager
+def _chosen(items: tuple[str, ...], file: str | None, column: str | None) -> Iterator[Items]:
+    if items == ("-",) and file is None:
+        items, file = (), "-"
+    if bool(items) == (file is not None):
+        raise click.UsageError("Name either ids or one file: `submit 1 2 3`, `submit -f FILE`.")
+    if file is None:
+        yield reading.items_of_words(items)
+        return
+    with reading.opened(file) as text:
+        yield reading.items_of_file(text, file, column)
+
+
+def _submit(
+    client: IngestClient, items: Items, priority: str, key: str | None, *, once: bool, as_json: bool
+) -> list[Ingestion]:
+    submitted: list[Ingestion] = []
+    try:
+        for ingestion in client.submit_parts(items, priority=priority, key=key, once=once):
+            submitted.append(ingestion)
+            _tell(ingestion, as_json=as_json)
+    except IngestError as error:
+        again = called()
+        if not once and key is None and error.key is not None:
+            again += ["--key", error.key]
+        say("What was not accepted yet can be submitted safely with", err=True)
+        say(f"  {line(*again)}", err=True)
+        raise
+    if not submitted:
+        raise click.UsageError("There is nothing to submit.")
+    return submitted
+
+
+def _tell(ingestion: Ingestion, *, as_json: bool) -> None:
+    if ingestion.replayed:
+        accepted_at = clock_time(ingestion.status().created_at)
+        say(f"Already accepted at {accepted_at}, nothing new was queued.", err=as_json)
+    if as_json:
+        say_json(ingestion.document)
+    else:
+        say(f"{ingestion.ingestion_id}  {plural(ingestion.items, 'item')}")
+
+
+def _plan(client: IngestClient, items: Items, priority: str, *, as_json: bool) -> int:
+    requests = 0
+    for part in parts(items, priority, client.limits()):
+        requests += 1
+        plan = client.plan_part(part)
+        if as_json:
+            say_json(plan.document)
+            continue
+        say(
+            f"{plural(plan.items, 'item')} in {plural(plan.batches_total, 'batch', 'es')} "
+            f"of {plan.batch_size}: starts {clock_time(plan.eta.next_start_at)}, "
+            f"done about {clock_time(plan.eta.finish_at)}"
+        )
+    if requests > 1 and not as_json:
+        say(f"These are {requests} requests, each planned as if the others were not there.")
+    if not requests:
+        raise click.UsageError("There is nothing to submit.")
+    return 0

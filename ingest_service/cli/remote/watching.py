@@ -1,0 +1,140 @@
+"""Following several ingestions at once: a live picture, or a line a change."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+
+import click
+
+from ingest_service.cli.output import clock_time, is_terminal, say, say_json
+from ingest_service.cli.remote.asking import INTERRUPTED, SOME_FAILED, line, tell
+from ingest_service.client import IngestClient, IngestError, Status
+
+#: How many can be followed at once: each occupies a place at the service.
+MOST = 32
+
+_News = tuple[str, Status | IngestError]
+
+
+def watch_all(
+    client: IngestClient, ids: Sequence[str], timeout: float | None, *, as_json: bool = False
+) -> int:
+    """Follow `ids` to their ends; return the exit status.
+
+    Interrupted, it leaves them alone and prints the command that goes on.
+    """
+    ids = list(dict.fromkeys(ids))
+    news: queue.SimpleQueue[_News] = queue.SimpleQueue()
+    waiting, worst = list(ids), 0
+    with _screen(ids, as_json=as_json) as show:
+        for ingestion_id in ids[:MOST]:
+            _follow(client, ingestion_id, timeout, news)
+        later = ids[MOST:]
+        try:
+            while waiting:
+                ingestion_id, status = news.get()
+                if isinstance(status, Status):
+                    show(ingestion_id, status)
+                    if not status.is_finished:
+                        continue
+                    worst = max(worst, 0 if status.outcome == "succeeded" else SOME_FAILED)
+                else:
+                    say(f"{ingestion_id}:", err=True)
+                    worst = max(worst, tell(status))
+                waiting.remove(ingestion_id)
+                if later:
+                    _follow(client, later.pop(0), timeout, news)
+        except KeyboardInterrupt:
+            worst = INTERRUPTED
+    if waiting:
+        say("Nothing was stopped. To go on watching:", err=True)
+        say(f"  {line('ingest-service', 'watch', *waiting, *_url(client))}", err=True)
+    return worst
+
+
+def _url(client: IngestClient) -> list[str]:
+    url = click.get_current_context().params.get("url")
+    return ["--url", client.url] if url is not None and "--url" in _arguments() else []
+
+
+def _arguments() -> list[str]:
+    arguments: list[str] = click.get_current_context().meta["arguments"]
+    return [argument.partition("=")[0] for argument in arguments]
+
+
+def _follow(
+    client: IngestClient, ingestion_id: str, timeout: float | None, news: queue.SimpleQueue[_News]
+) -> None:
+    def run() -> None:
+        try:
+            for status in client.follow(ingestion_id, timeout):
+                news.put((ingestion_id, status))
+        except IngestError as error:
+            news.put((ingestion_id, error))
+
+    # It may be in the middle of a request when this process ends.
+    threading.Thread(target=run, daemon=True).start()
+
+
+def _screen(
+    ids: Sequence[str], *, as_json: bool
+) -> AbstractContextManager[Callable[[str, Status], None]]:
+    if as_json:
+        return nullcontext(lambda _, status: say_json(status.document))
+    if not is_terminal():
+        return nullcontext(lambda _, status: say(sentence(status)))
+    from ingest_service.cli.remote.screens import Watch
+
+    return Watch(ids)
+
+
+def sentence(status: Status) -> str:
+    """Return where an ingestion is in one line."""
+    said = [f"{status.ingestion_id}  {status.priority}  {status.status}  {progress(status)}"]
+    said += filter(None, (place(status), expectation(status), reason(status)))
+    return "; ".join(said)
+
+
+def progress(status: Status) -> str:
+    """Return how much of it is done."""
+    counts = status.counts
+    said = f"{status.progress} %, {counts.settled:,} of {counts.total:,} settled"
+    for number, word in (
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+        (counts.in_flight, "under way"),
+    ):
+        if number:
+            said += f", {number:,} {word}"
+    return said
+
+
+def place(status: Status) -> str:
+    """Return its place in the queue, empty if it has none."""
+    where = status.queue
+    if where.position is None:
+        return ""
+    return f"position {where.position:,}, {where.batches_ahead or 0:,} batches ahead"
+
+
+def expectation(status: Status) -> str:
+    """Return when it will be served, or how it ended."""
+    if status.is_finished:
+        return f"{status.outcome} at {clock_time(status.finished_at)}"
+    return ", ".join(
+        f"{words} {clock_time(at)}" for words, at in _instants(status) if at is not None
+    )
+
+
+def _instants(status: Status) -> list[tuple[str, datetime | None]]:
+    return [
+        ("yours at" if status.started_at is None else "next batch at", status.eta.next_start_at),
+        ("done about", status.eta.finish_at),
+    ]
+
+
+def reason(status: Status) -> str:
+    """Return why it is not finished, empty if it is."""
+    return status.why_waiting.message

@@ -1,0 +1,270 @@
+"""Requests and answers: what is bounded, what is tried again, what is refused."""
+
+import contextlib
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+from ingest_service.client.errors import BadAnswer, IngestError, Refused, Unreachable, refused
+from ingest_service.client.fields import Fields
+from ingest_service.clock import Clock
+from ingest_service.version import VERSION
+
+T = TypeVar("T")
+#: Largest answer that is kept in memory, in bytes.
+MAX_ANSWER = 64 * 2**20
+#: Largest text of an error that is read.
+_MAX_PROBLEM = 2**20
+_PIECE = 2**16
+#: Seconds within which a connection is made.
+_CONNECT_SECONDS = 5.0
+#: The waits between attempts double from the first of these to the second, in seconds.
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+#: What a proxy answers while the service behind it is away, besides what the service says.
+_COME_AGAIN = frozenset((429, 502, 503, 504))
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+#: Told before each further attempt: why, and in how many seconds.
+OnRetry = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; it is sent again only if that is harmless."""
+
+    method: str
+    #: Below the service's address.
+    path: str
+    query: Mapping[str, Any]
+    body: bytes | None = None
+    headers: Mapping[str, str] | None = None
+    #: Whether sending it twice is the same as sending it once.
+    repeatable: bool = True
+    #: Seconds that the answer may take beyond the usual time.
+    held_back: float = 0.0
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        query = {name: value for name, value in self.query.items() if value is not None}
+        return f"{self.path}?{urlencode(query)}" if query else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, below 300 or a 304."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def fields(self) -> Fields:
+        """Return the JSON object it consists of; raise `BadAnswer`."""
+        return Fields(_json(self.body))
+
+
+class Transport:
+    """Sends requests to one service."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        clock: Clock,
+        *,
+        timeout: float,
+        patience: float,
+        on_retry: OnRetry | None = None,
+    ) -> None:
+        self.url = checked_url(url)
+        self._prefix = urlsplit(self.url).path
+        self.clock = clock
+        self.timeout = timeout
+        self.patience = patience
+        self._on_retry = on_retry
+        self._headers = {"User-Agent": f"ingest-service-client/{VERSION}"}
+        if key is not None:
+            if not _VISIBLE_ASCII.fullmatch(key):
+                raise ValueError("A key consists of visible ASCII characters.")
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._pool = urllib3.connection_from_url(
+            self.url, maxsize=64, block=False, retries=False, headers=self._headers
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+    def send(self, request: Request) -> Answer:
+        """Return the answer to `request`, whole and below 300, or a 304; raise `IngestError`."""
+        return self._persist(request, self._send)
+
+    @contextmanager
+    def stream(self, request: Request) -> Iterator[Iterator[bytes]]:
+        """Give the body of an answer in pieces as they come; nothing of it is kept."""
+        response, deadline = self._persist(request, self._open)
+        try:
+            yield self._pieces(response, deadline, None)
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _persist(self, request: Request, attempt: Callable[[Request], T]) -> T:
+        """Return what `attempt` returns, tried again while that is safe and may help."""
+        began, failures = self.clock.monotonic(), 0
+        while True:
+            try:
+                return attempt(request)
+            except (Unreachable, Refused) as error:
+                wait = _wait_after(error, request, failures)
+                left = began + self.patience - self.clock.monotonic()
+                if wait is None or wait > left:
+                    raise
+                failures += 1
+                if self._on_retry is not None:
+                    self._on_retry(str(error), wait)
+            self.clock.sleep(wait)
+
+    def _send(self, request: Request) -> Answer:
+        response, deadline = self._open(request)
+        try:
+            body = b"".join(self._pieces(response, deadline, MAX_ANSWER))
+        except IngestError:
+            # What was not read makes the connection useless.
+            response.close()
+            raise
+        finally:
+            response.release_conn()
+        return Answer(response.status, response.headers, body)
+
+    def _open(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, float]:
+        """Return an answer whose body is still to be read, and until when; raise otherwise."""
+        seconds = self.timeout + request.held_back
+        headers = {**self._headers, **(request.headers or {})}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._pool.urlopen(
+                request.method,
+                f"{self._prefix}{request.target}",
+                body=request.body,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds),
+            )
+        except (HTTPError, OSError, UnicodeError) as error:
+            raise self._unreachable(error) from error
+        deadline = self.clock.monotonic() + seconds
+        if not _has_an_end(response):
+            # As of a head that was cut off: nobody could tell what is missing.
+            response.close()
+            raise Unreachable(f"{self.url}: the answer was cut off.")
+        if 200 <= response.status < 300 or response.status == 304:
+            return response, deadline
+        with contextlib.closing(response):
+            raise self._not_good(response, deadline)
+
+    def _not_good(self, response: urllib3.BaseHTTPResponse, deadline: float) -> IngestError:
+        if 300 <= response.status < 400:
+            where = response.headers.get("Location", "nowhere")[:200]
+            return BadAnswer(
+                f"{self.url} answers {response.status} and points to {where}; redirects are not "
+                "followed. Is the address right?"
+            )
+        text = b"".join(self._pieces(response, deadline, _MAX_PROBLEM))
+        try:
+            document = orjson.loads(text)
+        except ValueError:
+            document = None
+        return refused(response.status, document, self._retry_after(response.headers))
+
+    def _pieces(
+        self, response: urllib3.BaseHTTPResponse, deadline: float, limit: int | None
+    ) -> Iterator[bytes]:
+        """Yield the body; with a `limit` in bytes also the deadline is of the whole body."""
+        length = 0
+        try:
+            while piece := response.read1(_PIECE):
+                length += len(piece)
+                if limit is not None and length > limit:
+                    raise BadAnswer(f"The answer of {self.url} is larger than {limit} bytes.")
+                if limit is not None and self.clock.monotonic() > deadline:
+                    raise Unreachable(f"The answer of {self.url} does not end.")
+                yield piece
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """Return the seconds that `Retry-After` asks for, as a number or as a date."""
+        text = headers.get("Retry-After", "")
+        if re.fullmatch(r"[0-9]{1,9}", text):
+            return float(text)
+        try:
+            at = parsedate_to_datetime(text)
+            return max(0.0, (at - self.clock.now()).total_seconds())
+        except (TypeError, ValueError, OverflowError):
+            return None
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        cause = error.args[-1] if isinstance(error, NewConnectionError) else error
+        reason = getattr(error, "reason", None) or error.__cause__ or cause
+        text = getattr(reason, "strerror", None) or str(reason).rpartition(": ")[2] or repr(reason)
+        raised = Unreachable(f"{self.url}: {text}.")
+        # Then nothing was sent, so everything may be sent again.
+        raised.connected = not isinstance(error, NewConnectionError | ConnectTimeoutError)
+        return raised
+
+
+def _has_an_end(response: urllib3.BaseHTTPResponse) -> bool:
+    """Tell whether the head of an answer says where its body ends."""
+    headers = response.headers
+    return (
+        "Content-Length" in headers
+        or headers.get("Transfer-Encoding", "").lower() == "chunked"
+        or response.status in (204, 304)
+    )
+
+
+def _wait_after(error: Unreachable | Refused, request: Request, failures: int) -> float | None:
+    """Return how long to wait before the next attempt, None if there must be none."""
+    asked = 0.0
+    if isinstance(error, Refused):
+        if error.problem.status not in _COME_AGAIN or not request.repeatable:
+            return None
+        asked = error.retry_after or 0.0
+    elif error.connected and not request.repeatable:
+        return None
+    longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures, 10))
+    # Whoever may come again at once comes in vain for the tenth time all the same.
+    return max(asked, longest * (0.5 + random.random() / 2))  # noqa: S311
+
+
+def checked_url(url: str) -> str:
+    """Return the address without a slash at its end; raise ValueError if it is none."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is no address like http://127.0.0.1:8000.")
+    return url.rstrip("/")
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        start = text[:60].decode("utf-8", "replace")
+        raise BadAnswer(f"The answer is not JSON; it begins with {start!r}.") from error

@@ -1,0 +1,130 @@
+"""Whether there is room for more, and when there will be."""
+
+import math
+from typing import Any
+
+from ingest_service.domain.caller import Caller
+from ingest_service.domain.model import Priority
+from ingest_service.domain.slot_times import SlotTimes
+from ingest_service.engines.options import EngineOptions
+from ingest_service.engines.postgres.database import Database, Transaction
+from ingest_service.engines.postgres.pictures import Pictures
+from ingest_service.errors import QueueFull, QuotaFull
+
+#: What the database says if there is none: in the queue, or for the key.
+QUEUE_FULL = "IG001"
+QUOTA_FULL = "IG002"
+#: How many ingestions are looked at at a time.
+_CHUNK = 1_000
+
+
+class Room:
+    """The bounds of the queue."""
+
+    def __init__(self, database: Database, options: EngineOptions, pictures: Pictures) -> None:
+        self._database = database
+        self._options = options
+        self._pictures = pictures
+
+    def enforce(self, tx: Transaction, caller: Caller) -> None:
+        """Have the database refuse what `tx` has added if that is too much; its last statements."""
+        tx.run("count_now")
+        tx.run(
+            "check_room",
+            most_items=self._options.max_queued_items,
+            most_ingestions=self._options.max_ingestions,
+            owner=caller.key,
+            most_of_owner=caller.max_queued_items,
+        )
+
+    def check(self, caller: Caller, items: int, ingestions: int = 1) -> None:
+        """Raise `QuotaFull` or `QueueFull` if there is no room for so many."""
+        with self._database.reading() as tx:
+            quota = self._over_quota(tx, caller, items)
+            full = self._overfull(tx, items, ingestions)
+        limit = caller.max_queued_items
+        if limit is not None and items > limit:
+            raise QuotaFull(limit, None)
+        if limit is not None and quota is not None:
+            raise QuotaFull(limit, self._opens_in(quota))
+        if full is not None:
+            raise QueueFull(self._opens_in(full))
+
+    def _over_quota(self, tx: Transaction, caller: Caller, items: int) -> int | None:
+        """Return after how many slots a key may have so many more; None if it may now."""
+        key, limit = caller.key, caller.max_queued_items
+        if key is None or limit is None:
+            return None
+        row = tx.row("owned", owner=key)
+        waiting = row.items if row else 0
+        too_many = waiting + items - limit
+        return None if too_many <= 0 else _slots_until_gone(tx, key, min(too_many, waiting))
+
+    def _overfull(self, tx: Transaction, items: int, ingestions: int) -> int | None:
+        """Return after how many slots there will be room for so many more; None if there is."""
+        depth, options = tx.row("depth"), self._options
+        too_many_items = max(0, sum(depth.items) + items - options.max_queued_items)
+        too_many = max(0, sum(depth.ingestions) + ingestions - options.max_ingestions)
+        if not (too_many_items or too_many):
+            return None
+        return max(_slots_of_items(tx, too_many_items), _slots_of_ingestions(tx, too_many))
+
+    def _opens_in(self, slots: int) -> float:
+        """Return when the last of the next `slots` slots opens, in seconds; inf if nobody knows."""
+        snapshot = self._pictures.snapshot(None)
+        if not snapshot.has_times:
+            return math.inf
+        times = SlotTimes(snapshot.model, snapshot.now)
+        return max(0.0, times.at(max(0, slots - 1)) - snapshot.now)
+
+
+def _slots_until_gone(tx: Transaction, owner: str, items: int) -> int:
+    """Return after how many slots so many of the items of a key are gone."""
+    place = {"priority": 0, "after": 0}
+    while items > 0:
+        rows = tx.rows("line_of_owner", owner=owner, limit=_CHUNK, **place)
+        for row in rows:
+            if row.queued >= items:
+                ahead = tx.row("slots_ahead", priority=row.priority, sequence=row.sequence).slots
+                return int(ahead + _part(row, items))
+            items -= row.queued
+        if not rows:
+            break
+        place = {"priority": rows[-1].priority, "after": rows[-1].sequence}
+    return 0
+
+
+def _slots_of_items(tx: Transaction, items: int) -> int:
+    """Return after how many slots the first `items` items that wait are gone."""
+    slots = 0
+    for row in _line(tx, items):
+        slots += _part(row, min(items, row.queued))
+        items -= min(items, row.queued)
+        if not items:
+            break
+    return slots
+
+
+def _slots_of_ingestions(tx: Transaction, ingestions: int) -> int:
+    """Return after how many slots the first ingestions that wait are gone."""
+    return sum(_part(row, row.queued) for row in _line(tx, ingestions)[:ingestions])
+
+
+def _part(row: Any, items: int) -> int:
+    """Return how many slots the first `items` items of an ingestion take."""
+    slots = -(-row.queued // row.batch_size)
+    return int(-(-slots * items // row.queued))
+
+
+def _line(tx: Transaction, most: int) -> list[Any]:
+    """Return the first ingestions that wait: as many as can matter if each has one item."""
+    rows: list[Any] = []
+    for priority in Priority:
+        left = min(most - len(rows), _MOST)
+        if left > 0:
+            rows += tx.rows("waiting_line", priority=int(priority), after=-1, limit=left)
+    return rows
+
+
+#: More ingestions are not looked at: what a refusal says is an estimate.
+_MOST = 20_000

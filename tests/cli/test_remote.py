@@ -1,0 +1,350 @@
+"""Looking and controlling: what is said, what is asked, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest_service.cli import _REMOTE
+from ingest_service.client import IngestClient
+from tests.cli.support import Run, ids_in, run_at
+from tests.client.support import listening
+from tests.client.test_hostile_servers import STATUS
+from tests.keys.support import secret, table, write
+from tests.realtime import Reply, Scripted, answer, cut, reset
+
+UNKNOWN = "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f60"
+ARGUMENTS: dict[str, list[str]] = {
+    "submit": ["1"],
+    "status": ["x"],
+    "watch": ["x"],
+    "results": ["x"],
+    "ls": [],
+    "queue": [],
+    "top": ["--times", "1"],
+    "when": ["3"],
+    "proof": [],
+    "cancel": ["x", "--yes"],
+    "move": ["x", "HIGH", "--yes"],
+    "retry": ["x", "--yes"],
+    "pause": ["--reason", "r", "--yes"],
+    "resume": [],
+    "interval": ["2", "--yes"],
+}
+
+
+@pytest.fixture
+def waiting(client: IngestClient) -> list[str]:
+    """Give three ingestions that wait for good: LOW, LOW and MEDIUM."""
+    client.pause("tests")
+    return [
+        client.submit(ids=range(1, 7), priority=priority).ingestion_id
+        for priority in ("LOW", "LOW", "MEDIUM")
+    ]
+
+
+def test_every_command_is_tried_here() -> None:
+    assert ARGUMENTS.keys() == _REMOTE.keys()
+
+
+def test_a_status_is_one_line(run: Run, waiting: list[str]) -> None:
+    ran = run("status", *waiting)
+    lines = ran.stdout.splitlines()
+    assert ids_in(ran.stdout) == waiting
+    assert lines[0].endswith("LOW  yet_to_start  0 %, 0 of 6 settled; The queue is paused: tests.")
+    assert json.loads(run("status", waiting[0], "--json").stdout)["priority"] == "LOW"
+
+
+def test_several_are_watched_to_their_end(run: Run, client: IngestClient) -> None:
+    ids = [client.submit(ids=[1, 2, 3, 4], priority="LOW").ingestion_id for _ in range(3)]
+    ran = run("watch", *ids)
+    assert ran.exit_code == 0
+    ends = [line for line in ran.stdout.splitlines() if "succeeded at" in line]
+    assert sorted(ids_in("\n".join(ends))) == sorted(ids)
+
+
+def test_watching_what_is_unknown_is_told_beside_the_others(run: Run, client: IngestClient) -> None:
+    fine = client.submit(ids=[1], priority="LOW").ingestion_id
+    ran = run("watch", UNKNOWN, fine)
+    assert ran.exit_code == 4
+    assert "succeeded at" in ran.stdout
+    assert "Ingestion ID not found" in ran.stderr
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "json"])
+def test_results_are_written_to_a_file(
+    run: Run, client: IngestClient, tmp_path: Path, form: str
+) -> None:
+    ingestion = client.submit(ids=range(1, 10), priority="LOW")
+    ingestion.wait(timeout=20)
+    path = tmp_path / f"out.{form}"
+    ran = run("results", ingestion.ingestion_id, "-o", str(path))
+    text = path.read_text()
+    ids: dict[str, Callable[[], list[Any]]] = {
+        "ndjson": lambda: [json.loads(line)["id"] for line in text.splitlines()],
+        "csv": lambda: [int(line.partition(",")[0]) for line in text.splitlines()[1:]],
+        "json": lambda: [entry["id"] for entry in json.loads(text)],
+    }
+    assert ids[form]() == list(range(1, 10))
+    assert ran.stderr == f"{path}: 9 results.\n"
+    assert run("results", ingestion.ingestion_id, "--format", form).stdout_bytes == (
+        path.read_bytes()
+    )
+
+
+def test_only_the_failed_are_asked_for(tmp_path: Path) -> None:
+    with listening(simulated_success_rate_mappings=0.5, simulated_seed=3, max_attempts=1) as url:
+        lines = [{"id": f"m{n}", "source": "s", "target": "t"} for n in range(20)]
+        text = "\n".join(map(json.dumps, lines))
+        run = run_at(url)
+        ran = run("submit", "-", "--wait", text=text)
+        assert ran.exit_code == 1
+        failed = run("results", ids_in(ran.stdout)[0], "--failed").stdout.splitlines()
+    assert 0 < len(failed) < 20
+    assert {json.loads(line)["status"] for line in failed} == {"failed"}
+
+
+def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Scripted(lambda _: cut(head + b'5\r\n{"a":\r\n')) as server:
+        path = tmp_path / "out.ndjson"
+        ran = run_at(f"http://127.0.0.1:{server.port}")("results", "x", "-o", str(path))
+    assert ran.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_is_written_to_and_not_replaced(
+    run: Run, client: IngestClient, tmp_path: Path, kind: str
+) -> None:
+    ingestion = client.submit(ids=[1, 2], priority="LOW")
+    ingestion.wait(timeout=20)
+    path = tmp_path / "out"
+    if kind == "link":
+        path.symlink_to(os.devnull)
+        assert run("results", ingestion.ingestion_id, "-o", str(path)).exit_code == 0
+        assert path.is_symlink()
+        return
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    ran = run("results", ingestion.ingestion_id, "-o", str(path))
+    assert os.read(reader, 10_000).count(b"\n") == 2
+    os.close(reader)
+    assert (ran.exit_code, path.is_fifo()) == (0, True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lists_and_the_queue_are_tables(run: Run, waiting: list[str]) -> None:
+    listed = run("ls").stdout.splitlines()
+    assert listed[0].split() == ["ID", "CLASS", "STATE", "DONE", "ITEMS", "FAILED", "ACCEPTED"]
+    assert [line.split()[0] for line in listed[1:]] == waiting[::-1]
+    assert len(run("ls", "--priority", "medium", "--json").stdout.splitlines()) == 1
+
+    queue = run("queue").stdout
+    assert queue.startswith("paused, one batch every 0 s, policy strict: tests\n")
+    assert ["LOW", "2", "4", "12"] in [line.split()[:4] for line in queue.splitlines()]
+    assert run("top", "--times", "2", "--every", "0.2").stdout.count("paused, one batch") == 2
+
+
+def test_of_others_a_key_that_sees_only_its_own_sees_that_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = '["submit", "read", "operate"]'
+    keys = write(
+        tmp_path / "keys.toml",
+        table("boss", secret(1), scopes=everything),
+        table("own", secret(2), "own_only = true", scopes=everything),
+    )
+    with listening(interval=60, simulated_latency=9, api_keys_file=keys) as url:
+        boss, own = (IngestClient(url, key=secret(number)) for number in (1, 2))
+        others = boss.submit(ids=range(1, 10), priority="HIGH")
+        next(status for status in others.follow(20) if status.counts.in_flight)
+        mine = own.submit(ids=[1], priority="LOW")
+        queue = own.queue()
+        assert [batch.ingestion_id for batch in queue.in_flight] == [None]
+        assert [slot.ingestion_id for slot in queue.next] == [None, None, mine.ingestion_id]
+
+        monkeypatch.setenv("INGEST_KEY", secret(2))
+        run = run_at(url)
+        for command in (("queue",), ("top", "--times", "1")):
+            ran = run(*command)
+            assert (ran.exit_code, ran.stdout.count("another's")) == (0, 3)
+            assert ids_in(ran.stdout) == [mine.ingestion_id]
+        assert run("retry", mine.ingestion_id).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["ls"], ["results", "x"]], ids=["table", "stream"])
+def test_a_full_disk_is_one_line(command: list[str]) -> None:
+    listed = answer(200, {"ingestions": [], "next_cursor": None})
+    with Scripted(lambda _: listed) as server, Path("/dev/full").open("w") as full:
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "ingest_service", *command],
+            env=os.environ | {"INGEST_URL": f"http://127.0.0.1:{server.port}"},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.endswith(b"Error: The output cannot be written: No space left on device.\n")
+    assert b"Traceback" not in ran.stderr
+
+
+def test_when_tells_what_a_request_would_see(run: Run, waiting: list[str]) -> None:
+    ran = run("when", "1000", "--priority", "MEDIUM")
+    assert ran.stdout.startswith("1,000 ids in MEDIUM: 334 batches, ")
+    assert json.loads(run("when", "1", "--json").stdout)["dry_run"] is True
+
+
+def test_the_proof_is_for_people_and_for_scripts(run: Run, client: IngestClient) -> None:
+    client.submit(ids=range(1, 7), priority="LOW").wait(timeout=20)
+    assert run("proof").stdout.startswith("2 batch starts, 0 violations\nsmallest gap ")
+    assert run("proof", "--from", "2099-01-01").stdout == "0 batch starts, 0 violations\n"
+    violated = {
+        "from": None, "to": None, "starts": 2, "smallest_gap_seconds": 1, "violations": 1,
+        "examples": [{"at": "2026-01-01T12:00:00Z", "ingestion_id": "x", "gap_seconds": 1,
+                      "required_seconds": 5}],
+    }  # fmt: skip
+    with Scripted(lambda _: answer(200, violated)) as server:
+        ran = run_at(f"http://127.0.0.1:{server.port}")("proof")
+    assert ran.exit_code == 1
+    assert "x  1 s instead of 5 s" in ran.stdout
+
+
+class TestControl:
+    """What is changed, and what is asked before."""
+
+    def test_a_move_tells_its_effect_and_asks_where_it_hurts(
+        self, run: Run, client: IngestClient, waiting: list[str]
+    ) -> None:
+        client.set_interval(5)
+        client.resume()
+        ran = run("move", waiting[1], "HIGH")
+        assert ran.exit_code == 2
+        assert "other ingestion" in ran.stderr
+        assert "--yes" in ran.stderr
+        assert client.status(waiting[1]).priority == "LOW"
+
+        assert run("move", waiting[1], "HIGH", "--dry-run").exit_code == 0
+        assert client.status(waiting[1]).priority == "LOW"
+        done = run("move", waiting[1], "HIGH", "--yes")
+        assert "LOW -> HIGH: done about" in done.stdout
+        assert client.status(waiting[1]).priority == "HIGH"
+
+    def test_a_move_that_hurts_nobody_is_not_asked_about(
+        self, run: Run, waiting: list[str], client: IngestClient
+    ) -> None:
+        ran = run("move", waiting[1], "LOW")
+        assert (ran.exit_code, ran.stderr) == (0, "")
+
+    def test_cancelling_is_asked_about(
+        self, run: Run, waiting: list[str], client: IngestClient
+    ) -> None:
+        ran = run("cancel", *waiting)
+        assert ran.exit_code == 2
+        assert "18 items of 3 ingestions will never be sent" in ran.stderr
+        done = run("cancel", *waiting, "--yes")
+        assert done.stdout.splitlines() == [f"{each}  6 items cancelled" for each in waiting]
+        # There is nothing to lose any more.
+        assert run("cancel", waiting[0]).exit_code == 0
+
+    def test_pausing_and_slowing_down_are_asked_about(
+        self, run: Run, waiting: list[str], client: IngestClient
+    ) -> None:
+        assert run("pause", "--reason", "tests").exit_code == 2
+        assert "3 ingestions will wait" in run("pause", "--reason", "r", "--yes").stderr
+        assert client.queue().reason == "r"
+        ran = run("interval", "10")
+        assert ran.exit_code == 2
+        assert "3 ingestions will end later, the last one by about 1 min 0 s" in ran.stderr
+        assert "one batch every 10 s" in run("interval", "10", "--yes").stdout
+        assert run("interval", "5").exit_code == 0
+        assert run("resume").stdout.startswith("The queue is running; one batch every 5 s")
+
+    def test_trying_again_is_asked_about_while_others_wait(self) -> None:
+        with (
+            listening(simulated_success_rate_ids=0.0, max_attempts=1) as url,
+            IngestClient(url) as client,
+        ):
+            failed = client.submit(ids=[1, 2], priority="LOW")
+            failed.wait(timeout=20)
+            run = run_at(url)
+            assert run("retry", failed.ingestion_id).stdout.endswith("2 items once more\n")
+            failed.wait(timeout=20)
+            client.pause("tests")
+            client.submit(ids=[3], priority="LOW")
+            ran = run("retry", failed.ingestion_id)
+            assert ran.exit_code == 2
+            assert "2 items will be sent once more" in ran.stderr
+            assert run("retry", failed.ingestion_id, "--yes").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+class TestAnyCommand:
+    """What holds for each of them."""
+
+    def test_nobody_there_is_exit_3(self, command: str) -> None:
+        ran = run_at("http://127.0.0.1:1")(command, *ARGUMENTS[command])
+        assert (ran.exit_code, ran.stdout) == (3, "")
+        assert "Connection refused" in ran.stderr
+
+    def test_a_refusal_is_exit_4_with_its_reason(self, command: str) -> None:
+        refusal = answer(401, {"detail": "The key \x1b[2Jis missing.", "status": 401})
+        with Scripted(lambda _: refusal) as server:
+            ran = run_at(f"http://127.0.0.1:{server.port}")(command, *ARGUMENTS[command])
+        assert (ran.exit_code, ran.stdout) == (4, "")
+        assert "The key \\u001b[2Jis missing." in ran.stderr
+        assert "--key-file" in ran.stderr
+        assert "\x1b" not in ran.output
+
+    @pytest.mark.parametrize(
+        "reply",
+        ["redirect", "reset", "nonsense", "number", "types"],
+    )
+    def test_a_hostile_server_is_exit_3_and_no_traceback(self, command: str, reply: str) -> None:
+        replies: dict[str, Reply] = {
+            "redirect": answer(302, {}, Location="http://127.0.0.1:1/"),
+            "reset": reset,
+            "nonsense": answer(200, b"\x1b[31m<html>"),
+            "number": answer(200, b'{"progress":' + b"1" * 1_000_000 + b"}"),
+            "types": answer(200, {"ingestion_id": [], "status": 1, "ingestions": 3, "starts": "1"}),
+        }
+        with Scripted(lambda _: replies[reply]) as server:
+            ran = run_at(f"http://127.0.0.1:{server.port}")(command, *ARGUMENTS[command])
+        if not (command == "results" and reply in ("nonsense", "number", "types")):
+            # What results are is not looked at on their way to a file.
+            assert ran.exit_code == 3, ran.output
+        assert "Traceback" not in ran.output
+        assert isinstance(ran.exception, SystemExit | None)
+
+
+def test_escape_sequences_are_shown_and_never_obeyed() -> None:
+    evil = "\x1b]0;owned\x07\x9b31m\u202e\x7f"
+    with Scripted(lambda _: answer(200, {**STATUS, "status": evil, "outcome": evil})) as server:
+        run = run_at(f"http://127.0.0.1:{server.port}")
+        for arguments in (("status", "x"), ("status", "x", "--json"), ("watch", "x")):
+            out = run(*arguments).stdout
+            assert out.rstrip("\n").isprintable() or "\n" in out.rstrip("\n")
+            assert not set(out) & set("\x1b\x07\x9b\u202e\x7f")
+            assert "\\u001b]0;owned\\u0007\\u009b31m\\u202e\\u007f" in out
+        assert json.loads(run("status", "x", "--json").stdout)["outcome"] == evil
+
+
+def test_a_key_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("ik_12345678_file\n")
+    with Scripted(lambda _: answer(401, {})) as server:
+        run = run_at(f"http://127.0.0.1:{server.port}")
+        run("queue", "--key-file", str(file))
+        monkeypatch.setenv("INGEST_KEY", "ik_12345678_environment")
+        run("queue")
+    assert [request.headers["authorization"] for request in server.requests] == [
+        "Bearer ik_12345678_file", "Bearer ik_12345678_environment",
+    ]  # fmt: skip

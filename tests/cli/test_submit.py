@@ -1,0 +1,173 @@
+"""`ingest-service submit`: what it reads, what it says, what is safe to repeat."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ingest_service.client import IngestClient
+from tests.cli.support import Run, ids_in, run_at
+from tests.client.support import listening
+from tests.realtime import Scripted, answer, reset
+
+
+def items_of(client: IngestClient, text: str) -> list[int | str]:
+    """Return what was submitted, as its results tell it."""
+    items: list[int | str] = []
+    for ingestion_id in ids_in(text):
+        client.ingestion(ingestion_id).wait(timeout=20)
+        items += [result.item for result in client.results(ingestion_id)]
+    return items
+
+
+def test_ids_and_ranges_are_submitted(run: Run, client: IngestClient) -> None:
+    ran = run("submit", "1", "5-8", "3,4", "--priority", "high")
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert items_of(client, ran.stdout) == [1, 5, 6, 7, 8, 3, 4]
+    assert client.status(ids_in(ran.stdout)[0]).priority == "HIGH"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "items"),
+    [
+        ("1\n2\n3\n", (), [1, 2, 3]),
+        ("1\r\n2\r\n3", (), [1, 2, 3]),
+        ("\ufeff\n\n 7 \n\n001\n5-7\n8, 9\n", (), [7, 1, 5, 6, 7, 8, 9]),
+        ("[1, 2,\n 3]", (), [1, 2, 3]),
+        ('name,id\na,4\n"b\nc",5\n', ("--column", "id"), [4, 5]),
+        ('{"id":"a","source":"s","target":"t"}\n\n{"id":"b","source":"s","target":"t"}', (),
+         ["a", "b"]),
+        ('[{"id":"a","source":"s","target":"t"}, {"id":"b","source":"s","target":"t"}]', (),
+         ["a", "b"]),
+    ],
+    ids=["lines", "windows", "odd lines", "array", "csv", "ndjson", "array of mappings"],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["file", "stdin"])
+def test_every_form_of_a_file_is_read(
+    client: IngestClient,
+    run: Run,
+    tmp_path: Path,
+    text: str,
+    options: tuple[str, ...],
+    items: list[object],
+    way: str,
+) -> None:
+    path = tmp_path / "items"
+    path.write_text(text, newline="")
+    if way == "file":
+        ran = run("submit", "-f", str(path), *options)
+    else:
+        ran = run("submit", "-", *options, text=text.encode())
+    assert ran.exit_code == 0, ran.stderr
+    assert items_of(client, ran.stdout) == items
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        ("1\n2\nabc\n", (), ":3: 'abc' is neither an id nor a range"),
+        ("5-1\n", (), ":1: '5-1' is neither"),
+        ("\x1b[31m1\n", (), "\\u001b[31m1"),
+        ("a,b\n1,2\n", ("--column", "id"), "has no column 'id'"),
+        ('{"id": "a"\n', (), ":1: this is not JSON"),
+        ('[1, 2', (), "is no JSON array"),
+        ('[1 2]', (), "is no JSON array"),
+        ("", (), "There is nothing to submit"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_named(
+    run: Run, tmp_path: Path, text: str, options: tuple[str, ...], told: str
+) -> None:
+    path = tmp_path / "items"
+    path.write_text(text)
+    ran = run("submit", "-f", str(path), *options)
+    assert ran.exit_code == 2
+    assert told in ran.stderr.replace("'\\x1b", "'\\u001b")
+    assert "\x1b" not in ran.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("submit",), ("submit", "1", "-f", "x"), ("submit", "1", "--key", "k", "--once"),
+     ("submit", "-f", "/does/not/exist"), ("submit", "1", "--priority", "URGENT"),
+     ("submit", "1", "--key", "a b"), ("submit", "1", "--url", "nowhere")],
+)  # fmt: skip
+def test_wrong_usage_is_2(run: Run, arguments: tuple[str, ...]) -> None:
+    ran = run(*arguments)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "Error: " in ran.stderr
+
+
+def test_large_files_go_in_several_requests(tmp_path: Path) -> None:
+    path = tmp_path / "ids"
+    path.write_text("".join(f"{n}\n" for n in range(1, 2_501)))
+    with listening(max_items=1_000) as url, IngestClient(url) as client:
+        ran = run_at(url)("submit", "-f", str(path))
+        assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [
+            "1,000 items", "1,000 items", "500 items",
+        ]  # fmt: skip
+        assert items_of(client, ran.stdout) == list(range(1, 2_501))
+
+
+def test_it_waits_and_fetches(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    ran = run("submit", "1-4", "--wait", "--results", str(out))
+    assert ran.exit_code == 0
+    assert "100 %, 4 of 4 settled" in ran.stdout.splitlines()[-1]
+    assert [line.partition(",")[0] for line in out.read_text().splitlines()] == [
+        "id", "1", "2", "3", "4",
+    ]  # fmt: skip
+
+
+def test_failed_items_are_exit_1(tmp_path: Path) -> None:
+    with listening(simulated_success_rate_ids=0.0, max_attempts=1) as url:
+        ran = run_at(url)("submit", "1", "--wait")
+    assert ran.exit_code == 1
+    assert "1 failed" in ran.stdout
+
+
+def test_a_wait_that_is_too_long_is_exit_5_and_loses_nothing(
+    run: Run, client: IngestClient
+) -> None:
+    client.pause("tests")
+    ran = run("submit", "1", "--wait", "--timeout", "0.2")
+    assert ran.exit_code == 5
+    assert "it goes on" in ran.stderr
+    client.resume()
+    assert items_of(client, ran.stdout) == [1]
+
+
+def test_the_plan_is_told_and_nothing_stored(run: Run, client: IngestClient) -> None:
+    ran = run("submit", "1-10", "--dry-run")
+    assert ran.stdout.startswith("10 items in 4 batches of 3: starts ")
+    assert list(client.ingestions()) == []
+
+
+def test_json_is_what_the_api_answers(run: Run) -> None:
+    ran = run("submit", "1", "--json")
+    assert list(json.loads(ran.stdout)) == ["ingestion_id"]
+
+
+def test_with_once_a_replay_is_said(run: Run) -> None:
+    first, second = run("submit", "1", "2", "--once"), run("submit", "1", "2", "--once")
+    assert ids_in(first.stdout) == ids_in(second.stdout)
+    assert "Already accepted" not in first.output
+    assert second.stdout.startswith("Already accepted at ")
+    assert "nothing new was queued." in second.stdout
+
+
+def test_when_the_connection_breaks_for_good_the_line_to_repeat_is_printed(
+    run: Run, client: IngestClient
+) -> None:
+    """Which is then accepted once, however often it is repeated."""
+    with Scripted(lambda request: reset if request.method == "POST" else answer(200, {})) as server:
+        ran = run("submit", "1", "2", "--url", f"http://127.0.0.1:{server.port}")
+    assert ran.exit_code == 3
+    words = shlex.split(ran.stderr.splitlines()[1])
+    assert words[:4] == ["ingest-service", "submit", "1", "2"]
+    assert words[-2:] == ["--key", server.requests[-1].key]
+
+    again = [*words[1:4], *words[-2:]]
+    assert len({ids_in(run(*again).stdout)[0] for _ in range(2)}) == 1
+    assert len(list(client.ingestions())) == 1

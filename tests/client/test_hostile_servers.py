@@ -1,0 +1,200 @@
+"""Whatever a server does: a clear error, in time, and little memory."""
+
+import socket
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ingest_service.client import BadAnswer, IngestClient, IngestError, Refused, Unreachable
+from ingest_service.client import transport as transport_module
+from tests.realtime import Reply, Request, Scripted, answer, cut, drip, reset, silence
+
+STATUS: dict[str, Any] = {
+    "ingestion_id": "x",
+    "status": "completed",
+    "priority": "LOW",
+    "progress": 100,
+    "counts": {
+        "total": 1, "queued": 0, "in_flight": 0, "succeeded": 1, "failed": 0, "cancelled": 0,
+    },
+    "created_at": "2026-01-01T12:00:00Z",
+    "started_at": None,
+    "finished_at": None,
+    "outcome": "succeeded",
+    "queue": None,
+    "eta": None,
+    "why_waiting": None,
+}  # fmt: skip
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def asked(reply: Reply, **options: Any) -> Any:
+    """Return the status that a client reads from `reply`."""
+    with Scripted(lambda _: reply) as server:
+        return ask(server, **options)
+
+
+def ask(server: Scripted, **options: Any) -> Any:
+    settings = {"patience": 0.0, "timeout": 5.0} | options
+    with IngestClient(f"http://127.0.0.1:{server.port}", **settings) as client:
+        return client.status("x")
+
+
+def test_keys_that_nobody_knows_break_nothing() -> None:
+    more = {**STATUS, "new": {"a": [1]}, "counts": {**STATUS["counts"], "new": 3}}
+    assert asked(answer(200, more)).progress == 100
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("progress", "100", "/progress should be a whole number"),
+        ("progress", True, "/progress should be a whole number"),
+        ("progress", None, "/progress should be a whole number"),
+        ("status", 1, "/status should be a text"),
+        ("counts", [], "/counts should be an object"),
+        ("counts", {"total": 1.5}, "/counts/total should be a whole number"),
+        ("created_at", "yesterday", "/created_at should be a time"),
+        ("created_at", "2026-01-01T12:00:00", "/created_at should be a time"),
+        # No time at all in some places of the world.
+        ("created_at", "0001-01-01T00:00:00Z", "/created_at should be a time"),
+        ("created_at", "9999-12-31T23:59:59Z", "/created_at should be a time"),
+        ("eta", {"finish_at": 12}, "/finish_at should be a text"),
+    ],
+)
+def test_a_wrong_type_is_named(key: str, value: object, told: str) -> None:
+    with pytest.raises(BadAnswer, match=told):
+        asked(answer(200, {**STATUS, key: value}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>hello</html>",
+        b"[" * 100_000,
+        b'{"progress": ' + b"9" * 1_000_000 + b"}",
+        b'{"progress": 1e999999}',
+        b'"\xff\xfe"',
+        b'"\\ud800"',
+        b"null",
+        b"[1]",
+        b'"text"',
+    ],
+    ids=lambda body: repr(body[:14]),
+)
+def test_what_is_no_status_is_said_to_be_none(body: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        asked(answer(200, body))
+
+
+@pytest.mark.parametrize("body", [b"", b"<p>", b"[]", b'{"detail": 3, "errors": 7}', b"9" * 10**6])
+@pytest.mark.parametrize("status", [400, 404, 418, 500, 503])
+def test_an_error_without_a_problem_document_is_still_an_error(status: int, body: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        asked(answer(status, body))
+    assert caught.value.problem.status == status
+    assert str(status) in str(caught.value)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    """Least of all with a key."""
+    with Scripted(lambda _: answer(200, STATUS)) as other:
+        there = f"http://127.0.0.1:{other.port}/"
+        with pytest.raises(BadAnswer, match="redirects are not followed"):
+            asked(answer(307, {}, Location=there), key="ik_secret")
+        assert other.requests == []
+
+
+def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "MAX_ANSWER", 10 * 2**20)
+
+    def endless(connection: socket.socket) -> bool:
+        connection.sendall(CHUNKED)
+        while True:
+            connection.sendall(b"10000\r\n" + b"x" * 2**16 + b"\r\n")
+
+    tracemalloc.start()
+    with pytest.raises(BadAnswer, match="larger than"):
+        asked(endless)
+    assert tracemalloc.get_traced_memory()[1] < 60 * 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        silence,
+        drip(CHUNKED + b"1\r\n{\r\n" * 1_000, 0.05),
+    ],
+    ids=["says nothing", "drips a body"],
+)
+def test_an_answer_that_does_not_come_is_given_up(reply: Reply) -> None:
+    began = time.monotonic()
+    with pytest.raises(IngestError):
+        asked(reply, timeout=0.5)
+    assert time.monotonic() - began < 5
+
+
+BROKEN: dict[str, Reply] = {
+    "reset": reset,
+    "closed": cut(b""),
+    "another protocol": cut(b"SSH-2.0-OpenSSH_9.9\r\n"),
+    "no status": cut(b"HTTP/1.1 abc\r\n\r\n"),
+    "half a body": cut(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+    "half a chunk": cut(CHUNKED + b"5\r\n{"),
+    "no chunk": cut(CHUNKED + b"zz\r\n{"),
+    "a long header": cut(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000),
+    "many headers": cut(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1_000),
+    "a negative length": cut(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{"),
+}
+
+
+@pytest.mark.parametrize("reply", BROKEN)
+def test_a_broken_connection_is_said_to_be_broken(reply: str) -> None:
+    with pytest.raises((Unreachable, BadAnswer)):
+        asked(BROKEN[reply])
+
+
+def test_hostile_results_are_a_clear_error() -> None:
+    lines: Callable[[bytes], Reply] = lambda text: answer(200, text)  # noqa: E731
+    for text in (b"[1]\n", b'{"id": "1"}\n', b"9" * 10_000 + b"\n", b"{}\n"):
+        with Scripted(lambda _, text=text: lines(text)) as server:  # type: ignore[misc]
+            client = IngestClient(f"http://127.0.0.1:{server.port}", patience=0)
+            with pytest.raises(BadAnswer):
+                list(client.results("x"))
+
+
+def test_a_list_that_never_ends_by_its_cursor_ends() -> None:
+    page = {"ingestions": [], "next_cursor": "again"}
+    with Scripted(lambda _: answer(200, page)) as server:
+        client = IngestClient(f"http://127.0.0.1:{server.port}", patience=0)
+        assert list(client.ingestions()) == []
+    assert len(server.requests) == 2
+
+
+def test_a_key_is_sent_as_a_bearer_token() -> None:
+    def reply(request: Request) -> bytes:
+        return answer(200, {**STATUS, "status": request.headers["authorization"]})
+
+    with Scripted(reply) as server:
+        assert ask(server, key="ik_12345678_abc").status == "Bearer ik_12345678_abc"
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\r\nX: y", "käse"])
+def test_what_cannot_be_a_key_is_not_sent(key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        IngestClient(key=key)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://host", "http://", "http://u:p@host", "http://h:99999", "http://[",
+     "http://host/?q=1"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="no address"):
+        IngestClient(url)

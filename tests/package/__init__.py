@@ -1,0 +1,1 @@
+"""The package, built and installed; `make test-package`."""
