@@ -76,53 +76,63 @@ class RollupWriter:
     def __init__(self) -> None:
         #: Tells what waits; it may take the engine's lock.
         self.tell_depth: Callable[[], Counts] = dict
-        #: Everything that was ever counted.
-        self.totals: dict[str, int] = {}
-        #: The row that was written last, as it is on the disk.
-        self._row: MinuteRow | None = None
-        self._unwritten: dict[int, dict[str, int]] = {}
-        self._written: MinuteRow | None = None
+        #: The row that was written last, as it is on the disk, and what all others add up to.
+        self._known: tuple[MinuteRow | None, dict[str, int]] = None, {}
+        #: The same if the transaction that is being written succeeds.
+        self._next: tuple[MinuteRow | None, dict[str, int]] = self._known
+        self._unwritten: list[tuple[int, Counts]] = []
 
     def load(self, db: apsw.Connection) -> None:
         """Go on where the last process ended."""
-        for minute, counts in db.execute(SQL["all_rollups"]):
-            row = MinuteRow(cast(int, minute), json_text.loads(cast(bytes, counts)), None)
-            add(self.totals, row.counts)
-        for (minute,) in db.execute(SQL["last_rollup"]):
-            self._row = None if minute is None else _row(db, cast(int, minute))
+        others: dict[str, int] = {}
+        for _, counts in db.execute(SQL["all_rollups"]):
+            add(others, json_text.loads(cast(bytes, counts)))
+        ((minute,),) = db.execute(SQL["last_rollup"]).fetchall()
+        row = None if minute is None else _row(db, cast(int, minute))
+        self._known = self._next = row, _without(others, row.counts if row else {})
+
+    def totals(self) -> Counts:
+        """Return everything that was ever counted."""
+        row, others = self._known
+        totals = dict(others)
+        add(totals, row.counts if row else {})
+        return totals
 
     def count(self, at: datetime, counts: Counts) -> None:
         """Add to the minute of `at`, with the transaction that is being written."""
-        add(self._unwritten.setdefault(minute_of(at), {}), counts)
+        self._unwritten.append((minute_of(at), counts))
 
     def write(self, db: apsw.Connection) -> None:
         """Write what was counted in this transaction."""
-        row = self._row
-        for minute, more in self._unwritten.items():
+        row, others = self._known
+        counts = dict(row.counts) if row else {}
+        for minute, more in self._unwritten:
             if row is None or row.minute != minute:
-                self._end(db, row, minute)
+                if row is not None:
+                    _put(db, row.minute, counts)
+                    self._end(db, row.minute, minute)
+                    others = dict(others)
+                    add(others, counts)
                 row = _row(db, minute)
-            counts = dict(row.counts)
+                counts = dict(row.counts)
+                others = _without(others, counts)
             add(counts, more)
-            row = row._replace(counts=counts)
-            db.execute(SQL["put_rollup"], {"minute": minute, "counts": json_text.dumps(counts)})
-        self._written = row
+        if row is not None and self._unwritten:
+            _put(db, row.minute, counts)
+            row = MinuteRow(row.minute, counts, None)
+        self._next = row, others
 
     def ended(self, *, durable: bool) -> None:
         """Note what became of the transaction."""
-        if durable and self._unwritten:
-            self._row = self._written
-            for more in self._unwritten.values():
-                add(self.totals, more)
+        if durable:
+            self._known = self._next
         self._unwritten.clear()
 
-    def _end(self, db: apsw.Connection, row: MinuteRow | None, then: int) -> None:
+    def _end(self, db: apsw.Connection, minute: int, then: int) -> None:
         """Keep what waited at the end of a minute: as much as before the first change after it."""
-        if row is None:
-            return
         depth = json_text.dumps(self.tell_depth())
-        db.execute(SQL["end_rollup"], {"minute": row.minute, "depth": depth})
-        hour = row.minute // _HOUR
+        db.execute(SQL["end_rollup"], {"minute": minute, "depth": depth})
+        hour = minute // _HOUR
         if then // _HOUR != hour:
             # Anew from its minutes: a clock that is set back can end an hour twice.
             counts: dict[str, int] = {}
@@ -167,7 +177,7 @@ def forget(db: apsw.Connection, before: int) -> int:
         counts = dict(_row(db, _FORGOTTEN).counts)
         for _, text in rows:
             add(counts, json_text.loads(cast(bytes, text)))
-        db.execute(SQL["put_rollup"], {"minute": _FORGOTTEN, "counts": json_text.dumps(counts)})
+        _put(db, _FORGOTTEN, counts)
         for name in ("forget_rollups", "forget_hours"):
             db.execute(SQL[name], {"last": rows[-1][0]})
     return len(rows)
@@ -181,6 +191,15 @@ def oldest(db: apsw.Connection) -> datetime | None:
 
 def _last_minute(until: datetime) -> int:
     return minute_of(until - timedelta(microseconds=1))
+
+
+def _put(db: apsw.Connection, minute: int, counts: Counts) -> None:
+    db.execute(SQL["put_rollup"], {"minute": minute, "counts": json_text.dumps(counts)})
+
+
+def _without(counts: Counts, some: Counts) -> dict[str, int]:
+    """Return `counts` before `some` of them were added."""
+    return {name: count - some.get(name, 0) for name, count in counts.items()}
 
 
 def _row(db: apsw.Connection, minute: int) -> MinuteRow:

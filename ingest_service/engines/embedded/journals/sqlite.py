@@ -158,7 +158,7 @@ class SqliteJournal:
 
     def totals(self) -> Counts:
         """Return what the thread that writes has added up."""
-        return dict(self._rollups.totals)
+        return self._rollups.totals()
 
     def vitals(self) -> StorageVitals:
         """Look at the files, and at what the thread that writes has counted."""
