@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ingest_service.domain.rollup import Counts, add
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -135,14 +136,19 @@ def _depth(rows: Sequence[MinuteRow], at: int) -> Counts | None:
 
 
 #: How long a period is that nobody has named, and in how many steps one is told then.
-_LENGTH = timedelta(hours=1)
+_LENGTH = HOUR
 _STEPS = 60
+#: Steps that are easy to read, in minutes.
+_ROUND = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
 #: Most steps of a period.
 MOST_STEPS = 1_000
 
 
 class Period(NamedTuple):
-    """From when, a whole minute, to when, in steps of so many minutes; the last may be shorter."""
+    """From when, in whole steps since 1970, to when, in steps of whole minutes.
+
+    The last one may be shorter.
+    """
 
     since: datetime
     until: datetime
@@ -166,10 +172,19 @@ def period(
         until = max(now, since + MINUTE if since and since < now else now)
     if since is None:
         since = beginning(-(-(until - _LENGTH - _EPOCH) // MINUTE))
-    since = beginning(minute_of(since))
     if until <= since:
         raise PeriodError("from", "This must be before the end of the period.")
-    step = step or MINUTE * -((since - until) // (_STEPS * MINUTE))
+    step = step or _round_step(until - since)
+    since -= (since - _EPOCH) % step
     if -((since - until) // step) > MOST_STEPS:
         raise PeriodError("step", f"That makes more than {MOST_STEPS:,} steps.")
     return Period(since, until, step)
+
+
+def _round_step(length: timedelta) -> timedelta:
+    """Return a step of which 60 are enough for a period."""
+    for minutes in _ROUND:
+        if length <= _STEPS * minutes * MINUTE:
+            return minutes * MINUTE
+    day = timedelta(days=1)
+    return day * -(-length // (_STEPS * day))

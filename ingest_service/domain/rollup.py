@@ -33,10 +33,18 @@ class Histogram:
         self._names = [f"{name}.{bound:.9g}" for bound in bounds] + [f"{name}.more"]
         self._sum = f"{name}.sum"
 
+    def count(self, counts: dict[str, int], seconds: float) -> None:
+        """Count one duration among `counts`."""
+        name = self._names[bisect_left(self.bounds, seconds)]
+        counts[name] = counts.get(name, 0) + 1
+        more = round(seconds * _MICROSECONDS)
+        counts[self._sum] = counts.get(self._sum, 0) + more
+
     def of(self, seconds: float) -> dict[str, int]:
         """Return what counts one duration."""
-        at = bisect_left(self.bounds, seconds)
-        return {self._names[at]: 1, self._sum: round(seconds * _MICROSECONDS)}
+        counts: dict[str, int] = {}
+        self.count(counts, seconds)
+        return counts
 
     def buckets(self, counts: Counts) -> list[int]:
         """Return how many durations are in each bucket, and in the last one those beyond."""
@@ -131,9 +139,9 @@ def started(
     of_batches, of_items = both("started", priority)
     counts = {of_batches: 1, of_items: items}
     if gap is not None:
-        counts |= GAP.of(gap)
+        GAP.count(counts, gap)
     if waited is not None:
-        counts |= WAIT[priority].of(max(0.0, waited))
+        WAIT[priority].count(counts, max(0.0, waited))
     return counts
 
 

@@ -81,7 +81,8 @@ def init_app(app: Flask) -> None:
         flask.request.environ[_BEGAN] = monotonic()
 
     def end(response: Response) -> Response:
-        request = flask.request
+        # Once behind the proxy, and not once for each of its fields.
+        request = flask.request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
         rule = request.url_rule
         counts.count(
             NO_ROUTE if rule is None else rule.rule,

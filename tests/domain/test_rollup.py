@@ -15,7 +15,6 @@ from ingest_service.domain.history import (
     MinuteRow,
     PaceAt,
     PeriodError,
-    beginning,
     minute_of,
     period,
     steps,
@@ -180,10 +179,11 @@ def test_a_period_nobody_has_named_is_the_last_hour_in_minutes() -> None:
     assert -((asked.since - asked.until) // asked.step) == 60
 
 
-def test_a_period_is_told_in_sixty_steps_of_whole_minutes() -> None:
+def test_a_period_is_told_in_sixty_round_steps_at_most() -> None:
     day, week = timedelta(days=1), timedelta(days=7)
-    assert period(NOON - day, NOON, None, NOON).step == 24 * MINUTE
-    assert period(NOON - week, NOON, None, NOON).step == 168 * MINUTE
+    assert period(NOON - day, NOON, None, NOON).step == 30 * MINUTE
+    assert period(NOON - week, NOON, None, NOON).step == 180 * MINUTE
+    assert period(NOON - 13 * week, NOON, None, NOON).step == 2 * day
     assert period(NOON - timedelta(seconds=1), NOON, None, NOON) == (NOON - MINUTE, NOON, MINUTE)
 
 
@@ -204,7 +204,7 @@ def test_a_period_covers_what_was_asked_for_or_is_refused(
     except PeriodError:
         assert end <= begin or (step and (end - begin) / step > MOST_STEPS - 1)
         return
-    assert begin - MINUTE < asked.since <= begin
+    assert begin - asked.step < asked.since <= begin
     assert asked.until == end > asked.since
-    assert beginning(minute_of(asked.since)) == asked.since
+    assert not (asked.since - datetime(1970, 1, 1, tzinfo=UTC)) % asked.step
     assert 0 < (asked.until - asked.since) / asked.step <= MOST_STEPS

@@ -285,7 +285,7 @@ def test_a_period_that_cannot_be_told_is_refused(
 def test_at_most_a_thousand_steps_are_told(client: FlaskClient) -> None:
     week = {"from": clock_time(-86_400 * 7), "to": clock_time(0)}
     assert len(get(client, "/queue/history", **week, step=660)["steps"]) == 917
-    assert len(get(client, "/queue/history", **week)["steps"]) == 60
+    assert len(get(client, "/queue/history", **week)["steps"]) == 56
     refused(client, "/queue/history", **week, step=600)
 
 
@@ -303,3 +303,24 @@ def test_an_answer_is_as_the_document_says(either: Api) -> None:
         told["steps"][0].keys()
         == document["components"]["schemas"]["HistoryStep"]["properties"].keys()
     )
+
+
+def test_hours_say_what_their_minutes_say(either: Api) -> None:
+    """Those that are over, and the one that is not."""
+    for _ in range(9):
+        either.ingest(range(1, 11), "LOW")
+        either.advance(25 * 60)
+    ask = {"from": clock_time(0), "to": clock_time(5 * 3_600)}
+    hours, minutes = history(either, **ask, step=3_600), history(either, **ask, step=1_800)
+
+    assert len(hours["steps"]) == 5
+    for at, hour in enumerate(hours["steps"]):
+        first, second = minutes["steps"][2 * at : 2 * at + 2]
+        for event in ("accepted", "started"):
+            assert hour[event]["LOW"] == {
+                key: first[event]["LOW"][key] + second[event]["LOW"][key]
+                for key in ("batches", "items")
+            }
+        assert hour["depth"] == second["depth"]
+        assert hour["slots"] == first["slots"] + second["slots"]
+    assert total(hours, "accepted", "LOW") == {"batches": 36, "items": 90}

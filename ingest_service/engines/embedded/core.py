@@ -251,7 +251,7 @@ class Core:
         batch, outcomes, at = settled.batch, settled.outcomes, settled.at
         counts = rollup.settled(ingestion.priority, outcomes, cancelled=ingestion.cancelled)
         if seconds is not None:
-            rollup.add(counts, rollup.UPSTREAM.of(seconds))
+            rollup.UPSTREAM.count(counts, seconds)
         changes: list[Change] = [settled, Counted(at, counts)]
         expected = self.expected.get(ingestion.sequence)
         states = ingestion.states_after(batch, outcomes)

@@ -261,8 +261,11 @@ class Journal(Protocol):
         """Return the newest entries that `query` describes: marks, and what was submitted."""
         ...
 
-    def history(self, since: datetime, until: datetime) -> Recorded:
-        """Return what happened from `since` up to, not including, `until`."""
+    def history(self, since: datetime, until: datetime, *, by_hour: bool = False) -> Recorded:
+        """Return what happened from `since` up to, not including, `until`.
+
+        The minutes of an hour may have been put together, if that is enough.
+        """
         ...
 
     def totals(self) -> rollup.Counts:

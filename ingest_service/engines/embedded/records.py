@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ingest_service.domain.caller import Caller
+from ingest_service.domain.history import HOUR
 from ingest_service.domain.rollup import Counts
 from ingest_service.engines import RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
@@ -39,7 +40,8 @@ class EmbeddedRecords:
     def history(self, since: datetime, until: datetime, step: timedelta) -> History:
         """Ask the journal, and put it together with how it is now."""
         core = self._core
-        recorded = core.journal.history(max(since, core.expiry()), until)
+        by_hour = not step % HOUR
+        recorded = core.journal.history(max(since, core.expiry()), until, by_hour=by_hour)
         with core.lock:
             pace, depth = core.state.pace, core.state.depth()
         now = QueueNow(core.clock.now(), pace.interval, pace.paused is not None, depth)

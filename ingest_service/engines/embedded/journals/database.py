@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import apsw
 
 from ingest_service import logs
-from ingest_service.domain.rollup import COMMIT, GROUP, add
+from ingest_service.domain.rollup import COMMIT, GROUP
 from ingest_service.engines.embedded.journals.changes import Statement
 from ingest_service.engines.embedded.journals.committer import Committer
 from ingest_service.engines.embedded.journals.connections import (
@@ -194,8 +194,8 @@ class Database:
             began = self._monotonic()
             writes = [record.write for record in records]
             *results, last = self._committer.commit([*writes, self._tail.write])
-            add(self.commits, COMMIT.of(self._monotonic() - began))
-            add(self.commits, GROUP.of(len(records)))
+            COMMIT.count(self.commits, self._monotonic() - began)
+            GROUP.count(self.commits, len(records))
             self._tail.ended(durable=last is None)
             results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         for record, result in zip(records, results, strict=True):

@@ -239,7 +239,7 @@ class MemoryJournal:
         with self._lock:
             return self._audit.newest(query)
 
-    def history(self, since: datetime, until: datetime) -> Recorded:
+    def history(self, since: datetime, until: datetime, *, by_hour: bool = False) -> Recorded:
         """Look through the minutes and the marks that are kept."""
         with self._lock:
             return self._rollups.recorded(since, until)

@@ -232,4 +232,10 @@ CREATE TABLE rollup (
     counts BLOB NOT NULL,
     depth  BLOB
 ) STRICT;
+-- The same of an hour that is over, so that days are not read minute by minute.
+CREATE TABLE rollup_hour (
+    hour   INTEGER PRIMARY KEY,
+    counts BLOB NOT NULL,
+    depth  BLOB NOT NULL
+) STRICT;
 CREATE INDEX mark_of_queue ON mark (kind, at) WHERE target IS NULL;

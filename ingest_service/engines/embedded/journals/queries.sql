@@ -263,8 +263,22 @@ UPDATE rollup SET depth = :depth WHERE minute = :minute;
 -- name: rollup
 SELECT counts FROM rollup WHERE minute = :minute;
 
+-- name: rollups_of_hour
+SELECT counts FROM rollup WHERE minute BETWEEN 60 * :hour AND 60 * :hour + 59;
+
+-- name: put_hour
+INSERT INTO rollup_hour (hour, counts, depth) VALUES (:hour, :counts, :depth)
+ON CONFLICT DO UPDATE SET counts = excluded.counts, depth = excluded.depth;
+
 -- name: all_rollups
-SELECT minute, counts FROM rollup ORDER BY minute;
+-- Each once, the last one at the end.
+SELECT minute, counts FROM rollup WHERE minute = 0
+UNION ALL
+SELECT 60 * hour, counts FROM rollup_hour
+UNION ALL
+SELECT minute, counts FROM rollup
+WHERE minute > 0 AND minute >= coalesce((SELECT 60 * max(hour) + 60 FROM rollup_hour), 0)
+ORDER BY minute;
 
 -- name: rollups
 SELECT minute, counts, depth FROM rollup
@@ -272,17 +286,34 @@ WHERE minute <= :last AND minute > 0 AND minute >= coalesce(
     (SELECT max(minute) FROM rollup WHERE minute > 0 AND minute < :first), :first)
 ORDER BY minute;
 
+-- name: rollups_by_hour
+-- Hours, and the minutes of the one that is not over.
+SELECT 60 * hour AS minute, counts, depth FROM rollup_hour
+WHERE hour <= :last / 60 AND hour >= coalesce(
+    (SELECT max(hour) FROM rollup_hour WHERE hour < :first / 60), :first / 60)
+UNION ALL
+SELECT minute, counts, depth FROM rollup
+WHERE minute BETWEEN 1 AND :last
+  AND minute >= coalesce((SELECT 60 * max(hour) + 60 FROM rollup_hour), 0)
+ORDER BY minute;
+
+-- name: last_rollup
+SELECT max(minute) FROM rollup WHERE minute > 0;
+
 -- name: first_rollup
 SELECT min(minute) FROM rollup WHERE minute > 0;
 
--- name: expired_rollups
--- The last one is still being written.
-SELECT minute, counts FROM rollup
-WHERE minute > 0 AND minute < :before AND minute < (SELECT max(minute) FROM rollup)
-ORDER BY minute LIMIT :limit;
+-- name: first_hour
+SELECT min(hour) FROM rollup_hour;
+
+-- name: expired_hours
+SELECT hour, counts FROM rollup_hour WHERE 60 * hour + 60 <= :before ORDER BY hour LIMIT :limit;
 
 -- name: forget_rollups
-DELETE FROM rollup WHERE minute > 0 AND minute <= :last;
+DELETE FROM rollup WHERE minute > 0 AND minute < 60 * :last + 60;
+
+-- name: forget_hours
+DELETE FROM rollup_hour WHERE hour <= :last;
 
 -- name: pace_marks
 SELECT at, mark, kind, before, after FROM mark

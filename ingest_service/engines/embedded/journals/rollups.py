@@ -7,7 +7,7 @@ from typing import cast
 import apsw
 
 from ingest_service import json_text
-from ingest_service.domain.history import MinuteRow, minute_of
+from ingest_service.domain.history import MinuteRow, beginning, minute_of
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.rollup import Counts, accepted, add
 from ingest_service.engines.audit import Mark, MarkKind
@@ -15,8 +15,9 @@ from ingest_service.engines.embedded.journals.rows import Row, to_datetime, to_m
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.engines.history import MOST_MARKS, PACE_MARKS, Recorded
 
-#: Most minutes that one step forgets.
-_PER_STEP = 1_000
+#: Most hours that one step forgets.
+_PER_STEP = 20
+_HOUR = 60
 #: The row with the counters of what was forgotten: totals never go back.
 _FORGOTTEN = 0
 
@@ -75,50 +76,70 @@ class RollupWriter:
     def __init__(self) -> None:
         #: Tells what waits; it may take the engine's lock.
         self.tell_depth: Callable[[], Counts] = dict
-        #: Everything that was ever counted.
-        self.totals: dict[str, int] = {}
-        #: The row that was written last, as it is on the disk.
-        self._row: MinuteRow | None = None
-        self._unwritten: dict[int, dict[str, int]] = {}
-        self._written: MinuteRow | None = None
+        #: The row that was written last, as it is on the disk, and what all others add up to.
+        self._known: tuple[MinuteRow | None, dict[str, int]] = None, {}
+        #: The same if the transaction that is being written succeeds.
+        self._next: tuple[MinuteRow | None, dict[str, int]] = self._known
+        self._unwritten: list[tuple[int, Counts]] = []
 
     def load(self, db: apsw.Connection) -> None:
         """Go on where the last process ended."""
-        for minute, counts in db.execute(SQL["all_rollups"]):
-            row = MinuteRow(cast(int, minute), json_text.loads(cast(bytes, counts)), None)
-            add(self.totals, row.counts)
-            self._row = row if row.minute != _FORGOTTEN else None
+        others: dict[str, int] = {}
+        for _, counts in db.execute(SQL["all_rollups"]):
+            add(others, json_text.loads(cast(bytes, counts)))
+        ((minute,),) = db.execute(SQL["last_rollup"]).fetchall()
+        row = None if minute is None else _row(db, cast(int, minute))
+        self._known = self._next = row, _without(others, row.counts if row else {})
+
+    def totals(self) -> Counts:
+        """Return everything that was ever counted."""
+        row, others = self._known
+        totals = dict(others)
+        add(totals, row.counts if row else {})
+        return totals
 
     def count(self, at: datetime, counts: Counts) -> None:
         """Add to the minute of `at`, with the transaction that is being written."""
-        add(self._unwritten.setdefault(minute_of(at), {}), counts)
+        self._unwritten.append((minute_of(at), counts))
 
     def write(self, db: apsw.Connection) -> None:
         """Write what was counted in this transaction."""
-        row = self._row
-        for minute, more in self._unwritten.items():
+        row, others = self._known
+        counts = dict(row.counts) if row else {}
+        for minute, more in self._unwritten:
             if row is None or row.minute != minute:
-                self._end(db, row)
+                if row is not None:
+                    _put(db, row.minute, counts)
+                    self._end(db, row.minute, minute)
+                    others = dict(others)
+                    add(others, counts)
                 row = _row(db, minute)
-            counts = dict(row.counts)
+                counts = dict(row.counts)
+                others = _without(others, counts)
             add(counts, more)
-            row = row._replace(counts=counts)
-            db.execute(SQL["put_rollup"], {"minute": minute, "counts": json_text.dumps(counts)})
-        self._written = row
+        if row is not None and self._unwritten:
+            _put(db, row.minute, counts)
+            row = MinuteRow(row.minute, counts, None)
+        self._next = row, others
 
     def ended(self, *, durable: bool) -> None:
         """Note what became of the transaction."""
-        if durable and self._unwritten:
-            self._row = self._written
-            for more in self._unwritten.values():
-                add(self.totals, more)
+        if durable:
+            self._known = self._next
         self._unwritten.clear()
 
-    def _end(self, db: apsw.Connection, row: MinuteRow | None) -> None:
+    def _end(self, db: apsw.Connection, minute: int, then: int) -> None:
         """Keep what waited at the end of a minute: as much as before the first change after it."""
-        if row is not None:
-            depth = json_text.dumps(self.tell_depth())
-            db.execute(SQL["end_rollup"], {"minute": row.minute, "depth": depth})
+        depth = json_text.dumps(self.tell_depth())
+        db.execute(SQL["end_rollup"], {"minute": minute, "depth": depth})
+        hour = minute // _HOUR
+        if then // _HOUR != hour:
+            # Anew from its minutes: a clock that is set back can end an hour twice.
+            counts: dict[str, int] = {}
+            for (text,) in db.execute(SQL["rollups_of_hour"], {"hour": hour}).fetchall():
+                add(counts, json_text.loads(cast(bytes, text)))
+            values = {"hour": hour, "counts": json_text.dumps(counts), "depth": depth}
+            db.execute(SQL["put_hour"], values)
 
 
 def count_of(submission: Submission) -> Counts:
@@ -126,7 +147,7 @@ def count_of(submission: Submission) -> Counts:
     return accepted(submission.priority, submission.batches_total, len(submission.items))
 
 
-def recorded(db: apsw.Connection, since: datetime, until: datetime) -> Recorded:
+def recorded(db: apsw.Connection, since: datetime, until: datetime, *, by_hour: bool) -> Recorded:
     """Read what is on record of a period."""
     minutes = {"first": minute_of(since), "last": _last_minute(until)}
     rows = [
@@ -135,7 +156,9 @@ def recorded(db: apsw.Connection, since: datetime, until: datetime) -> Recorded:
             json_text.loads(cast(bytes, counts)),
             None if depth is None else json_text.loads(cast(bytes, depth)),
         )
-        for minute, counts, depth in db.execute(SQL["rollups"], minutes)
+        for minute, counts, depth in db.execute(
+            SQL["rollups_by_hour" if by_hour else "rollups"], minutes
+        )
     ]
     ((first,),) = db.execute(SQL["first_rollup"]).fetchall()
     period = {"since": to_micros(since), "limit": MOST_MARKS}
@@ -147,26 +170,36 @@ def recorded(db: apsw.Connection, since: datetime, until: datetime) -> Recorded:
 
 
 def forget(db: apsw.Connection, before: int) -> int:
-    """Forget some minutes that ended before, but for their totals; return how many."""
+    """Forget some hours that ended before, but for their totals; return how many."""
     values = {"before": before // 60_000_000, "limit": _PER_STEP}
-    rows = db.execute(SQL["expired_rollups"], values).fetchall()
+    rows = db.execute(SQL["expired_hours"], values).fetchall()
     if rows:
         counts = dict(_row(db, _FORGOTTEN).counts)
         for _, text in rows:
             add(counts, json_text.loads(cast(bytes, text)))
-        db.execute(SQL["put_rollup"], {"minute": _FORGOTTEN, "counts": json_text.dumps(counts)})
-        db.execute(SQL["forget_rollups"], {"last": rows[-1][0]})
+        _put(db, _FORGOTTEN, counts)
+        for name in ("forget_rollups", "forget_hours"):
+            db.execute(SQL[name], {"last": rows[-1][0]})
     return len(rows)
 
 
 def oldest(db: apsw.Connection) -> datetime | None:
-    """Return when the oldest minute began that can be forgotten."""
-    rows = db.execute(SQL["expired_rollups"], {"before": 2**62, "limit": 1}).fetchall()
-    return to_datetime(cast(int, rows[0][0]) * 60_000_000) if rows else None
+    """Return when the first hour that is kept was over."""
+    ((hour,),) = db.execute(SQL["first_hour"]).fetchall()
+    return None if hour is None else beginning((cast(int, hour) + 1) * _HOUR)
 
 
 def _last_minute(until: datetime) -> int:
     return minute_of(until - timedelta(microseconds=1))
+
+
+def _put(db: apsw.Connection, minute: int, counts: Counts) -> None:
+    db.execute(SQL["put_rollup"], {"minute": minute, "counts": json_text.dumps(counts)})
+
+
+def _without(counts: Counts, some: Counts) -> dict[str, int]:
+    """Return `counts` before `some` of them were added."""
+    return {name: count - some.get(name, 0) for name, count in counts.items()}
 
 
 def _row(db: apsw.Connection, minute: int) -> MinuteRow:

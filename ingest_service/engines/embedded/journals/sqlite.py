@@ -152,13 +152,13 @@ class SqliteJournal:
         """Read marks and rows from the newest on."""
         return self._db.read(lambda db: reads.audit(db, query))
 
-    def history(self, since: datetime, until: datetime) -> Recorded:
-        """Read the minutes and the marks of the period."""
-        return self._db.read(lambda db: rollups.recorded(db, since, until))
+    def history(self, since: datetime, until: datetime, *, by_hour: bool = False) -> Recorded:
+        """Read the minutes, or the hours, and the marks of the period."""
+        return self._db.read(lambda db: rollups.recorded(db, since, until, by_hour=by_hour))
 
     def totals(self) -> Counts:
         """Return what the thread that writes has added up."""
-        return dict(self._rollups.totals)
+        return self._rollups.totals()
 
     def vitals(self) -> StorageVitals:
         """Look at the files, and at what the thread that writes has counted."""
