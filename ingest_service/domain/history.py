@@ -145,10 +145,7 @@ MOST_STEPS = 1_000
 
 
 class Period(NamedTuple):
-    """From when, in whole steps since 1970, to when, in steps of whole minutes.
-
-    The last one may be shorter.
-    """
+    """From when, a whole minute, to when, in steps of so many minutes; the last may be shorter."""
 
     since: datetime
     until: datetime
@@ -174,8 +171,11 @@ def period(
         since = beginning(-(-(until - _LENGTH - _EPOCH) // MINUTE))
     if until <= since:
         raise PeriodError("from", "This must be before the end of the period.")
-    step = step or _round_step(until - since)
-    since -= (since - _EPOCH) % step
+    since = beginning(minute_of(since))
+    if step is None:
+        step = _round_step(until - since)
+        # Round steps begin at round times.
+        since -= (since - _EPOCH) % step
     if -((since - until) // step) > MOST_STEPS:
         raise PeriodError("step", f"That makes more than {MOST_STEPS:,} steps.")
     return Period(since, until, step)

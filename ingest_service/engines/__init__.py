@@ -267,7 +267,7 @@ class Records(Protocol):
         ...
 
     def history(self, since: datetime, until: datetime, step: timedelta) -> History:
-        """Return what happened in a period; `step` is whole minutes, `since` whole steps."""
+        """Return what happened in a period; `since` is a whole minute, and so is `step`."""
         ...
 
     def totals(self) -> Counts:

@@ -68,7 +68,7 @@ class QueueNow(NamedTuple):
 def told(
     recorded: Recorded, since: datetime, until: datetime, step: timedelta, now: QueueNow
 ) -> History:
-    """Return what is told of a period; `step` is whole minutes, `since` whole steps."""
+    """Return what is told of a period; `since` is a whole minute, and so is `step`."""
     rows = list(recorded.rows)
     if rows and rows[-1].depth is None:
         rows[-1] = rows[-1]._replace(depth=now.depth)

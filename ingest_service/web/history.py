@@ -77,9 +77,10 @@ def show_history() -> Response:
 
     What was accepted, started and settled, the slots that there were, what waited, how long it
     did, and how long the upstream took, in steps: the last hour in 60, unless you ask for
-    something else; 1,000 at most. Counted by the minute; steps are counted from 1970 on, so the
-    first one begins with or before `from`. As long as finished work is kept. Times are told as
-    the upper bounds of the buckets in which they are counted.
+    something else; 1,000 at most. Counted by the minute: the first step begins with the minute
+    of `from`, or before it if no `step` is asked for, because then they begin at round times. As
+    long as finished work is kept. Times are told as the upper bounds of the buckets in which
+    they are counted.
     """
     try:
         told = the_service().queries.history(**parse_query(HistoryQuery, request.args))

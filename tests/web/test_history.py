@@ -312,6 +312,11 @@ def test_hours_say_what_their_minutes_say(either: Api) -> None:
         either.advance(25 * 60)
     ask = {"from": clock_time(0), "to": clock_time(5 * 3_600)}
     hours, minutes = history(either, **ask, step=3_600), history(either, **ask, step=1_800)
+    late = {"from": clock_time(60), "to": clock_time(5 * 3_600 + 60)}
+    assert total(history(either, **late, step=3_600), "started", "LOW") == {
+        "batches": 32,
+        "items": 80,
+    }
 
     assert len(hours["steps"]) == 5
     for at, hour in enumerate(hours["steps"]):

@@ -40,7 +40,7 @@ class EmbeddedRecords:
     def history(self, since: datetime, until: datetime, step: timedelta) -> History:
         """Ask the journal, and put it together with how it is now."""
         core = self._core
-        by_hour = not step % HOUR
+        by_hour = not (step % HOUR or since.minute)
         recorded = core.journal.history(max(since, core.expiry()), until, by_hour=by_hour)
         with core.lock:
             pace, depth = core.state.pace, core.state.depth()

@@ -6,7 +6,7 @@ seconds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,8 @@ from ingest_service.web.history import rendered
 
 #: Seconds for which the numbers are told again.
 _FRESH = 5
+#: From here on steps are counted.
+_ROUND = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -45,7 +47,10 @@ def looking_back(queries: Queries) -> LookingBack:
     @lru_cache(maxsize=8)
     def drawn(period: str, minute: datetime) -> Charts:
         length, step, _ = PERIODS[period]
-        return charts(rendered(queries.history(minute - length, minute, step)))
+        # Steps begin at round times; the last one is not over.
+        since = minute - length
+        since += (_ROUND - since) % step
+        return charts(rendered(queries.history(since, minute, step)))
 
     @lru_cache(maxsize=2)
     def counted(moment: datetime) -> Today:
