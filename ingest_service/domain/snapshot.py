@@ -13,6 +13,8 @@ from ingest_service.domain.slot_times import SlotModel
 
 #: How many of the first entries of each class a snapshot shows.
 FRONT = 60
+#: How many of the last slots it shows.
+KEPT_SLOTS = 20
 
 
 class PendingRetry(NamedTuple):

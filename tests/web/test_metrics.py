@@ -83,6 +83,7 @@ def test_it_tells_why_nothing_is_started(still: Api) -> None:
     assert now.value("ingest_retried_items_total", reason="rate_limited") == 1
 
 
+@pytest.mark.embedded  # that counts those that nobody used
 def test_slots_are_used_or_idle_or_held(still: Api) -> None:
     """Each of them once, whatever the pace is."""
     still.advance(50)
@@ -101,6 +102,7 @@ def test_slots_are_used_or_idle_or_held(still: Api) -> None:
     }
 
 
+@pytest.mark.embedded  # that remembers what it has foretold
 def test_an_estimate_is_held_against_what_came_of_it(still: Api) -> None:
     """What is overtaken ends later than was foretold, and all else when it was."""
     still.ingest([1, 2, 3, 4], "LOW")

@@ -6,10 +6,7 @@ from datetime import datetime
 
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, ItemState, Outcome
-from ingest_service.domain.snapshot import TakenSlot
-
-#: How many are remembered.
-KEPT = 20
+from ingest_service.domain.snapshot import KEPT_SLOTS, TakenSlot
 
 
 class TakenSlots:
@@ -24,7 +21,7 @@ class TakenSlots:
         self._slots[batch.batch_id, batch.start_no] = TakenSlot(
             at, None, batch.ingestion_id, batch.batch_id, ingestion.priority, len(batch.offsets)
         )
-        if len(self._slots) > KEPT:
+        if len(self._slots) > KEPT_SLOTS:
             self._slots.popitem(last=False)
 
     def note_end(self, batch: Batch, outcomes: Iterable[Outcome], at: datetime) -> None:

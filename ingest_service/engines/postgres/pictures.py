@@ -13,12 +13,14 @@ from ingest_service.domain.runs import Lines, Moment, joined_by, walked
 from ingest_service.domain.slot_times import SlotModel, expected_end
 from ingest_service.domain.snapshot import (
     FRONT,
+    KEPT_SLOTS,
     BatchUnderWay,
     ClassTotals,
     Forecast,
     PendingRetry,
     Place,
     QueueSnapshot,
+    TakenSlot,
     WorkerState,
 )
 from ingest_service.engines import Draft
@@ -65,7 +67,7 @@ class Pictures:
             under_way = tx.rows("under_way_now")
             snapshot = self._picture(tx, row, of, self._duration(durations), under_way)
             if of is None:
-                return snapshot
+                return replace(snapshot, taken=_taken(tx))
             return self._placed(tx, row, snapshot, of, under_way)
 
     def lines(self) -> Lines:
@@ -193,6 +195,23 @@ class Pictures:
 def _lines(tx: Transaction) -> Lines:
     entries = [entry_of(row) for row in tx.rows("lines")]
     return [[entry for entry in entries if entry.priority is priority] for priority in Priority]
+
+
+def _taken(tx: Transaction) -> tuple[TakenSlot, ...]:
+    return tuple(
+        TakenSlot(
+            row.at,
+            row.settled_at,
+            str(row.id),
+            _batch_id(str(row.id), row.batch),
+            Priority(row.priority),
+            row.items,
+            row.succeeded,
+            row.failed,
+            row.retried,
+        )
+        for row in reversed(tx.rows("taken_slots", most=KEPT_SLOTS))
+    )
 
 
 def _batch_id(ingestion_id: str, index: int) -> str:

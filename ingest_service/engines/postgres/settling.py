@@ -44,12 +44,19 @@ def settle_start(
 
     `seconds` is how long the upstream had it.
     """
+    batch, outcomes = slot.batch, decision.outcomes
+    states = [outcome.state for outcome in outcomes]
     start = tx.row(
-        "end_start", start=slot.number, at=at, duration=max(0.0, decision.ended_at - slot.at)
+        "end_start",
+        start=slot.number,
+        at=at,
+        duration=max(0.0, decision.ended_at - slot.at),
+        succeeded=states.count(ItemState.SUCCEEDED),
+        failed=states.count(ItemState.FAILED),
+        retried=states.count(ItemState.RETRYING),
     )
     if start is None:
         return
-    batch, outcomes = slot.batch, decision.outcomes
     probe_at = -math.inf if decision.probe_wait is None else decided_at + decision.probe_wait
     breaker = decision.breaker
     tx.run(
@@ -119,7 +126,15 @@ def give_back(tx: Transaction, start: int) -> None:
 
 def lose(tx: Transaction, batch: Batch, start: int, at: datetime) -> None:
     """Have a batch sent again whose start has no end; fail it if that happens too often."""
-    row = tx.row("end_start", start=start, at=at, duration=None)
+    row = tx.row(
+        "end_start",
+        start=start,
+        at=at,
+        duration=None,
+        succeeded=0,
+        failed=0,
+        retried=len(batch.offsets),
+    )
     if row is None:
         return
     tx.run("slot_lost", start=start)

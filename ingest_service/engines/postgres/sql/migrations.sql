@@ -91,6 +91,11 @@ CREATE TABLE start (
     attempt      integer NOT NULL,
     offsets      bytea,
     items        integer NOT NULL,
+    -- The class at that time, and what became of the items.
+    priority     smallint NOT NULL,
+    succeeded    integer NOT NULL DEFAULT 0,
+    failed       integer NOT NULL DEFAULT 0,
+    retried      integer NOT NULL DEFAULT 0,
     at           timestamptz NOT NULL,
     -- Seconds since the one before, by when each was on the wire if that is known.
     gap          double precision,

@@ -26,6 +26,11 @@ SELECT id, batch, items, attempt, extract(epoch FROM at)::float8 AS started_at, 
 FROM start JOIN ingestion USING (sequence)
 WHERE settled_at IS NULL ORDER BY start;
 
+-- name: taken_slots
+SELECT at, settled_at, id, batch, start.priority, items, start.succeeded, start.failed, retried
+FROM start JOIN ingestion USING (sequence)
+ORDER BY start DESC LIMIT %(most)s;
+
 -- name: durations
 SELECT duration FROM start WHERE duration IS NOT NULL ORDER BY settled_at DESC LIMIT 100;
 

@@ -2,7 +2,8 @@
 
 -- name: end_start
 -- The second time there is nothing to do.
-UPDATE start SET settled_at = %(at)s, duration = %(duration)s
+UPDATE start SET settled_at = %(at)s, duration = %(duration)s, succeeded = %(succeeded)s,
+       failed = %(failed)s, retried = %(retried)s
 WHERE start = %(start)s AND settled_at IS NULL
 RETURNING *;
 

@@ -72,10 +72,11 @@ UPDATE ingestion SET
 WHERE sequence = %(sequence)s;
 
 -- name: add_start
-INSERT INTO start (sequence, batch, start_no, attempt, offsets, items, at, gap, required, again,
-                   due)
-VALUES (%(sequence)s, %(batch)s, %(start_no)s, %(attempt)s, %(offsets)s, %(items)s, %(at)s,
-        %(gap)s, %(required)s, %(again)s, %(due)s)
+INSERT INTO start (sequence, batch, start_no, attempt, offsets, items, priority, at, gap, required,
+                   again, due)
+SELECT %(sequence)s, %(batch)s, %(start_no)s, %(attempt)s, %(offsets)s, %(items)s, priority, %(at)s,
+       %(gap)s, %(required)s, %(again)s, %(due)s
+FROM ingestion WHERE sequence = %(sequence)s
 RETURNING start;
 
 -- name: take_slot
@@ -111,7 +112,7 @@ UPDATE start SET at = moment.at, confirmed_at = confirmed.now,
     gap = confirmed.now - confirmed.started_before
 FROM confirmed, moment, ingestion
 WHERE start.start = %(start)s AND ingestion.sequence = start.sequence
-RETURNING start.at, start.gap, start_no, items, priority, created_at;
+RETURNING start.at, start.gap, start_no, items, ingestion.priority, created_at;
 
 -- name: note_called
 UPDATE start SET ends_at = extract(epoch FROM
