@@ -32,12 +32,21 @@ _SAME: dict[str, Callable[[str], str]] = {
 }
 
 
+#: Routes whose answers tell of the process and of the moment.
+_OF_THE_MOMENT = ("/metrics", "/dashboard")
+
+
 class Seen(NamedTuple):
     """An answer, as far as it can be compared."""
 
     status: int
     headers: Counter[tuple[str, str]]
     body: bytes
+
+    def without_content(self) -> "Seen":
+        """Return it without what it says, and how long that is."""
+        kept = {field: n for field, n in self.headers.items() if field[0] != "content-length"}
+        return Seen(self.status, Counter(kept), b"")
 
 
 def _seen(status: int, headers: list[tuple[str, str]], body: bytes) -> Seen:
@@ -134,6 +143,8 @@ def test_every_route_is_answered_as_the_application_answers(
     path = re.sub(r"<ingestion:[^>]*>", "*", rule)
     path = re.sub(r"<[^>]*>", "index.css", path)
     there, here = both.ask(method, path)
+    if rule.startswith(_OF_THE_MOMENT):
+        there, here = there.without_content(), here.without_content()
     assert there == here
 
 
