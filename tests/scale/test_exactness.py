@@ -43,7 +43,7 @@ def _drain(fleet: Fleet, cluster: Cluster) -> None:
 def test_four_workers_keep_one_pace_and_one_order(
     fleet: Fleet, cluster: Cluster, record: Path
 ) -> None:
-    clients = _run(fleet, cluster, record, SLOTS)
+    clients = _run(fleet, cluster, record, SLOTS, "tests.scale.slow")
     _drain(fleet, cluster)
 
     arrivals = read_arrivals(record)

@@ -1,11 +1,13 @@
-"""The service's commands without the fence: what its absence would look like."""
+"""The same slow workers without the fence: what its absence would look like."""
 
 from ingest_service.cli import main
 from ingest_service.engines import Slot
 from ingest_service.engines.postgres.dispatch import PostgresDispatch
+from tests.scale.slow import delay
 
 
 def _confirm(self: PostgresDispatch, slot: Slot) -> bool:
+    delay()
     with self._database.transaction() as tx:
         tx.connection.execute("UPDATE pace SET stage = 3 WHERE start = %s", [slot.number])
         tx.connection.execute("UPDATE start SET confirmed_at = 0 WHERE start = %s", [slot.number])
