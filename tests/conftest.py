@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from freezegun import configure
 from hypothesis import settings as hypothesis_settings
+from werkzeug.routing import Rule
 
 from ingest_service.settings import Settings
 from tests.support import ELSEWHERE, Api, serving
@@ -17,6 +19,23 @@ configure(extend_ignore_list=["_pytest.timing", "hypothesis", "psycopg", "psycop
 # The same examples every time: a gate that sometimes fails teaches nobody anything.
 hypothesis_settings.register_profile("gate", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("gate")
+
+_compile_builder = Rule._compile_builder
+_builders: dict[tuple[str, bool], Any] = {}
+
+
+def _compiled_once(rule: Rule, append_unknown: bool = True) -> Any:
+    """Return what makes the URLs of `rule`.
+
+    Compiling it for each test's application was most of what an application costs.
+    """
+    key = rule.rule, append_unknown
+    if key not in _builders:
+        _builders[key] = _compile_builder(rule, append_unknown)
+    return _builders[key]
+
+
+Rule._compile_builder = _compiled_once  # type: ignore[assignment,method-assign]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Whatever a server does: a clear error, in time, and little memory."""
 
 import socket
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -133,10 +132,9 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     ids=["says nothing", "drips a body"],
 )
 def test_an_answer_that_does_not_come_is_given_up(reply: Reply) -> None:
-    began = time.monotonic()
+    """It would be waited for longer than any test may take."""
     with pytest.raises(IngestError):
         asked(reply, timeout=0.5)
-    assert time.monotonic() - began < 5
 
 
 BROKEN: dict[str, Reply] = {

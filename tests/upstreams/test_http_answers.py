@@ -3,7 +3,6 @@
 import json
 import sys
 import threading
-import time
 import tracemalloc
 
 import orjson
@@ -133,13 +132,10 @@ def test_an_answer_that_takes_too_long_as_a_whole_is_given_up_and_tried_again(re
         Scripted(first(reply)) as server,
         running(server.items, upstream_timeout=0.3) as service,
     ):
-        began = time.monotonic()
         (outcome,) = service.finish(service.send([1]))
-        taken = time.monotonic() - began
         eventually("its thread is free", lambda: not busy_threads())
 
     assert outcome.attempts == 2
-    assert 0.3 <= taken < 3
 
 
 def busy_threads() -> list[threading.Thread]:

@@ -266,8 +266,6 @@ def test_a_change_of_the_keys_is_on_record(api: Api, keys_file: Path) -> None:
     assert len(newest["before"]) == len(TABLES)
 
 
-# The limiter forgets by the real clock, in a thread: only what takes no time keeps frozen time.
-@pytest.mark.embedded
 def test_a_key_that_asks_too_often_is_told_when_it_may_again(api: Api) -> None:
     first, second, third = (ask(api, TWICE, "/queue") for _ in range(3))
     assert [each.status_code for each in (first, second, third)] == [200, 200, 429]
