@@ -5,12 +5,18 @@ PORT ?= 8000
 SECONDS ?= 80
 # Minutes of `make soak`.
 DURATION ?= 60
+# Run by uv in environments of their own: what serving and testing do not need is not installed.
+AUDIT := pip-audit==2.10.1
+BANDIT := bandit==1.9.4
+MUTMUT := mutmut==3.8.1
+SBOM := cyclonedx-bom==7.5.0
+TWINE := twine==7.0.0
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
 .PHONY: serve test test-postgres test-scale test-crash test-browser test-package test-rules screenshots \
-	lint types imports check bench soak clean
+	lint types imports check coverage mutants bench soak lock audit sbom release-check clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	$(RUN)python -m ingest_service serve --port $(PORT)
@@ -43,6 +49,7 @@ test-rules:  ## check the alert rules, and when each fires, with the promtool of
 lint: $(READY)
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
+	$(RUN)uv tool run --quiet $(BANDIT) --quiet --configfile pyproject.toml --recursive ingest_service
 	$(RUN)codespell ingest_service tests benchmarks docs README.md CHANGELOG.md
 
 types: $(READY)
@@ -53,12 +60,42 @@ imports: $(READY)
 
 check: lint types imports test  ## everything that is fast
 
+coverage: $(READY)  ## branches of the core that its tests go through: at least 95 %
+	$(RUN)pytest -n auto --cov --cov-report=term tests/domain tests/engines/embedded tests/service
+
+mutants: $(READY)  ## change the scheduling, pace and settlement in small ways: do the tests see it?
+	$(RUN)python -m pip install --quiet --disable-pip-version-check $(MUTMUT)
+	$(RUN)mutmut run
+	$(RUN)mutmut export-cicd-stats
+
 bench: $(READY)  ## print tables of ratios, measured now; BENCH=--json for programs
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(RUN)python -m benchmarks $(BENCH)
 
 soak: $(READY)  ## work for an hour (DURATION minutes) and compare its last quarter with the first
 	$(RUN)python -m benchmarks soak $(DURATION)
+
+lock: $(READY)  ## pin what requirements.in asks for, and all that this needs, with hashes
+	$(RUN)uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		--custom-compile-command "make lock" --output-file requirements.txt requirements.in
+
+audit: $(READY)  ## look up known vulnerabilities of what is pinned
+	@if $(RUN)python -c "import urllib.request as r; \
+		assert b'\"vulnerabilities\"' in r.urlopen('https://pypi.org/pypi/pip/json', timeout=10).read()" \
+		2>/dev/null; \
+	then $(RUN)uv tool run --quiet $(AUDIT) --strict --disable-pip --require-hashes -r requirements.txt; \
+	else echo "make audit: skipped, no index of advisories can be reached from here."; fi
+
+sbom: $(READY)  ## list what is pinned as CycloneDX, in dist/sbom.json
+	mkdir -p dist
+	$(RUN)uv tool run --quiet --from $(SBOM) cyclonedx-py requirements --of JSON \
+		--pyproject pyproject.toml -o dist/sbom.json requirements.txt
+
+release-check: $(READY) sbom  ## build what is published, check it, install it, use it on both engines
+	rm -f dist/*.whl dist/*.tar.gz
+	$(RUN)uv build --quiet --out-dir dist
+	$(RUN)uv tool run --quiet $(TWINE) check --strict dist/*.whl dist/*.tar.gz
+	$(RUN)pytest --timeout=300 tests/package
 
 clean:
 	rm -rf $(VENV)

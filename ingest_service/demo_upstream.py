@@ -157,12 +157,12 @@ class DemoUpstream:
     def _status(self, name: object, attempt: str) -> HTTPStatus:
         seed = self.behaviour.seed
         # Nothing secret hangs on it. By item, because threads come in any order.
-        fate = random.Random(f"{seed} {name}").random()  # noqa: S311
+        fate = random.Random(f"{seed} {name}").random()  # noqa: S311 # nosec B311
         if fate < self.behaviour.rejects:
             if fate < self.behaviour.rejects / 2:
                 return HTTPStatus.NOT_FOUND
             return HTTPStatus.UNPROCESSABLE_ENTITY
-        chance = random.Random(f"{seed} {name} {attempt}").random()  # noqa: S311
+        chance = random.Random(f"{seed} {name} {attempt}").random()  # noqa: S311 # nosec B311
         if chance < self.behaviour.failures:
             return HTTPStatus.SERVICE_UNAVAILABLE
         return HTTPStatus.OK

@@ -247,7 +247,7 @@ def _wait_after(error: Unreachable | Refused, request: Request, failures: int) -
         return None
     longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures, 10))
     # Whoever may come again at once comes in vain for the tenth time all the same.
-    return max(asked, longest * (0.5 + random.random() / 2))  # noqa: S311
+    return max(asked, longest * (0.5 + random.random() / 2))  # noqa: S311 # nosec B311
 
 
 def checked_url(url: str) -> str:

@@ -19,7 +19,7 @@ class SimulatedUpstream:
         self.latency: float | None = latency
         self._success_rates = success_rates
         # Chance in a simulation, repeatable on demand; nothing secret hangs on it.
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)  # noqa: S311 # nosec B311
 
     def start(self, batch: Batch, on_news: OnNews) -> FinishedCall:
         """Decide the outcomes now; they can be had once the latency is over."""

@@ -5,10 +5,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import private_cluster
 from tests.crash.server import free_port
 from tests.crash.waiting import eventually
 
@@ -56,44 +59,79 @@ def test_the_distributions_have_what_serving_needs(built: Path) -> None:
 @pytest.mark.parametrize("resolution", ["highest", "lowest-direct"])
 def test_it_is_installed_and_used(built: Path, tmp_path: Path, resolution: str) -> None:
     """In an empty environment, from a folder of its own."""
+    python = installed(built, tmp_path, "", resolution)
+    command, folder = python.with_name("ingest-service"), tmp_path / "elsewhere"
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    with running(folder, command, "serve", "--port", port, "--interval", "0.2") as log:
+        submit(command, url, folder)
+        assert len((folder / "out.csv").read_text().splitlines()) == 8
+        page = "import urllib3;print(urllib3.request('GET','{}/{}').status)"
+        for path in ("docs", "redoc", "openapi.json", "problems/conflict", "dashboard"):
+            assert run(python, "-c", page.format(url, path), folder=folder).strip() == "200", path
+    assert "Listens on" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert "sound" in run(command, "check", folder=folder)
+    assert (folder / "ingest.sqlite3").exists()
+
+
+@pytest.mark.parametrize("resolution", ["highest", "lowest-direct"])
+def test_it_works_on_postgresql(built: Path, tmp_path: Path, resolution: str) -> None:
+    """With what the extra brings, and a worker of its own."""
+    python = installed(built, tmp_path, "[postgres]", resolution)
+    command, folder = python.with_name("ingest-service"), tmp_path / "elsewhere"
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    with private_cluster() as cluster:
+        place = {"INGEST_JOURNAL": cluster.address, "INGEST_INTERVAL": "0.2"}
+        assert "is at" in run(command, "migrate", folder=folder, **place)
+        with (
+            running(folder, command, "serve", "--port", port, **place),
+            running(folder, command, "work", **place),
+        ):
+            submit(command, url, folder)
+
+
+def installed(built: Path, tmp_path: Path, extra: str, resolution: str) -> Path:
+    """Install the wheel with one of its extras; return the interpreter."""
     (wheel,) = built.glob("*.whl")
     venv, folder = tmp_path / "venv", tmp_path / "elsewhere"
     folder.mkdir()
     run(*UV, "venv", "--quiet", "--python", sys.executable, venv, folder=folder)
     run(
         *UV, "pip", "install", "--quiet", "--python", venv / "bin" / "python",
-        "--resolution", resolution, wheel, folder=folder,
+        "--resolution", resolution, f"{wheel}{extra}", folder=folder,
     )  # fmt: skip
-    command = venv / "bin" / "ingest-service"
-    port = str(free_port())
-    url = f"http://127.0.0.1:{port}"
-    log = folder / "log"
+    return venv / "bin" / "python"
+
+
+@contextmanager
+def running(folder: Path, *command: str | Path, **environment: str) -> Iterator[Path]:
+    """Give the log of a program that runs meanwhile."""
+    log = folder / f"{command[1]}.log"
     with log.open("w") as output:
         server = subprocess.Popen(  # noqa: S603
-            [str(command), "serve", "--port", port, "--interval", "0.2"],
-            cwd=folder, env=CLEAN, stdout=output, stderr=output, start_new_session=True,
+            [str(word) for word in command],
+            cwd=folder, env=CLEAN | environment, stdout=output, stderr=output,
+            start_new_session=True,
         )  # fmt: skip
     try:
-        eventually(lambda: answers(command, url, folder), 30)
-        submitted = run(
-            command, "submit", "1-7", "--wait", "--results", "out.csv", "--url", url, folder=folder
-        )
-        assert "7 of 7 settled; succeeded" in submitted
-        ingestion_id = submitted.split()[0]
-        assert "succeeded" in run(command, "status", ingestion_id, "--url", url, folder=folder)
-        assert len((folder / "out.csv").read_text().splitlines()) == 8
-        assert "3 batch starts, 0 violations" in run(command, "proof", "--url", url, folder=folder)
-        python = venv / "bin" / "python"
-        page = "import urllib3;print(urllib3.request('GET','{}/{}').status)"
-        for path in ("docs", "redoc", "openapi.json", "problems/conflict"):
-            assert run(python, "-c", page.format(url, path), folder=folder).strip() == "200", path
+        yield log
     finally:
         server.terminate()
         server.wait(40)
-    assert "Listens on" in log.read_text()
-    assert "Traceback" not in log.read_text()
-    assert "sound" in run(command, "check", folder=folder)
-    assert (folder / "ingest.sqlite3").exists()
+
+
+def submit(command: Path, url: str, folder: Path) -> None:
+    """Have something done, once the service is there; look at how it went."""
+    eventually(lambda: answers(command, url, folder), 30)
+    submitted = run(
+        command, "submit", "1-7", "--wait", "--results", "out.csv", "--url", url, folder=folder
+    )
+    assert "7 of 7 settled; succeeded" in submitted
+    ingestion_id = submitted.split()[0]
+    assert "succeeded" in run(command, "status", ingestion_id, "--url", url, folder=folder)
+    assert "3 batch starts, 0 violations" in run(command, "proof", "--url", url, folder=folder)
 
 
 def answers(command: Path, url: str, folder: Path) -> bool:

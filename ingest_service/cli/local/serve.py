@@ -44,7 +44,7 @@ def serve(port: int | None, **settings: str | None) -> None:
     sys.stdout.flush()
     command = [sys.executable, "-m", "gunicorn", "-c", _CONFIGURATION, _APPLICATION]
     try:
-        os.execv(sys.executable, command)  # noqa: S606
+        os.execv(sys.executable, command)  # noqa: S606 # nosec B606
     except OSError as error:
         raise SettingsError(f"gunicorn cannot be started: {error.strerror}.") from error
 
