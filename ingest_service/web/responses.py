@@ -59,4 +59,7 @@ def timestamp(at: datetime | None) -> str | None:
     """Return `at` as RFC 3339 in UTC with `Z`, to the millisecond."""
     if at is None:
         return None
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    # What the time zone adds is cut off: `+00:00`.
+    return at.isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -94,6 +94,7 @@ class QueueState:
         self.watches = Watches()
         #: What snapshots show of each class and of the retries, made anew after a change of it.
         self._fronts: dict[Priority, tuple[QueueEntry, ...]] = {}
+        self._totals: tuple[int, dict[Priority, ClassTotals]] = (-1, {})
         self._pending: tuple[PendingRetry, ...] | None = ()
 
     # --- Looking ---
@@ -123,12 +124,11 @@ class QueueState:
         return self.arriving + sum(map(len, self._index.values()))
 
     def totals(self) -> dict[Priority, ClassTotals]:
-        """Return what waits in each class."""
-        totals = {}
-        for priority, index in self._index.items():
-            oldest = index.oldest()
-            oldest_at = oldest.ingestion.submission.created_at if oldest else None
-            totals[priority] = ClassTotals(index.batches, index.items, len(index), oldest_at)
+        """Return what waits in each class; nobody may change it."""
+        version, totals = self._totals
+        if version != self.version:
+            totals = {priority: _totals(index) for priority, index in self._index.items()}
+            self._totals = self.version, totals
         return totals
 
     def depth(self) -> dict[str, int]:
@@ -448,6 +448,12 @@ class QueueState:
         self._since.pop(ingestion.sequence, None)
         if ingestion.finished_at is not None:
             self._finished[ingestion.ingestion_id] = ingestion.finished_at
+
+
+def _totals(index: OrderIndex[_Waiting]) -> ClassTotals:
+    oldest = index.oldest()
+    oldest_at = oldest.ingestion.submission.created_at if oldest else None
+    return ClassTotals(index.batches, index.items, len(index), oldest_at)
 
 
 def _slots(ingestion: Ingestion) -> int:
