@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from flask import Flask
 
@@ -19,10 +19,12 @@ from ingest_service.domain.retry_policy import RetryPolicy
 from ingest_service.engines import Control, Intake, Reading, Records
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
+from ingest_service.engines.embedded.journals import exporting, importing
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.engines.embedded.worker import Worker
 from ingest_service.engines.options import EngineOptions
+from ingest_service.engines.transfer.lines import Reader, Summary
 from ingest_service.errors import SettingsError, StorageUnavailable
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
@@ -228,6 +230,26 @@ def migrate(settings: Settings, *, check: bool) -> str:
 
     address = database_address(settings)
     return migrations.check_schema(address) if check else migrations.migrate(address)
+
+
+def export_journal(settings: Settings, stream: IO[bytes]) -> Summary:
+    """Write everything in the journal that the settings name to `stream`."""
+    if not settings.journal.startswith(DATABASE):
+        return exporting.export(settings.journal, stream)
+    address = database_address(settings)
+    from ingest_service.engines.postgres.exporting import export
+
+    return export(address, stream)
+
+
+def import_journal(settings: Settings, reader: Reader) -> Summary:
+    """Fill the journal that the settings name, which has to be empty, with what is read."""
+    if not settings.journal.startswith(DATABASE):
+        return importing.import_into(settings.journal, reader)
+    address = database_address(settings)
+    from ingest_service.engines.postgres.importing import import_into
+
+    return import_into(address, reader)
 
 
 def _latency(settings: Settings) -> float | None:

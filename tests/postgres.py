@@ -120,11 +120,14 @@ class StepInTurn:
 
 
 @contextmanager
-def serving_on_postgres(address: str, settings: Settings, workers: int) -> Iterator[Api]:
+def serving_on_postgres(
+    address: str, settings: Settings, workers: int, *, at: str = EPOCH, anew: bool = True
+) -> Iterator[Api]:
     """Give a client in frozen time; `workers` step in turn."""
-    wipe(address)
+    if anew:
+        wipe(address)
     settings = replace(settings, journal=address)
-    with freeze_time(EPOCH) as frozen:
+    with freeze_time(at) as frozen:
         assert isinstance(frozen, FrozenDateTimeFactory)
         clock = FrozenClock()
         upstream = RecordingUpstream(clock)

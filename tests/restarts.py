@@ -52,10 +52,13 @@ class Restarts:
 
 @contextmanager
 def restarting(
-    path: Path, settings: Settings | None = None, clock: FrozenClock | None = None
+    path: Path,
+    settings: Settings | None = None,
+    clock: FrozenClock | None = None,
+    at: str = EPOCH,
 ) -> Iterator[Restarts]:
-    """Give a service whose journal is at `path`."""
-    with freeze_time(EPOCH) as frozen:
+    """Give a service whose journal is at `path`, from the moment `at` on."""
+    with freeze_time(at) as frozen:
         assert isinstance(frozen, FrozenDateTimeFactory)
         restarts = Restarts(frozen, path, settings or Settings(), clock or FrozenClock())
         yield restarts

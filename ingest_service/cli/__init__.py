@@ -5,6 +5,7 @@ journal, or run something. Each is imported when it is called, so that help come
 """
 
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -34,6 +35,8 @@ _LOCAL = {
     "backup": ("journal", "Copy the journal, also while the service runs."),
     "check": ("journal", "Look for damage in the journal, also while the service runs."),
     "restore": ("journal", "Go back to a backup; the service must not run."),
+    "export": ("moving", "Write everything in a journal to a file, to move it."),
+    "import": ("moving", "Fill an empty journal with what was exported."),
     "migrate": ("database", "Bring a PostgreSQL database up to date."),
     "work": ("database", "Send batches, with PostgreSQL; any number of these."),
     "demo-upstream": ("demo_upstream", "Run an API to try things with."),
@@ -50,7 +53,7 @@ class _LazyGroup(click.Group):
         for package, commands in (("remote", _REMOTE), ("local", _LOCAL)):
             if cmd_name in commands:
                 module = import_module(f"{__name__}.{package}.{commands[cmd_name][0]}")
-                command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+                command: click.Command = getattr(module, _name(cmd_name))
                 return command
         return None
 
@@ -58,6 +61,11 @@ class _LazyGroup(click.Group):
         for title, commands in (("Of a service", _REMOTE), ("On this machine", _LOCAL)):
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+
+def _name(command: str) -> str:
+    """Return what a command is called in its module."""
+    return f"{command}_" if iskeyword(command) else command.replace("-", "_")
 
 
 @click.group(

@@ -15,7 +15,7 @@ _LOCK = 0x696E67657374
 
 def migrate(conninfo: str) -> str:
     """Bring the schema up to date, ours and the engine's; return what was done, in words."""
-    with _connected(conninfo) as connection:
+    with connected(conninfo) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         before = _version(connection)
         _refuse_newer(before)
@@ -34,8 +34,13 @@ def migrate(conninfo: str) -> str:
 
 def check_schema(conninfo: str) -> str:
     """Return in words that the schema is right; raise `JournalUnusable` if it is not."""
-    with _connected(conninfo) as connection:
-        version = _version(connection)
+    with connected(conninfo) as connection:
+        return check_version(connection)
+
+
+def check_version(connection: Connection) -> str:
+    """Do the same for whoever is connected."""
+    version = _version(connection)
     _refuse_newer(version)
     if version < VERSION:
         state = f"has the schema {version}" if version else "has no schema yet"
@@ -54,7 +59,8 @@ def _refuse_newer(version: int) -> None:
         )
 
 
-def _connected(conninfo: str) -> Connection:
+def connected(conninfo: str) -> Connection:
+    """Connect; raise `JournalUnusable` if that is not possible."""
     try:
         return psycopg.connect(conninfo)
     except psycopg.OperationalError as error:

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 import apsw
 
+from ingest_service.engines.embedded.journals.formats import format_of, refuse_newer
 from ingest_service.engines.embedded.journals.journal_file import SIDE_FILES, JournalFile
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.errors import JournalUnusable
@@ -35,7 +36,7 @@ def back_up(path: str, target: str) -> None:
     """
     if Path(target).exists():
         raise JournalUnusable(f"{target}: exists already; choose another name.")
-    _use_existing(path, lambda db: copy_into(db, Path(target)))
+    use_existing(path, lambda db: copy_into(db, Path(target)))
 
 
 def copy_into(db: apsw.Connection, target: Path) -> None:
@@ -69,17 +70,18 @@ def sync(path: Path) -> None:
 def verify(path: str) -> tuple[int, int]:
     """Read everything in the journal at `path`; return how many ingestions, and unfinished ones.
 
-    Raise `JournalUnusable` if anything is damaged.
+    Raise `JournalUnusable` if anything is damaged, or of a newer version.
     """
 
     def look(db: apsw.Connection) -> tuple[int, int]:
+        refuse_newer(format_of(db), Path(path))
         findings = [str(text) for (text,) in db.execute("PRAGMA integrity_check(10)")]
         if findings != ["ok"]:
             raise apsw.CorruptError("; ".join(findings))
         (counts,) = db.execute(SQL["count"]).fetchall()
         return cast(tuple[int, int], counts)
 
-    return _use_existing(path, look)
+    return use_existing(path, look)
 
 
 def restore(path: str, source: str) -> None:
@@ -95,14 +97,19 @@ def restore(path: str, source: str) -> None:
             raise JournalUnusable(f"{source}: is the journal itself.")
         fresh = file.path.with_name(file.path.name + ".new")
         fresh.unlink(missing_ok=True)
-        _use_existing(source, lambda db: copy_into(db, fresh))
-        _fold(file.path)
-        fresh.replace(file.path)
-        sync(file.path.parent)
+        use_existing(source, lambda db: copy_into(db, fresh))
+        put_in_place(file.path, fresh)
     except OSError as error:
         raise JournalUnusable(f"{path}: cannot be replaced ({error.strerror}).") from error
     finally:
         file.close()
+
+
+def put_in_place(journal: Path, fresh: Path) -> None:
+    """Let `fresh`, which is on the disk, be the journal; its lock is held."""
+    _fold(journal)
+    fresh.replace(journal)
+    sync(journal.parent)
 
 
 def _fold(journal: Path) -> None:
@@ -138,7 +145,8 @@ def _beside(journal: Path) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _use_existing(path: str, use: Callable[[apsw.Connection], T]) -> T:
+def use_existing(path: str, use: Callable[[apsw.Connection], T]) -> T:
+    """Return what `use` makes of the journal at `path`, which must be there."""
     try:
         db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
         db.set_busy_timeout(BUSY_TIMEOUT)

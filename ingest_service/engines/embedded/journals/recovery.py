@@ -38,7 +38,7 @@ def recover(db: apsw.Connection) -> Recovered:
         if of_one or cancelled_at is not None:
             begun.append(_replay(ingestion, of_one, cancelled_at))
     ((last_sequence,),) = db.execute(SQL["last_sequence"]).fetchall()
-    last_slot, slots = _last_slot(db)
+    slot, slots = last_slot(db)
     return Recovered(
         unfinished=unfinished,
         retries=[
@@ -46,10 +46,10 @@ def recover(db: apsw.Connection) -> Recovered:
         ],
         hopeless=[batch for one in begun for batch in one.hopeless],
         last_sequence=cast(int, last_sequence or 0),
-        last_slot=last_slot,
+        last_slot=slot,
         unsettled=any(one.lost or one.hopeless for one in begun),
         slots=slots,
-        operator=_operator(db),
+        operator=operator(db),
     )
 
 
@@ -133,7 +133,7 @@ def _send_lost_again(progress: _Progress) -> None:
             ingestion.item_states[start + offset] = ItemState.RETRYING
 
 
-def _last_slot(db: apsw.Connection) -> tuple[Instant | None, int]:
+def last_slot(db: apsw.Connection) -> tuple[Instant | None, int]:
     """Return when the last slot was taken, and how many were."""
     rows: list[Row] = db.execute(SQL["last_slot"]).fetchall()
     for at, monotonic, boot_id, slots in rows:
@@ -141,7 +141,8 @@ def _last_slot(db: apsw.Connection) -> tuple[Instant | None, int]:
     return None, 0
 
 
-def _operator(db: apsw.Connection) -> OperatorState | None:
+def operator(db: apsw.Connection) -> OperatorState | None:
+    """Return what the operator wants, None if nothing was ever changed."""
     for (text,) in db.execute(SQL["operator"]).fetchall():
         return operator_from_json(cast(str, text))
     return None

@@ -1,26 +1,26 @@
 """The format of a file: brought up to date and looked through when it is opened."""
 
 from pathlib import Path
-from typing import cast
 
 import apsw
 
 from ingest_service.engines.embedded.journals.files import copy_into
+from ingest_service.engines.embedded.journals.formats import format_of, refuse_newer
 from ingest_service.engines.embedded.journals.statements import MIGRATIONS, VERSION
 from ingest_service.errors import JournalUnusable
 
 
 def migrate(db: apsw.Connection, path: Path) -> None:
     """Bring the file to the format of this version; keep a copy of one of an older format."""
-    (row,) = db.execute("PRAGMA user_version").fetchall()
-    version = cast(int, row[0])
-    if version > VERSION:
-        raise JournalUnusable(
-            f"{path}: written by a newer version (format {version}, this one knows {VERSION}); "
-            "upgrade the service or use another file."
-        )
+    version = format_of(db)
+    refuse_newer(version, path)
     if 0 < version < VERSION:
         _keep_copy(db, path, version)
+    create(db, version)
+
+
+def create(db: apsw.Connection, version: int = 0) -> None:
+    """Take the steps that lead from `version` to the format of this version."""
     for step in range(version + 1, VERSION + 1):
         with db:
             db.execute(MIGRATIONS[str(step)]).fetchall()

@@ -1,0 +1,1 @@
+"""A journal on its way from one engine, or one machine, to another."""
