@@ -142,7 +142,7 @@ def begin_and_end(
     finish(api)
     starts = [api.began] * waits + [at for at, _ in api.upstream.starts]
     assert all(later - earlier >= interval - 1e-6 for earlier, later in pairwise(starts))
-    return before, sent(api), shown(api, submitted)
+    return before, sent(api), shown(api, submitted, with_times=False)
 
 
 def finish(api: Api) -> None:
@@ -152,23 +152,19 @@ def finish(api: Api) -> None:
         api.advance(60)
 
 
-def shown(api: Api, ingestion_ids: list[str]) -> list[Any]:
+def shown(api: Api, ingestion_ids: list[str], *, with_times: bool = True) -> list[Any]:
     """Return all that is told about ingestions, but for what tells of the moment."""
     told = []
     for ingestion_id in ingestion_ids:
         status = api.status(ingestion_id)
-        batches = [
-            {key: batch[key] for key in ("batch_id", "status")}
-            for batch in status.get("batches", ())
-        ]
-        told.append(
-            [
-                *(status.get(key) for key in ("status", "priority", "counts", "outcome")),
-                *(status.get(key) for key in ("submitted_at", "created_at", "started_at")),
-                batches,
-                api.results(ingestion_id).get("results"),
-            ]
-        )
+        results = api.results(ingestion_id).get("results", [])
+        batches = [(one["batch_id"], one["status"]) for one in status.get("batches", ())]
+        keys = ["status", "priority", "counts", "outcome", "created_at"]
+        if with_times:
+            keys.append("started_at")
+        else:
+            results = [{**one, "timestamp": None} for one in results]
+        told.append([*(status.get(key) for key in keys), batches, results])
     return told
 
 

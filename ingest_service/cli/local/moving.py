@@ -46,7 +46,7 @@ def _of_journal(function: Callable[..., None]) -> Callable[..., None]:
     cls=Command,
     examples=(
         "ingest-service export everything.ndjson",
-        "ingest-service export --journal ingest.sqlite3 - | gzip > everything.ndjson.gz",
+        "ingest-service export --journal ingest.sqlite3 -",
     ),
 )
 @click.argument("file")

@@ -21,9 +21,11 @@ def start_states(start: StartRecord, size: int) -> bytes:
         return bytes([ItemState.IN_FLIGHT]) * len(sent)
     if start.outcomes is None:
         return bytes([ItemState.RETRYING]) * len(sent)
-    outcomes = decode_outcomes(start.outcomes)
-    final = dict(zip(chosen(start.final, size), outcomes, strict=True))
-    return bytes(final[offset].state if offset in final else ItemState.RETRYING for offset in sent)
+    states = [outcome.state for outcome in decode_outcomes(start.outcomes)]
+    if start.final == start.offsets:
+        return bytes(states)
+    final = dict(zip(chosen(start.final, size), states, strict=True))
+    return bytes([final.get(offset, ItemState.RETRYING) for offset in sent])
 
 
 def after_starts(starts: Iterable[StartRecord], size: int) -> bytearray:

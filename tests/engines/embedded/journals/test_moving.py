@@ -80,7 +80,7 @@ def test_what_is_cut_short_or_changed_is_not_imported(path: Path, text: bytes) -
 
 def test_what_a_newer_version_wrote_is_not_imported(path: Path, text: bytes) -> None:
     newer = text.replace(b'{"ingest_service_export":1}', b'{"ingest_service_export":2}')
-    with pytest.raises(JournalUnusable, match="written by a newer version .format 2"):
+    with pytest.raises(JournalUnusable, match="written by a newer version"):
         import_into(str(path), reader(newer))
 
 
