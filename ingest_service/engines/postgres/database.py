@@ -65,6 +65,16 @@ def checked_id(ingestion_id: str) -> str:
     raise IngestionNotFound
 
 
+#: What is over when it is tried again. The third is what the server does to a transaction in which
+#: this process was too slow: on a busy machine that needs no more than a large batch.
+_UNUSABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    PoolTimeout,
+)
+
+
 class Transaction:
     """What can be asked and changed, all or nothing."""
 
@@ -163,7 +173,7 @@ class Database:
                     yield connection
                 finally:
                     self._watchdog.end(connection)
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        except _UNUSABLE as error:
             raise StorageUnavailable("The database cannot be used now.") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise StorageUnavailable("The database is a standby.") from error
