@@ -106,7 +106,7 @@ def read_private(setting: str, path: str, limit: int = 2**20) -> bytes:
         raise SettingsError(f"{setting}={path!r} cannot be read: {reason}.") from error
     if not stat.S_ISREG(mode):
         raise SettingsError(f"{setting}={path!r} must be a file that can be read again and again.")
-    if mode & 0o077:
+    if mode & 0o077 and not _is_credential(path):
         raise SettingsError(
             f"{setting}={path!r}: others can read or change what is secret; "
             f"run `chmod 600 {shlex.quote(path)}`."
@@ -114,6 +114,12 @@ def read_private(setting: str, path: str, limit: int = 2**20) -> bytes:
     if len(content) > limit:
         raise SettingsError(f"{setting}={path!r} is larger than {limit} bytes.")
     return content
+
+
+def _is_credential(path: str) -> bool:
+    """Tell whether systemd keeps it for this service alone; its access list shows as a group."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return folder is not None and os.path.dirname(path) == folder
 
 
 def _open_at_once(path: str, flags: int) -> int:

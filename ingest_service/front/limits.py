@@ -16,6 +16,8 @@ SLICE = 16 * 1024
 SLOW_SECONDS = 30.0
 #: Seconds a client has to notice that its connection was closed.
 LINGER_SECONDS = 2.0
+#: Seconds within which somebody who has come asks, as a rule; at a stop they are waited for.
+ASK_SECONDS = 0.25
 #: Most connections, if there are descriptors for them.
 MAX_CONNECTIONS = 10_000
 #: Descriptors that are not for connections: journal, upstream, pages.

@@ -5,6 +5,8 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 
+from gunicorn import systemd
+
 from ingest_service.errors import SettingsError
 from ingest_service.settings import Settings
 
@@ -36,6 +38,25 @@ def addresses(host: str, port: str) -> list[str]:
     except OSError:
         return [f"{v4}:{port}"]
     return [f"{v4}:{port}", f"[{v6}]:{port}"]
+
+
+def inherited() -> list[str]:
+    """Return the addresses that a supervisor listens on for this process: socket activation."""
+    handed_over = range(
+        systemd.SD_LISTEN_FDS_START,
+        systemd.SD_LISTEN_FDS_START + systemd.listen_fds(unset_environment=False),
+    )
+    return [_address_of(descriptor) for descriptor in handed_over]
+
+
+def _address_of(descriptor: int) -> str:
+    # Of a copy: whoever serves takes over the descriptor itself.
+    with socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as copy:
+        name = copy.getsockname()
+    if isinstance(name, tuple):
+        host, port = name[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"unix:{name}"
 
 
 def refusal(sockets: Iterable[socket.socket], settings: Settings) -> str | None:

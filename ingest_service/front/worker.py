@@ -170,15 +170,22 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         """Let the answers under way be taken; whoever has not asked has nothing to wait for."""
         for server in self.servers:
             server.close()
-        for connection in list(self.late):
-            self._give_up(connection)
         deadline = self.loop.time() + limits.LINGER_SECONDS * 0.75
         while self.connections and self.loop.time() < deadline:
+            self._dismiss_idle()
             await asyncio.sleep(0.02)
             self.notify()
         for connection in list(self.connections):
             connection.transport.abort()
         self.asgi.close()
+
+    def _dismiss_idle(self) -> None:
+        """End the wait for heads, but of those who have only just come: they are about to ask."""
+        latest = self.loop.time() + limits.HEAD_SECONDS - limits.ASK_SECONDS
+        for connection, deadline in list(self.late.items()):
+            if deadline <= latest:
+                del self.late[connection]
+                self._give_up(connection)
 
 
 def _not_taken(transport: Any) -> int:

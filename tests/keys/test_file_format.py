@@ -109,6 +109,17 @@ def test_a_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: 
         read_keys(str(path))
 
 
+def test_what_systemd_keeps_for_the_service_alone_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An access list shows as rights of the group."""
+    path = tmp_path / "keys.toml"
+    write(path, table("a", secret()))
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert [key.name for key in read_keys(str(path))] == ["a"]
+
+
 @pytest.mark.parametrize("content", [b"\xff", b"# " + b"x" * 2**20], ids=["no text", "large"])
 def test_what_is_no_text_or_very_large_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys.toml"

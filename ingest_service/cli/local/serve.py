@@ -51,8 +51,7 @@ def serve(port: int | None, **settings: str | None) -> None:
 
 def announcement(settings: Settings) -> list[str]:
     """Return what whoever starts a service wants to know."""
-    host = "127.0.0.1" if settings.host == "localhost" else settings.host.strip("[]")
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listeners.port(os.environ)}"
+    address, *_ = listeners.inherited() or [_own_address(settings.host)]
     kept = f"in {settings.journal}, over restarts"
     if settings.journal == IN_MEMORY:
         kept = "in memory, until it ends"
@@ -66,3 +65,8 @@ def announcement(settings: Settings) -> list[str]:
         f"The API is    {api}",
         f"Its pace      one batch every {settings.interval:g} s",
     ]
+
+
+def _own_address(host: str) -> str:
+    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    return f"http://{f'[{bare}]' if ':' in bare else bare}:{listeners.port(os.environ)}"
