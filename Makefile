@@ -15,8 +15,8 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-postgres test-scale test-crash test-browser test-package test-rules screenshots \
-	lint types imports check coverage mutants bench soak lock audit sbom release-check clean
+.PHONY: serve test test-postgres test-scale test-crash test-browser test-package test-deploy test-rules \
+	screenshots lint types imports check coverage mutants bench soak lock audit sbom release-check clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	$(RUN)python -m ingest_service serve --port $(PORT)
@@ -42,8 +42,11 @@ test-scale: $(READY)  ## many replicas and workers, killed, frozen and cut off; 
 test-package: $(READY)  ## build it, install it with its oldest and its newest requirements, use it
 	$(RUN)pytest --timeout=300 tests/package
 
+test-deploy: $(READY)  ## the units, the image, the containers and the proxies, with Debian's nginx-light and systemd
+	$(RUN)pytest -n 2 --dist loadfile --timeout=300 tests/deploy
+
 test-rules:  ## check the alert rules, and when each fires, with the promtool of Debian's prometheus
-	promtool check config deploy/prometheus/prometheus.yml
+	promtool check config deploy/prometheus/prometheus.yml deploy/prometheus/compose.yml
 	promtool test rules deploy/prometheus/alerts_test.yml
 
 lint: $(READY)

@@ -1,1 +1,1 @@
-"""What is shipped beside the service."""
+"""What is shipped beside the service, tried as far as one machine can; `make test-deploy`."""
