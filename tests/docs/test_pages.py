@@ -141,6 +141,18 @@ def test_every_reason_to_wait_is_explained() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(WaitCode)
 
 
+def test_every_event_of_the_log_is_documented() -> None:
+    sources = (ROOT / "ingest_service").rglob("*.py")
+    events = {
+        name
+        for source in sources
+        for name in re.findall(r"\bevent\(\s*\"(\w+)\"", source.read_text(encoding="utf-8"))
+    }
+    section = text_of("docs/operating.md").partition("## What is logged")[2].partition("\n## ")[0]
+    assert len(events) > 20
+    assert events - set(re.findall(r"`(\w+)`", section)) == set()
+
+
 def test_every_method_of_the_client_is_documented() -> None:
     documented = set(re.findall(r"`(\w+)\(", text_of("docs/client.md")))
     public = {
