@@ -120,6 +120,12 @@ def test_the_tests_of_the_promises_exist() -> None:
         assert [name for name in names if f"def {name}(" not in source] == [], promise
 
 
+def test_the_gate_is_described_as_it_is() -> None:
+    gate = text_of("CONTRIBUTING.md").partition("## The gate")[2].partition("\n## ")[0]
+    described = re.findall(r"^\| `make ([\w-]+)` \|", gate, re.MULTILINE)
+    assert described == re.findall(r"^make ([\w-]+)$", text_of(".ci/run"), re.MULTILINE)
+
+
 def test_the_readme_is_short() -> None:
     assert len(text_of("README.md").splitlines()) <= 200
 
