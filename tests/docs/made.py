@@ -9,8 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 import click
+from flask import Flask
 
-from ingest_service.app import create_app
+from ingest_service.app import build, create_app
 from ingest_service.cli import _LOCAL, _REMOTE, cli
 from ingest_service.settings import PREFIX, SERVER_JOURNAL, Settings
 from ingest_service.web.problems import PROBLEMS
@@ -39,9 +40,14 @@ def settings() -> str:
     return _table(["name", "default", "unit", "allowed", "meaning"], rows)
 
 
+def resting_app() -> Flask:
+    """Return the application, without the thread that would send batches."""
+    return create_app(Settings(), build(Settings()))
+
+
 def routes() -> str:
     """Return the tables of the routes, one a subject of the OpenAPI document."""
-    document: dict[str, Any] = create_app().test_client().get("/openapi.json").get_json()
+    document: dict[str, Any] = resting_app().test_client().get("/openapi.json").get_json()
     operations = [
         (f"`{method.upper()} {path.replace('{', '<').replace('}', '>')}`", operation)
         for path, methods in document["paths"].items()

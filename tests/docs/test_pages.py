@@ -13,12 +13,11 @@ from flask import Flask
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException
 
-from ingest_service.app import create_app
 from ingest_service.cli import cli
 from ingest_service.client import IngestClient
 from ingest_service.domain.model import WaitCode
 from ingest_service.settings import PREFIX, Settings
-from tests.docs.made import MAKERS, made_anew, marks
+from tests.docs.made import MAKERS, made_anew, marks, resting_app
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, prose, text_of
 from tests.support import Api
 
@@ -31,7 +30,7 @@ _NO_SETTINGS = {"INGEST_URL", "INGEST_KEY", "INGEST_TEST_POSTGRES", "INGEST_INTE
 @pytest.fixture(scope="module")
 def app() -> Flask:
     """Give the application."""
-    return create_app(Settings())
+    return resting_app()
 
 
 def test_what_is_made_from_the_code_is_up_to_date() -> None:
