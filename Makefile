@@ -15,7 +15,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 
-.PHONY: serve test test-postgres test-scale test-crash test-browser test-package test-deploy test-rules \
+.PHONY: serve test test-postgres test-scale test-crash test-browser test-package test-deploy test-rules docs \
 	screenshots lint types imports check coverage mutants bench soak lock audit sbom release-check clean
 
 serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
@@ -29,6 +29,9 @@ test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: 
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
 	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py tests/browser/check_dashboard_scale.py
+
+docs: $(READY)  ## write anew what of the pages is made from the code
+	$(RUN)python -m tests.docs
 
 screenshots: $(READY)  ## make the pictures in docs/images
 	$(RUN)python -m tests.browser.screenshots
@@ -53,7 +56,7 @@ lint: $(READY)
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)uv tool run --quiet $(BANDIT) --quiet --configfile pyproject.toml --recursive ingest_service
-	$(RUN)codespell ingest_service tests benchmarks docs README.md CHANGELOG.md
+	$(RUN)codespell ingest_service tests benchmarks docs *.md
 
 types: $(READY)
 	$(RUN)mypy

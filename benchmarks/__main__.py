@@ -1,8 +1,8 @@
 """`python -m benchmarks [subject ...]`: measure and print; without a name, all subjects but soak.
 
 `python -m benchmarks soak [minutes]` goes on for so many minutes, `lateness [slots]` for so many
-slots. With `--json` each table is a line of JSON instead; `python -m benchmarks readme FILE` puts
-what such a file says into the README.
+slots. With `--json` each table is a line of JSON instead; `python -m benchmarks figures FILE` puts
+what such a file says into docs/performance.md.
 """
 
 import importlib
@@ -12,9 +12,9 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import _readme
+from benchmarks import _figures
 
-_README = "readme"
+_FIGURES = "figures"
 _SOAK = "soak"
 #: Subjects that go on for as long as one likes.
 _AS_LONG_AS_WANTED = (_SOAK, "lateness")
@@ -22,8 +22,8 @@ _AS_LONG_AS_WANTED = (_SOAK, "lateness")
 
 def main(wanted: list[str]) -> int:
     """Print the tables of the subjects `wanted`; a subject is a module here with `tables()`."""
-    if wanted[:1] == [_README] and len(wanted) == 2:
-        _readme.write(Path(wanted[1]))
+    if wanted[:1] == [_FIGURES] and len(wanted) == 2:
+        _figures.write(Path(wanted[1]))
         return 0
     as_json = "--json" in wanted
     wanted = [each for each in wanted if each != "--json"]

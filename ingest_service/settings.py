@@ -3,7 +3,6 @@
 import difflib
 import ipaddress
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Protocol, Self, cast
@@ -422,25 +421,3 @@ def _refuse_if_misspelt(name: str, knobs: Mapping[str, object]) -> None:
     near = difflib.get_close_matches(name.upper(), knobs, n=1, cutoff=0.85)
     if near:
         raise SettingsError(f"{name} is not a setting; did you mean {near[0]}?")
-
-
-def table(**defaults: Any) -> str:
-    """Return the settings as the README shows them; `defaults` as for `from_env`."""
-    rows = ["| name | default | allowed | meaning |", "|---|---|---|---|"]
-    for knob in fields(Settings):
-        default, kind = defaults.get(knob.name, knob.default), knob.metadata["kind"]
-        cells = _as_written(default, kind), kind.allowed, knob.metadata["about"]
-        rows.append(f"| `{PREFIX}{knob.name.upper()}` | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-def _as_written(value: Any, kind: Kind) -> str:
-    if value in (None, ()):
-        return "none"
-    if isinstance(kind, Duration):
-        return f"{value / _DAY:g}d"
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table(journal=SERVER_JOURNAL))

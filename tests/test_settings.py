@@ -12,7 +12,7 @@ import pytest
 
 from ingest_service.app import create_app
 from ingest_service.errors import SettingsError
-from ingest_service.settings import SERVER_JOURNAL, Settings, table
+from ingest_service.settings import Settings
 
 UNTIMELY = ("1", "d", "1w", "1.5h", "36501d", "8" * 400 + "d")
 #: Name, default, a good text and what it means, the ends of what is allowed, texts beyond them.
@@ -167,11 +167,6 @@ def test_a_wrong_value_is_refused_in_one_line_whoever_gives_it(name: str, value:
 def test_every_default_is_allowed_and_a_minus_zero_is_a_zero() -> None:
     assert math.copysign(1, Settings(interval=-0.0).interval) == 1
     assert math.copysign(1, Settings.from_env({"INGEST_INTERVAL": "-0.0"}).interval) == 1
-
-
-def test_the_readme_shows_the_settings_as_they_are() -> None:
-    """Write its table anew with `python -m ingest_service.settings`."""
-    assert table(journal=SERVER_JOURNAL) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The figures in the README: made from what a run has printed, never typed."""
+"""The figures in docs/performance.md: made from what a run has printed, never typed."""
 
 import json
 import os
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- figures: python -m benchmarks readme FILE -->\n", "<!-- end of figures -->\n"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: python -m benchmarks figures FILE -->\n", "<!-- end of figures -->\n"
 
 
 def write(file: Path) -> None:
-    """Replace the table in the README by that of `file`, the output of a run with `--json`."""
+    """Replace the table in the page by that of `file`, the output of a run with `--json`."""
     tables = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"The README has no line {BEGIN.strip()}, or none {END.strip()} after it.")
-    README.write_text(before + BEGIN + table(tables) + END + after, encoding="utf-8")
+        raise SystemExit(f"{PAGE} lacks {BEGIN.strip()}, or {END.strip()} after it.")
+    PAGE.write_text(before + BEGIN + table(tables) + END + after, encoding="utf-8")
 
 
 def table(tables: list[dict[str, Any]]) -> str:

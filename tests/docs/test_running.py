@@ -8,20 +8,16 @@ import pytest
 
 from ingest_service import client as client_module
 from ingest_service.client import IngestClient
-from tests.cli.support import run_at
+from tests.cli.support import ID, run_at
 from tests.client.support import listening
+from tests.docs.pages import blocks
 
-ROOT = Path(__file__).parents[2]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    """Return the code of a language in a page."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+#: How many commands to a service a page has at least.
+PAGES = {"docs/command.md": 20, "docs/tutorial.md": 7, "README.md": 1}
 
 
-@pytest.mark.parametrize("page", ["docs/command.md", "README.md"])
-def test_commands(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "least"), PAGES.items())
+def test_commands(page: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one run, one after the other; those of the machine are tested elsewhere."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ids.txt").write_text("1\n2-5\n")
@@ -29,8 +25,8 @@ def test_commands(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "mappings.ndjson").write_text('{"id":"a","source":"s","target":"t"}\n')
     ran = 0
     with listening() as url, IngestClient(url) as client:
-        for line in "".join(blocks(page, "sh")).splitlines():
-            words = line.removeprefix("cat ids.txt | ").partition("   #")[0]
+        for line in "".join(blocks(page, "sh", "console")).splitlines():
+            words = re.sub(r"^(\$ |cat ids.txt \| )", "", line).partition("   #")[0]
             name = words.split()[1] if words.startswith("ingest-service ") else ""
             if name in ("", "serve", "demo-upstream", "backup", "check", "restore", "keys"):
                 continue
@@ -39,12 +35,13 @@ def test_commands(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             if name in ("move", "cancel"):
                 client.pause("tests")
                 done = client.submit(ids=[1, 2], priority="LOW")
-            arguments = [word.replace("$ID", done.ingestion_id) for word in shlex.split(words)[1:]]
+            words = ID.sub(done.ingestion_id, words.replace("$ID", done.ingestion_id))
+            arguments = shlex.split(words)[1:]
             result = run_at(url)(*arguments, text="1\n2\n")
             assert result.exit_code == 0, (line, result.output)
             client.resume()
             ran += 1
-    assert ran >= (20 if page == "docs/command.md" else 1)
+    assert ran >= least
 
 
 @pytest.mark.parametrize("page", ["docs/client.md", "README.md"])
