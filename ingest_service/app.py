@@ -16,7 +16,7 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.policy import Policy, Rule
 from ingest_service.domain.retry_policy import RetryPolicy
-from ingest_service.engines import Control, Intake, Reading, Records
+from ingest_service.engines import Bookkeeping, Control, Following, Intake, Reading, Records
 from ingest_service.engines.embedded.engine import EmbeddedEngine, embedded_engine
 from ingest_service.engines.embedded.journal import Journal
 from ingest_service.engines.embedded.journals import exporting, importing
@@ -57,6 +57,10 @@ class Engine(Protocol):
     def control(self) -> Control: ...
     @property
     def records(self) -> Records: ...
+    @property
+    def following(self) -> Following: ...
+    @property
+    def bookkeeping(self) -> Bookkeeping: ...
 
     def start(self) -> None:
         """Send batches from now on, if that is done here."""
@@ -115,12 +119,12 @@ def build(
         engine = _postgres_engine(settings, clock, upstream)
     else:
         engine = _embedded_engine(settings, clock, journal, upstream)
-    queries = Queries(clock, engine.reading, engine.records)
+    queries = Queries(clock, engine.reading, engine.following, engine.records)
     batch_sizes = {
         Kind.IDS: settings.batch_size_ids,
         Kind.MAPPINGS: settings.batch_size_mappings,
     }
-    operator = Operator(engine.control, engine.records, queries)
+    operator = Operator(engine.control, engine.bookkeeping, queries)
     service = Service(
         submissions=Submissions(engine.intake, engine.reading, queries, batch_sizes),
         queries=queries,

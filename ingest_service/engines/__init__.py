@@ -1,8 +1,8 @@
-"""The queue's one owner, seen from outside: five protocols, and the values they speak in.
+"""The queue's one owner, seen from outside: protocols, and the values they speak in.
 
 Whatever changes the state of the queue is a method here, all or nothing; readers get
-frozen snapshots. An engine implements all five; a process that only answers HTTP can
-be composed without `Dispatch`.
+frozen snapshots. An engine implements them all; a process that only answers HTTP can
+be composed without `Dispatch`. Each has at most six methods: more are two subjects.
 """
 
 from collections.abc import Callable, Sequence
@@ -217,10 +217,6 @@ class Reading(Protocol):
         """Return an ingestion with the items of `batches`; reads no more than these."""
         ...
 
-    def is_at_hand(self, ingestion_id: str) -> bool:
-        """Tell whether `find` needs no disk; a guess, for who may not wait."""
-        ...
-
     def snapshot(self, of: "str | Draft | None" = None) -> QueueSnapshot:
         """Return the queue at one moment, with the place of an ingestion or of a newcomer."""
         ...
@@ -242,6 +238,14 @@ class Reading(Protocol):
 
     def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
         """Return the ingestions that `query` describes, without their items."""
+        ...
+
+
+class Following(Protocol):
+    """Following an ingestion, for who may not be kept waiting."""
+
+    def is_at_hand(self, ingestion_id: str) -> bool:
+        """Tell whether `Reading.find` needs no disk; a guess, for who may not wait."""
         ...
 
     def watch(
@@ -278,16 +282,20 @@ class Records(Protocol):
         """Return how the machinery is."""
         ...
 
+    def check(self) -> None:
+        """Raise `StorageUnavailable` if nothing can be recorded now."""
+        ...
+
+
+class Bookkeeping(Protocol):
+    """What is recorded besides the queue."""
+
     def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
         """Record that something besides the queue was changed, which JSON can say."""
         ...
 
     def session_secret(self) -> bytes:
         """Return 32 random bytes, made and recorded when somebody asks first."""
-        ...
-
-    def check(self) -> None:
-        """Raise `StorageUnavailable` if nothing can be recorded now."""
         ...
 
 

@@ -6,7 +6,7 @@ from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import Priority
 from ingest_service.domain.snapshot import QueueSnapshot
-from ingest_service.engines import Control, Records
+from ingest_service.engines import Bookkeeping, Control
 from ingest_service.engines.audit import MarkKind
 from ingest_service.errors import NotPermitted
 from ingest_service.service.queries import Queries
@@ -20,9 +20,9 @@ class Operator:
     its own: `IngestionNotFound` for another's, `NotPermitted` for the queue as a whole.
     """
 
-    def __init__(self, control: Control, records: Records, queries: Queries) -> None:
+    def __init__(self, control: Control, bookkeeping: Bookkeeping, queries: Queries) -> None:
         self._control = control
-        self._records = records
+        self._bookkeeping = bookkeeping
         self._queries = queries
 
     def cancel(self, ingestion_id: str, caller: Caller = ANYBODY) -> IngestionSnapshot:
@@ -85,11 +85,11 @@ class Operator:
 
     def keys_reloaded(self, before: Any, after: Any, caller: Caller = ANYBODY) -> None:
         """Record that other API keys are in force; `before` and `after` say which, in JSON."""
-        self._records.note(MarkKind.KEYS, before, after, caller)
+        self._bookkeeping.note(MarkKind.KEYS, before, after, caller)
 
     def session_secret(self) -> bytes:
         """Return the 32 bytes that seal cookies, the same over restarts."""
-        return self._records.session_secret()
+        return self._bookkeeping.session_secret()
 
     def _eta(self, snapshot: QueueSnapshot) -> Eta | None:
         return None if snapshot.place is None else self._queries.eta(snapshot)

@@ -16,7 +16,15 @@ from ingest_service.domain.runs import upcoming
 from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.domain.snapshot import Place, QueueSnapshot, TakenSlot, WorkerState
 from ingest_service.domain.wait_reason import standstill, wait_reason
-from ingest_service.engines import ListQuery, RateProof, Reading, Records, Result, visible
+from ingest_service.engines import (
+    Following,
+    ListQuery,
+    RateProof,
+    Reading,
+    Records,
+    Result,
+    visible,
+)
 from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.history import History
 from ingest_service.errors import IngestionNotFound, Stopping
@@ -50,9 +58,12 @@ class Queries:
     What does not exist for the caller is an `IngestionNotFound`, and in no list.
     """
 
-    def __init__(self, clock: Clock, reading: Reading, records: Records) -> None:
+    def __init__(
+        self, clock: Clock, reading: Reading, following: Following, records: Records
+    ) -> None:
         self._clock = clock
         self._reading = reading
+        self._following = following
         self._records = records
         self._calendar = Calendar()
         self._waiters = threading.BoundedSemaphore(MAX_WAITERS)
@@ -70,7 +81,7 @@ class Queries:
 
     def is_at_hand(self, ingestion_id: str) -> bool:
         """Tell whether `status` needs no disk, most likely."""
-        return self._reading.is_at_hand(ingestion_id)
+        return self._following.is_at_hand(ingestion_id)
 
     def estimate(self, ingestion_id: str) -> Estimate | None:
         """Return what an ingestion can expect; None if it is finished."""
@@ -122,8 +133,8 @@ class Queries:
     def watch(
         self, ingestion_id: str, version: int, on_change: Callable[[], None]
     ) -> Callable[[], None]:
-        """Call `on_change` once when an ingestion is not at `version` any more; see `Reading`."""
-        return self._reading.watch(ingestion_id, version, on_change)
+        """Call `on_change` once when an ingestion is not at `version`; see `Following`."""
+        return self._following.watch(ingestion_id, version, on_change)
 
     # --- Results ---
 
@@ -315,7 +326,7 @@ class Queries:
                 changed = True
                 condition.notify_all()
 
-        end = self._reading.watch(snapshot.ingestion_id, snapshot.version, on_change)
+        end = self._following.watch(snapshot.ingestion_id, snapshot.version, on_change)
         try:
             with condition:
                 self._clock.wait_for(condition, lambda: changed, seconds)

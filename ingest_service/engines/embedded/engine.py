@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from ingest_service.clock import Clock
 from ingest_service.domain.pace import Pace
+from ingest_service.engines.embedded.bookkeeping import EmbeddedBookkeeping
 from ingest_service.engines.embedded.control import EmbeddedControl
 from ingest_service.engines.embedded.core import Core
 from ingest_service.engines.embedded.dispatch import EmbeddedDispatch
+from ingest_service.engines.embedded.following import EmbeddedFollowing
 from ingest_service.engines.embedded.housekeeping import Housekeeping
 from ingest_service.engines.embedded.intake import EmbeddedIntake
 from ingest_service.engines.embedded.journal import Journal
@@ -22,12 +24,14 @@ from ingest_service.upstreams.protocol import Upstream
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """All five protocols over one state, and the thread that drains it."""
+    """All protocols over one state, and the thread that drains it."""
 
     intake: EmbeddedIntake
     reading: EmbeddedReading
     control: EmbeddedControl
     records: EmbeddedRecords
+    following: EmbeddedFollowing
+    bookkeeping: EmbeddedBookkeeping
     worker: Worker
     journal: Journal
     _core: Core
@@ -72,9 +76,17 @@ def embedded_engine(
         max_response,
     )
     core.attach(worker.wake, lambda: worker.state)
-    control = EmbeddedControl(core, reading)
-    intake, records = EmbeddedIntake(core), EmbeddedRecords(core)
-    return EmbeddedEngine(intake, reading, control, records, worker, journal, core)
+    return EmbeddedEngine(
+        EmbeddedIntake(core),
+        reading,
+        EmbeddedControl(core, reading),
+        EmbeddedRecords(core),
+        EmbeddedFollowing(core),
+        EmbeddedBookkeeping(core),
+        worker,
+        journal,
+        core,
+    )
 
 
 @contextmanager

@@ -52,10 +52,6 @@ class EmbeddedReading:
             raise IngestionNotFound
         return stored
 
-    def is_at_hand(self, ingestion_id: str) -> bool:
-        """Look in memory, without the lock: it is one look into a dictionary."""
-        return self._core.state.get(ingestion_id) is not None
-
     def snapshot(self, of: str | Draft | None = None) -> QueueSnapshot:
         """Take the picture; what an ingestion can expect is added up under the same lock."""
         core = self._core
@@ -158,24 +154,6 @@ class EmbeddedReading:
             return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 
         return self._steady(look)
-
-    def watch(
-        self, ingestion_id: str, version: int, on_change: Callable[[], None]
-    ) -> Callable[[], None]:
-        """Remember whom to call, unless it is time already."""
-        core = self._core
-        with core.lock:
-            ingestion = core.state.get(ingestion_id)
-            if ingestion is not None and ingestion.version == version and not core.draining:
-                end = core.state.watches.add(ingestion_id, on_change)
-
-                def end_watch() -> None:
-                    with core.lock:
-                        end()
-
-                return end_watch
-        on_change()
-        return lambda: None
 
     def _steady(self, look: Callable[[], T]) -> T:
         """Return what `look` finds in memory and then in the journal.

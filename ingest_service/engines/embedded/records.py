@@ -1,17 +1,13 @@
-"""What is on record: the starts, and who did what."""
+"""What is on record: the starts, and who did what; and how the machinery is."""
 
-import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from ingest_service.domain.caller import Caller
 from ingest_service.domain.history import HOUR
 from ingest_service.domain.rollup import Counts
 from ingest_service.engines import RateProof
-from ingest_service.engines.audit import AuditEntry, AuditQuery, MarkKind
+from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.embedded.core import Core
-from ingest_service.engines.embedded.journal import OperatorChanged
 from ingest_service.engines.history import History, QueueNow, told
 from ingest_service.engines.vitals import Vitals
 
@@ -59,22 +55,6 @@ class EmbeddedRecords:
             meter = core.state.meter
             meter.advance(core.state.pace, core.clock.monotonic())
             return Vitals(storage, len(core.state.watches), meter.idle, meter.held)
-
-    def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
-        """Record a mark, with nothing beside it."""
-        self._core.journal.record(self._core.mark(kind, caller, None, before, after))
-
-    def session_secret(self) -> bytes:
-        """Make it durable before anybody uses it."""
-        core = self._core
-        with core.changes:
-            operator = core.state.operator
-            if operator.session_secret is None:
-                operator = replace(operator, session_secret=secrets.token_hex(32))
-                core.journal.record(OperatorChanged(operator))
-                with core.lock:
-                    core.set_operator(operator)
-        return bytes.fromhex(operator.session_secret or "")
 
     def check(self) -> None:
         """Write something."""

@@ -6,10 +6,12 @@ from datetime import datetime
 
 from ingest_service.clock import Clock
 from ingest_service.engines.options import EngineOptions
+from ingest_service.engines.postgres.bookkeeping import PostgresBookkeeping
 from ingest_service.engines.postgres.carrier import Carrier
 from ingest_service.engines.postgres.control import PostgresControl
 from ingest_service.engines.postgres.database import Database
 from ingest_service.engines.postgres.dispatch import Defer, PostgresDispatch
+from ingest_service.engines.postgres.following import PostgresFollowing
 from ingest_service.engines.postgres.intake import PostgresIntake
 from ingest_service.engines.postgres.listening import Listening
 from ingest_service.engines.postgres.pictures import Pictures
@@ -31,6 +33,8 @@ class PostgresEngine:
     reading: PostgresReading
     control: PostgresControl
     records: PostgresRecords
+    following: PostgresFollowing
+    bookkeeping: PostgresBookkeeping
     database: Database
     _pictures: Pictures
     _listening: Listening
@@ -64,12 +68,18 @@ def postgres_engine(
     database = Database(conninfo, REPLICA_CONNECTIONS, now)
     listening = Listening(conninfo)
     pictures = Pictures(database, clock, options, settle, latency)
-    reading = PostgresReading(database, options, pictures, listening)
     room = Room(database, options, pictures)
-    intake = PostgresIntake(database, room)
-    control = PostgresControl(database, clock, options, pictures, room)
-    records = PostgresRecords(database, options, listening)
-    return PostgresEngine(intake, reading, control, records, database, pictures, listening)
+    return PostgresEngine(
+        PostgresIntake(database, room),
+        PostgresReading(database, options, pictures),
+        PostgresControl(database, clock, options, pictures, room),
+        PostgresRecords(database, options, listening),
+        PostgresFollowing(database, pictures, listening),
+        PostgresBookkeeping(database),
+        database,
+        pictures,
+        listening,
+    )
 
 
 @dataclass(frozen=True, slots=True)

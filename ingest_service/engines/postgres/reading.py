@@ -1,6 +1,6 @@
 """Telling about it: every answer is of one moment, read in one transaction."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -15,7 +15,6 @@ from ingest_service.engines.offsets import find_states, unpack_offsets
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.outcomes import decode_outcomes
 from ingest_service.engines.postgres.database import Database, Transaction, checked_id
-from ingest_service.engines.postgres.listening import Listening
 from ingest_service.engines.postgres.pictures import Pictures
 from ingest_service.engines.postgres.settling import counts_of
 from ingest_service.errors import IngestionNotFound
@@ -27,13 +26,10 @@ _CHUNK = 3_000
 class PostgresReading:
     """See `Reading`."""
 
-    def __init__(
-        self, database: Database, options: EngineOptions, pictures: Pictures, listening: Listening
-    ) -> None:
+    def __init__(self, database: Database, options: EngineOptions, pictures: Pictures) -> None:
         self._database = database
         self._options = options
         self._pictures = pictures
-        self._listening = listening
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Read the row, and of its items no more than asked for."""
@@ -42,11 +38,6 @@ class PostgresReading:
             span = _span(batches, row)
             states = _states(tx, row, batches, span) if span else b""
             return snapshot_of(row, batches, _keys(tx, row, span), states)
-
-    def is_at_hand(self, ingestion_id: str) -> bool:
-        """Nothing is: everything is asked of the database."""
-        del ingestion_id
-        return False
 
     def snapshot(self, of: str | Draft | None = None) -> QueueSnapshot:
         """Take a picture."""
@@ -90,22 +81,6 @@ class PostgresReading:
                 outcome=None if query.outcome is None else query.outcome.value,
             )
         return [snapshot_of(row) for row in rows]
-
-    def watch(
-        self, ingestion_id: str, version: int, on_change: Callable[[], None]
-    ) -> Callable[[], None]:
-        """Listen first, then look: what changes in between is heard or seen."""
-        if self._pictures.draining:
-            on_change()
-            return lambda: None
-        end = self._listening.watch(ingestion_id, on_change)
-        with self._database.reading() as tx:
-            row = tx.row("version", id=ingestion_id)
-        if row is None or row.version != version or row.finished_at is not None:
-            end()
-            on_change()
-            return lambda: None
-        return end
 
     def _row(self, tx: Transaction, ingestion_id: str) -> Any:
         row = tx.row("find", id=checked_id(ingestion_id), retention=self._options.retention)

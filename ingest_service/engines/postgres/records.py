@@ -1,26 +1,16 @@
-"""What is on record: the starts, and who did what."""
+"""What is on record: the starts, and who did what; and how the machinery is."""
 
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any
 
-from ingest_service.domain.caller import Caller
 from ingest_service.domain.rollup import Counts
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, RateProof, Start
-from ingest_service.engines.audit import (
-    Action,
-    AuditEntry,
-    AuditPlace,
-    AuditQuery,
-    MarkKind,
-)
+from ingest_service.engines.audit import Action, AuditEntry, AuditPlace, AuditQuery
 from ingest_service.engines.history import History, QueueNow, told
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
 from ingest_service.engines.postgres.listening import Listening
-from ingest_service.engines.postgres.marks import add_mark
 from ingest_service.engines.postgres.rollups import depth_of, recorded, totals
 from ingest_service.engines.postgres.slots import pace_of
 from ingest_service.engines.vitals import StorageVitals, Vitals
@@ -72,21 +62,10 @@ class PostgresRecords:
             size = tx.row("database_size").bytes
         return Vitals(StorageVitals({}, {"database": size}), self._listening.count())
 
-    def note(self, kind: MarkKind, before: Any, after: Any, caller: Caller) -> None:
-        """Record a mark, with nothing beside it."""
-        with self._database.transaction() as tx:
-            add_mark(tx, kind, before, after, caller)
-
     def check(self) -> None:
         """Write nothing, where something could be written."""
         with self._database.transaction() as tx:
             tx.run("probe")
-
-    def session_secret(self) -> bytes:
-        """Let whoever comes first make it; it is the same for all replicas."""
-        with self._database.transaction() as tx:
-            row = tx.row("session_secret", fresh=secrets.token_hex(32))
-        return bytes.fromhex(row.session_secret)
 
     def _entries(self, tx: Transaction, query: AuditQuery) -> Iterator[AuditEntry]:
         values = {
