@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from werkzeug.datastructures import Headers
 
-from ingest_service.settings import without_usual_port
+from ingest_service.setting_kinds import without_usual_port
 
 _HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")

@@ -23,7 +23,8 @@ from ingest_service.keys.file_format import (
 )
 from ingest_service.keys.key import NAME, Key, digest_of, fresh_key
 from ingest_service.keys.scope import Scope
-from ingest_service.settings import SERVER_JOURNAL, Duration, Settings
+from ingest_service.setting_kinds import Duration
+from ingest_service.settings import SERVER_JOURNAL, Settings
 
 _Read = Callable[[click.Context, click.Parameter, str | None], object]
 

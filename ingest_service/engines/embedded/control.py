@@ -226,7 +226,7 @@ class EmbeddedControl:
         """Return what an ingestion can expect, and what tells everything that waits."""
         snapshot = self._reading.snapshot(ingestion_id)
         with self._core.lock:
-            return snapshot, self._core.state.lines()
+            return snapshot, self._core.state.index.lines()
 
 
 def _last_starts(snapshot: QueueSnapshot, lines: Lines) -> dict[int, float]:

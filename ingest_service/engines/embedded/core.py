@@ -115,7 +115,7 @@ class Core:
     def depth(self) -> rollup.Counts:
         """Return how much waits, see `rollup.both`."""
         with self.lock:
-            return self.state.depth()
+            return self.state.index.depth()
 
     def is_expired(self, finished_at: datetime | None) -> bool:
         """Tell whether the retention of what finished then is over."""

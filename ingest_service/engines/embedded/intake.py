@@ -106,7 +106,7 @@ class EmbeddedIntake:
             return
         state = core.state
         moment = Moment(now, rule, core.slot_model(now, state.filled_at), state.slots)
-        ahead = forecast(moment, state, state.retries(), state.entry(ingestion, now), 0)
+        ahead = forecast(moment, state.index, state.retries(), state.entry(ingestion, now), 0)
         if ahead is not None:
             core.expected[ingestion.sequence] = ahead.finish_at
 
@@ -134,7 +134,7 @@ def check_room(core: Core, items: int) -> None:
     too_many = max(0, state.waiting + 1 - options.max_ingestions)
     if not (too_many_items or too_many):
         return
-    raise QueueFull(_opens_in(core, state.slots_until_room(too_many_items, too_many)))
+    raise QueueFull(_opens_in(core, state.index.slots_until_room(too_many_items, too_many)))
 
 
 def _opens_in(core: Core, slots: int) -> float:

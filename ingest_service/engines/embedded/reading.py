@@ -62,7 +62,7 @@ class EmbeddedReading:
                 return self._picture(moment, None)
             entry, joining = asked
             if moment.rule.policy is not Policy.AGED:
-                ahead = forecast(moment, core.state, core.state.retries(), entry, joining)
+                ahead = forecast(moment, core.state.index, core.state.retries(), entry, joining)
                 return self._picture(moment, self._place(entry, moment.now, ahead))
             place = self._place(entry, moment.now, None)
             snapshot = self._picture(moment, place)
@@ -70,7 +70,7 @@ class EmbeddedReading:
             # Besides what waits, a hold, a pause or another interval make it stale.
             current = core.state.version, moment.model
             stale = bool(joining) or of_what != current
-            lines = core.state.lines() if stale else tuple
+            lines = core.state.index.lines() if stale else tuple
         if stale:
             # A walk through everything, so not under the lock; once a version is enough.
             forecasts = walked(moment, joined_by(entry, lines(), joining), snapshot.retries)
@@ -175,7 +175,7 @@ class EmbeddedReading:
     def _moment(self, of: str | Draft | None) -> Moment:
         """Return what decides from now on; a newcomer to an empty queue fills it."""
         core, state, now = self._core, self._core.state, self._core.clock.monotonic()
-        fills = isinstance(of, Draft) and not any(state.front())
+        fills = isinstance(of, Draft) and not any(state.index.front())
         model = core.slot_model(now, now if fills else state.filled_at)
         return Moment(now, core.options.rule, model, state.slots)
 
@@ -188,8 +188,8 @@ class EmbeddedReading:
             pace=state.pace,
             model=moment.model,
             slots=moment.slot,
-            totals=state.totals(),
-            front=state.front(),
+            totals=state.index.totals(),
+            front=state.index.front(),
             retries=state.retries(),
             in_flight=tuple(state.in_flight.batches()),
             unfinished=state.unfinished(),

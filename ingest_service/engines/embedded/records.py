@@ -39,7 +39,7 @@ class EmbeddedRecords:
         by_hour = not (step % HOUR or since.minute)
         recorded = core.journal.history(max(since, core.expiry()), until, by_hour=by_hour)
         with core.lock:
-            pace, depth = core.state.pace, core.state.depth()
+            pace, depth = core.state.pace, core.state.index.depth()
         now = QueueNow(core.clock.now(), pace.interval, pace.paused is not None, depth)
         return told(recorded, since, until, step, now)
 

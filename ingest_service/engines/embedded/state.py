@@ -15,13 +15,11 @@ from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, Outcome, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
-from ingest_service.domain.rollup import both
-from ingest_service.domain.runs import Lines
 from ingest_service.domain.slot_meter import SlotMeter
-from ingest_service.domain.snapshot import FRONT, ClassTotals, PendingRetry
+from ingest_service.domain.snapshot import PendingRetry
 from ingest_service.engines import OperatorState, Slot
+from ingest_service.engines.embedded.class_index import ClassIndex, Waiting
 from ingest_service.engines.embedded.in_flight import InFlightBatches
-from ingest_service.engines.embedded.order_index import OrderIndex
 from ingest_service.engines.embedded.owned_items import OwnedItems
 from ingest_service.engines.embedded.ready_queue import ReadyQueue
 from ingest_service.engines.embedded.taken_slots import TakenSlots
@@ -29,20 +27,6 @@ from ingest_service.engines.embedded.watches import Watches
 
 #: How long a finished ingestion stays in memory; those who follow it ask once more.
 KEEP_IN_MEMORY = timedelta(seconds=60)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An ingestion in the index, and since when it has been waiting (monotonic)."""
-
-    ingestion: Ingestion
-    since: float
-
-    def entry(self, batches: int) -> QueueEntry:
-        ingestion = self.ingestion
-        return QueueEntry(
-            ingestion.sequence, ingestion.priority, self.since, ingestion.ingestion_id, batches
-        )
 
 
 @dataclass(order=True, slots=True)
@@ -77,6 +61,8 @@ class QueueState:
         #: Items of requests that are being recorded, and how many these are.
         self.reserved = 0
         self.arriving = 0
+        #: What waits in each class.
+        self.index = ClassIndex()
         #: What waits of each API key.
         self.owned = OwnedItems()
         self._ingestions: dict[str, Ingestion] = {}
@@ -85,16 +71,11 @@ class QueueState:
         self._sequences: list[int] = []
         #: When each was finished that is still in memory, oldest first.
         self._finished: dict[str, datetime] = {}
-        self._index: dict[Priority, OrderIndex[_Waiting]] = {
-            priority: OrderIndex() for priority in Priority
-        }
         self._since: dict[int, float] = {}
         self._retries: list[_Retry] = []
         self._ties = itertools.count()
         self.watches = Watches()
-        #: What snapshots show of each class and of the retries, made anew after a change of it.
-        self._fronts: dict[Priority, tuple[QueueEntry, ...]] = {}
-        self._totals: tuple[int, dict[Priority, ClassTotals]] = (-1, {})
+        #: What snapshots show of the retries, made anew after a change of them.
         self._pending: tuple[PendingRetry, ...] | None = ()
 
     # --- Looking ---
@@ -116,36 +97,12 @@ class QueueState:
     @property
     def queued_items(self) -> int:
         """Items that wait, those being recorded included."""
-        return self.reserved + sum([index.items for index in self._index.values()])
+        return self.reserved + self.index.items
 
     @property
     def waiting(self) -> int:
         """Ingestions that wait, those being recorded included."""
-        return self.arriving + sum(map(len, self._index.values()))
-
-    def totals(self) -> dict[Priority, ClassTotals]:
-        """Return what waits in each class; nobody may change it."""
-        version, totals = self._totals
-        if version != self.version:
-            totals = {priority: _totals(index) for priority, index in self._index.items()}
-            self._totals = self.version, totals
-        return totals
-
-    def depth(self) -> dict[str, int]:
-        """Return how many batches and items wait in each class, see `rollup.both`."""
-        depth = {}
-        for priority, index in self._index.items():
-            of_batches, of_items = both("depth", priority)
-            depth[of_batches], depth[of_items] = index.batches, index.items
-        return depth
-
-    def front(self) -> tuple[tuple[QueueEntry, ...], ...]:
-        """Return the first entries of each class."""
-        for priority, index in self._index.items():
-            if priority not in self._fronts:
-                first = index.first(FRONT)
-                self._fronts[priority] = tuple(waiting.entry(left) for waiting, left in first)
-        return tuple(map(self._fronts.__getitem__, self._index))
+        return self.arriving + len(self.index)
 
     def retries(self) -> tuple[PendingRetry, ...]:
         """Return what joins later."""
@@ -155,15 +112,6 @@ class QueueState:
                 for retry in self._retries
             )
         return self._pending
-
-    def lines(self) -> Callable[[], Lines]:
-        """Return what tells everything that is ready now; to be called without the lock."""
-        copies = [(priority, index.copied()) for priority, index in self._index.items()]
-        return lambda: [
-            # By now it may have another class.
-            [waiting.entry(left)._replace(priority=priority) for waiting, left in walk() if left]
-            for priority, walk in copies
-        ]
 
     def reserve(self, items: int, owner: str | None, ingestions: int = 1) -> None:
         """Keep room for a request of an API key while it is recorded."""
@@ -175,16 +123,6 @@ class QueueState:
         """Give back what `reserve` kept."""
         self.reserve(-items, owner, -1)
 
-    def slots_until_room(self, items: int, ingestions: int) -> int:
-        """Return after how many slots so many of the items and ingestions will be gone."""
-        slots_for_items = slots_for_ingestions = 0
-        for index in self._index.values():
-            more, items = index.slots_of(items)
-            slots_for_items += more
-            more, ingestions = index.slots_of_first(ingestions)
-            slots_for_ingestions += more
-        return max(slots_for_items, slots_for_ingestions)
-
     def slots_until_gone(self, owner: str, items: int) -> int:
         """Return after how many slots so many of the items of an API key will be gone.
 
@@ -194,8 +132,7 @@ class QueueState:
         if not items:
             return 0
         priority, sequence, number = self.owned.nth(owner, items)
-        ahead = sum([self._index[urgent].slots for urgent in Priority if urgent < priority])
-        return ahead + self._index[priority].slots_before(sequence, number)
+        return self.index.slots_before(priority, sequence, number)
 
     def entry(self, ingestion: Ingestion, now: float) -> QueueEntry:
         """Return the place of an ingestion, whether it is ready or not.
@@ -203,8 +140,8 @@ class QueueState:
         By the sums: a batch that is taken waits until its start is recorded.
         """
         since = self._since.get(ingestion.sequence, now)
-        ready = self.batches(ingestion.priority, ingestion.sequence)
-        return _Waiting(ingestion, since).entry(ready)
+        ready = self.index.batches(ingestion.priority, ingestion.sequence)
+        return Waiting(ingestion, since).entry(ready)
 
     def retry_due(self, ingestion: Ingestion) -> float | None:
         """Return when the next retry of an ingestion is due, None if none is pending."""
@@ -216,24 +153,6 @@ class QueueState:
     def next_retry(self) -> float:
         """Return when the next retry of all is due, inf if none is pending."""
         return self._retries[0].due if self._retries else math.inf
-
-    # Sums over what is ready, see `forecast.Sums`.
-
-    def total(self, priority: Priority) -> int:
-        """Return how many batches are ready in a class."""
-        return self._index[priority].batches
-
-    def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
-        """Return how many ingestions with a smaller sequence are ready, and their batches."""
-        return self._index[priority].before(sequence)
-
-    def batches(self, priority: Priority, sequence: int) -> int:
-        """Return how many batches of one ingestion are ready."""
-        return self._index[priority].batches_of(sequence)
-
-    def ingestions_within(self, priority: Priority, after: int, batches: int) -> int:
-        """Return to how many ingestions the first `batches` batches behind `after` belong."""
-        return self._index[priority].entries_within(after, batches)
 
     # --- Changing ---
 
@@ -273,19 +192,7 @@ class QueueState:
             self.owned.put(owner, ingestion.priority, ingestion.sequence, items)
             if ingestion.finished_at is not None:
                 self._finish(ingestion)
-        for priority, index in self._index.items():
-            waiting = [
-                _Waiting(ingestion, began)
-                for ingestion, began in zip(ingestions, since, strict=True)
-                if ingestion.priority is priority and ingestion.counts.queued
-            ]
-            index.fill(
-                [one.ingestion.sequence for one in waiting],
-                waiting,
-                batches=[one.ingestion.batches_left for one in waiting],
-                items=[one.ingestion.counts.queued for one in waiting],
-                slots=[_slots(one.ingestion) for one in waiting],
-            )
+        self.index.fill(ingestions, since)
         self.version += 1
 
     def take(self, priority: Priority) -> tuple[Ingestion, Batch]:
@@ -374,9 +281,8 @@ class QueueState:
     def move(self, ingestion: Ingestion, priority: Priority) -> None:
         """Give what is left of an ingestion another class."""
         left = ingestion.priority
-        self._index[left].remove(ingestion.sequence)
+        self.index.remove(left, ingestion.sequence)
         self.owned.remove(ingestion.submission.submitted_by, left, ingestion.sequence)
-        self._note_front(left, ingestion.sequence)
         self._pending = None
         ingestion.move(priority)
         if ingestion.is_queued:
@@ -404,12 +310,12 @@ class QueueState:
         return at and at + KEEP_IN_MEMORY
 
     def _drop_stale(self, priority: Priority) -> None:
-        self.ready.drop_stale(priority, self._index[priority].ready)
+        self.ready.drop_stale(priority, self.index.ready(priority))
 
     def _enqueue(self, ingestion: Ingestion, filled_at: float) -> bool:
         if not ingestion.batches_left or ingestion.is_queued:
             return False
-        fills = not sum([index.ready for index in self._index.values()])
+        fills = not self.index.is_ready
         if fills:
             self.filled_at = filled_at
         self.ready.put(ingestion)
@@ -418,29 +324,15 @@ class QueueState:
     def _changed(self, ingestion: Ingestion) -> None:
         """Bring everything that is derived from an ingestion up to date; its only place."""
         self.version += 1
-        sequence, index = ingestion.sequence, self._index[ingestion.priority]
-        self._note_front(ingestion.priority, sequence)
-        items = ingestion.counts.queued
+        sequence, items = ingestion.sequence, ingestion.counts.queued
         if items:
-            index.put(
-                sequence,
-                _Waiting(ingestion, self._since[sequence]),
-                batches=ingestion.batches_left,
-                items=items,
-                slots=_slots(ingestion),
-            )
+            self.index.put(ingestion, self._since[sequence])
         else:
-            index.remove(sequence)
+            self.index.remove(ingestion.priority, sequence)
         self.owned.put(ingestion.submission.submitted_by, ingestion.priority, sequence, items)
         if ingestion.finished_at is not None:
             self._finish(ingestion)
         self.watches.notify(ingestion.ingestion_id)
-
-    def _note_front(self, priority: Priority, sequence: int) -> None:
-        """Have the front of a class made anew if an ingestion is in it, or would be."""
-        front = self._fronts.get(priority, ())
-        if len(front) < FRONT or sequence <= front[-1].sequence:
-            self._fronts.pop(priority, None)
 
     def _finish(self, ingestion: Ingestion) -> None:
         if self._unfinished.pop(ingestion.sequence, None) is not None:
@@ -448,14 +340,3 @@ class QueueState:
         self._since.pop(ingestion.sequence, None)
         if ingestion.finished_at is not None:
             self._finished[ingestion.ingestion_id] = ingestion.finished_at
-
-
-def _totals(index: OrderIndex[_Waiting]) -> ClassTotals:
-    oldest = index.oldest()
-    oldest_at = oldest.ingestion.submission.created_at if oldest else None
-    return ClassTotals(index.batches, index.items, len(index), oldest_at)
-
-
-def _slots(ingestion: Ingestion) -> int:
-    """Return how many batches the items that wait will take."""
-    return -(-ingestion.counts.queued // ingestion.submission.batch_size)

@@ -41,7 +41,7 @@ def test_what_was_ready_is_told_later_as_it_was() -> None:
     first, second = ingestion(1, Ids([1])), ingestion(2, Ids([1]))
     for one in (first, second):
         state.add(one, since=0.0, filled_at=0.0)
-    lines = state.lines()
+    lines = state.index.lines()
     state.move(first, Priority.HIGH)
     state.cancel(second, NOW)
 

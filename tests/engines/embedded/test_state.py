@@ -66,21 +66,21 @@ def picture(state: QueueState, sequences: range) -> list[Any]:
         state.waiting,
         state.queued_items,
         state.filled_at,
-        state.totals(),
-        state.front(),
-        state.lines()(),
+        state.index.totals(),
+        state.index.front(),
+        state.index.lines()(),
         state.next_forgotten(),
         [one.sequence for one in state.unfinished_before(sequences.stop, 100)],
         [(one := state.get(f"id-{sequence}")) and one.is_queued for sequence in sequences],
-        [state.slots_until_room(items, items // 2) for items in range(0, 90, 7)],
+        [state.index.slots_until_room(items, items // 2) for items in range(0, 90, 7)],
     ]
     for owner in ("one", "other"):
         seen += [state.owned.waiting(owner)]
         seen += [state.slots_until_gone(owner, items) for items in range(1, 30, 4)]
     for priority in Priority:
-        seen += [state.total(priority), state.ingestions_within(priority, 0, 5)]
-        seen += [state.before(priority, sequence) for sequence in sequences]
-        seen += [state.batches(priority, sequence) for sequence in sequences]
+        seen += [state.index.total(priority), state.index.ingestions_within(priority, 0, 5)]
+        seen += [state.index.before(priority, sequence) for sequence in sequences]
+        seen += [state.index.batches(priority, sequence) for sequence in sequences]
     while heads := state.ready.heads():
         seen.append([head.sequence for head in heads])
         state.ready.get(heads[0].priority)
