@@ -302,6 +302,7 @@ class Bookkeeping(Protocol):
 class Control(Protocol):
     """What is changed: durable first, together with who did it, then in effect, then answered.
 
+    What would be as it is already is not recorded.
     What does not exist for the caller is an `IngestionNotFound` to it, whatever its state.
     """
 

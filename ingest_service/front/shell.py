@@ -5,6 +5,7 @@ a submission waits for its commit, and a client that waits for a change, without
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask, Response
 
+from ingest_service import logs
+from ingest_service.errors import IngestionNotFound, StorageUnavailable
 from ingest_service.front import limits
 from ingest_service.front.arrivals import Arrivals, Receive
 from ingest_service.front.bridge import Answer, Environ, Parts, call, environ_of, give_body
@@ -137,7 +140,12 @@ class Shell:
         try:
             part: bytes | None = b""
             while part is not None and not connection.is_gone():
-                part = await self._pool.run(parts.take, bounded=False)
+                try:
+                    part = await self._pool.run(parts.take, bounded=False)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the rest is missing
+                    _log_cut(error)
+                    connection.cut_off()
+                    return
                 more = part is not None
                 await send({"type": "http.response.body", "body": part or b"", "more_body": more})
         finally:
@@ -180,6 +188,16 @@ def _is_worth_waiting(answer: Answer, environ: Environ) -> bool:
 def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:
     headers = [*answer.headers, *more]
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
+
+
+def _log_cut(error: Exception) -> None:
+    expected = isinstance(error, (IngestionNotFound, StorageUnavailable))
+    logs.event(
+        "answer_cut_off",
+        level=logging.WARNING if expected else logging.ERROR,
+        exc_info=False if expected else error,
+        reason=str(error) or type(error).__name__,
+    )
 
 
 async def _send(send: Send, answer: Answer, *, closing: bool = False) -> None:

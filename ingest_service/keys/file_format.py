@@ -42,6 +42,8 @@ def read_keys(path: str) -> tuple[Key, ...]:
 
 def parse_keys(text: str) -> tuple[Key, ...]:
     """Return the keys that `text` describes; raise `KeysFileError`."""
+    if text.startswith("\ufeff"):
+        raise KeysFileError(1, "it begins with a byte order mark; save it as UTF-8 without one.")
     lines = text.split("\n")
     tables = _tables(text, lines)
     spans = spans_of(lines)

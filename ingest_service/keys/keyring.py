@@ -70,6 +70,9 @@ class Keyring:
         return [key for key in keys if key.name == name and not key.has_expired(now)]
 
     def _changed(self, before: _Buckets, after: _Buckets) -> None:
+        if before == after:
+            # The file was touched, or says the same in other words.
+            return
         # Whoever noticed it has a request to answer, and a record waits for the disk.
         told = _described(before), _described(after)
         threading.Thread(target=self._on_change, args=told, name=RECORDER, daemon=True).start()

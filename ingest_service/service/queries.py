@@ -160,23 +160,21 @@ class Queries:
     def stream(
         self, ingestion_id: str, wanted: Sequence[ItemState], caller: Caller = ANYBODY
     ) -> tuple[IngestionSnapshot, Iterator[list[Result]]]:
-        """Return all results, in pages that are read while they are consumed."""
+        """Return all results, in pages that are read while they are consumed.
+
+        Reading them raises `IngestionNotFound` if it is deleted, or its retention ends,
+        meanwhile: what has come so far is not all.
+        """
         snapshot = self._find(ingestion_id, caller)
+        read = partial(self._reading.results, ingestion_id, wanted, limit=STREAM_PAGE)
 
         def pages() -> Iterator[list[Result]]:
             after = -1
-            while page := self._page(ingestion_id, wanted, after):
+            while page := read(after=after):
                 yield page
                 after = page[-1].position
 
         return snapshot, pages()
-
-    def _page(self, ingestion_id: str, wanted: Sequence[ItemState], after: int) -> list[Result]:
-        try:
-            return self._reading.results(ingestion_id, wanted, limit=STREAM_PAGE, after=after)
-        except IngestionNotFound:
-            # Its retention has ended, or it was deleted, while it was read.
-            return []
 
     # --- All of them ---
 

@@ -18,6 +18,7 @@ from tests.keys.support import secret, table, write
 #: What is wrong with a file, the line that is named, and words that help.
 WRONG = [
     ("[[keys]]\nname = a\n", 2, "not TOML"),
+    ("\ufeff" + table("a", secret()), 1, "byte order mark"),
     ("\n[keys]\nname = 'a'\n", 1, "[[keys]]"),
     ("keys = [{name = 'a'}]\n", 1, "[[keys]]"),
     ("keys = 3\n", 1, "[[keys]]"),

@@ -116,6 +116,34 @@ def test_what_changes_nothing_is_not_on_record(still: Api) -> None:
     assert len(audit(still)) == len(before) + 1
 
 
+def test_what_is_already_so_is_not_on_record(api: Api) -> None:
+    """The answers are the same; what is different is on record, if only in its reason."""
+    client, one = api.client, submit(api, ANNA)
+    for _ in range(2):
+        running = [
+            client.post("/queue/resume").get_json(),
+            client.patch("/queue", json={"interval_seconds": 5}).get_json(),
+            client.patch(f"/ingestions/{one}", json={"priority": "LOW"}).status_code,
+        ]
+    assert [entry["action"] for entry in audit(api)] == ["submit"]
+    assert (running[0]["state"], running[1]["interval_seconds"], running[2]) == ("running", 5, 200)
+
+    for reason in ("lunch", "lunch", "dinner"):
+        paused = client.post("/queue/pause", json={"reason": reason})
+        assert paused.get_json()["reason"] == reason
+    for seconds in (7, 7, 5):
+        client.patch("/queue", json={"interval_seconds": seconds})
+    for _ in range(2):
+        client.post("/queue/resume")
+    assert [(entry["before"], entry["after"]) for entry in audit(api)[:-1]] == [
+        ("dinner", None),
+        (7.0, 5.0),
+        (5.0, 7.0),
+        ("lunch", "dinner"),
+        (None, "lunch"),
+    ]
+
+
 @pytest.mark.parametrize("action", Action)
 def test_it_can_be_asked_for_one_action(still: Api, action: Action) -> None:
     everything(still)

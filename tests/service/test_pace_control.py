@@ -219,6 +219,7 @@ def test_every_change_is_durable_before_it_is_answered(
     failed = api.ingest([1])
     api.advance(2)
     ingestion_id = api.ingest([2], "LOW")
+    api.client.post("/queue/pause", json={"reason": "so that there is something to resume"})
     everything = ("/queue", f"/status/{failed}", f"/status/{ingestion_id}", "/health")
     before = [api.client.get(path).data for path in everything]
     monkeypatch.setattr(api.parts.journal, "record", broken)

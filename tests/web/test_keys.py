@@ -90,6 +90,15 @@ def ask(api: Api, key: str, path: str, method: str = "GET", **more: Any) -> Test
     )
 
 
+def changes_of_keys(api: Api) -> list[Any]:
+    """Return what the audit says of the keys file, once all that was noticed is in it."""
+    for thread in threading.enumerate():
+        if thread.name == RECORDER:
+            thread.join()
+    entries: list[Any] = ask(api, FULL, "/audit?action=keys").get_json()["entries"]
+    return entries
+
+
 def _routes() -> list[tuple[str, str, Scope]]:
     """Return each route: method, path, scope."""
     app: Flask = create_app(Settings(), build(Settings(), clock=FrozenClock()))
@@ -257,13 +266,18 @@ def test_a_change_of_the_keys_is_on_record(api: Api, keys_file: Path) -> None:
     write(keys_file, table("full", FULL, scopes='["operate"]'))
     api.advance(2)
     ask(api, FULL, "/queue")
-    for thread in threading.enumerate():
-        if thread.name == RECORDER:
-            thread.join()
-    newest = ask(api, FULL, "/audit?action=keys").get_json()["entries"][0]
+    newest = changes_of_keys(api)[0]
     assert (newest["action"], newest["key"]) == ("keys", None)
     assert newest["after"] == [{"name": "full", "scopes": ["operate"]}]
     assert len(newest["before"]) == len(TABLES)
+
+
+def test_a_file_that_says_the_same_is_no_change(api: Api, keys_file: Path) -> None:
+    before = changes_of_keys(api)
+    write(keys_file, *TABLES, "# nothing new\n")
+    api.advance(2)
+    ask(api, FULL, "/queue")
+    assert changes_of_keys(api) == before
 
 
 def test_a_key_that_asks_too_often_is_told_when_it_may_again(api: Api) -> None:

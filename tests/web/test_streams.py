@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.errors import IngestionNotFound
 from ingest_service.settings import Settings
 from tests.support import Api, serving
 
@@ -279,3 +280,20 @@ class TestAHundredThousand:
             tracemalloc.stop()
         assert peaks[-1] < peaks[1] * 1.1
         assert peaks[-1] < 8 * 2**20
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_what_is_deleted_while_it_is_read_does_not_end_as_if_it_were_whole(
+    api: Api, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The server breaks the connection when a part of a body cannot be made."""
+    monkeypatch.setattr("ingest_service.service.queries.STREAM_PAGE", 3)
+    ingestion_id = api.ingest(range(1, 10))
+    api.advance(20)
+
+    parts = api.client.get(f"/status/{ingestion_id}/results?format={form}").iter_encoded()
+    begun = next(parts) + next(parts)
+    assert api.client.delete(f"/ingestions/{ingestion_id}").status_code == 200
+    with pytest.raises(IngestionNotFound):
+        list(parts)
+    assert b"success" in begun

@@ -137,25 +137,27 @@ class EmbeddedControl:
     def pause(self, reason: str | None, caller: Caller) -> None:
         """Start nothing from now on because of `reason`; None goes on."""
         kind = MarkKind.RESUME if reason is None else MarkKind.PAUSE
-        self._change_operator(
+        changed = self._change_operator(
             kind,
             caller,
             lambda operator: replace(operator, paused=reason),
             lambda operator: operator.paused,
         )
         self._core.await_start()
-        logs.event("resumed" if reason is None else "paused", reason=reason)
+        if changed:
+            logs.event("resumed" if reason is None else "paused", reason=reason)
 
     def set_interval(self, seconds: float, caller: Caller) -> None:
         """Change the pace; with the configured one beside it, whoever changes that means it."""
         configured = self._core.options.interval
-        self._change_operator(
+        changed = self._change_operator(
             MarkKind.INTERVAL,
             caller,
             lambda operator: replace(operator, interval=seconds, configured_interval=configured),
             lambda operator: configured if operator.interval is None else operator.interval,
         )
-        logs.event("interval_changed", seconds=seconds)
+        if changed:
+            logs.event("interval_changed", seconds=seconds)
 
     def _visible(self, ingestion_id: str, caller: Caller) -> IngestionSnapshot:
         return visible(self._reading.find(ingestion_id, _NO_BATCHES), caller)
@@ -196,16 +198,20 @@ class EmbeddedControl:
         caller: Caller,
         change: Callable[[OperatorState], OperatorState],
         told: Callable[[OperatorState], object],
-    ) -> None:
+    ) -> bool:
+        """Return whether anything is different now; if not, nothing is recorded."""
         core = self._core
         with core.changes:
             before = core.state.operator
             after = change(before)
+            if told(after) == told(before):
+                return False
             mark = core.mark(kind, caller, None, told(before), told(after))
             core.journal.record(OperatorChanged(after), mark)
             with core.lock:
                 core.set_operator(after)
         core.wake()
+        return True
 
     def _unfinished(self, ingestion_id: str) -> Ingestion | None:
         with self._core.lock:

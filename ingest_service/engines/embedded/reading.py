@@ -131,7 +131,21 @@ class EmbeddedReading:
             if ingestion
             else self._core.journal.keys(ingestion_id, indices)
         )
-        return list(_paired(positions, batch_size, settled, keys))
+        results = list(_paired(positions, batch_size, settled, keys))
+        if not states or len(results) < len(positions):
+            self._check_kept(ingestion_id)
+        return results
+
+    def _check_kept(self, ingestion_id: str) -> None:
+        """Raise `IngestionNotFound` if it is deleted, even if memory does not know that yet."""
+        core = self._core
+        with core.lock:
+            ingestion = core.state.get(ingestion_id)
+            kept = ingestion is not None and (
+                ingestion.finished_at is None or ingestion is core.state.reopening
+            )
+        if not kept and core.journal.find(ingestion_id, _NO_BATCHES) is None:
+            raise IngestionNotFound
 
     def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
         """Merge the unfinished ones, which memory knows best, with those the journal has ended."""
@@ -240,6 +254,6 @@ def _paired(
     for position in positions:
         index, offset = divmod(position, batch_size)
         result = settled.get((index, offset))
-        # Not there if its retention has ended while it was read.
-        if result is not None:
+        # Not there if it is deleted, or opened again, while it is read.
+        if result is not None and index in keys:
             yield Result(position, keys[index][offset], result.outcome, result.at)

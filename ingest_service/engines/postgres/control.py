@@ -123,20 +123,24 @@ class PostgresControl:
         kind = MarkKind.RESUME if reason is None else MarkKind.PAUSE
         with self._database.transaction() as tx:
             before = tx.row("lock_pace").paused
-            tx.run("pause", reason=reason)
-            add_mark(tx, kind, before, reason, caller)
-            tx.run("wake")
+            if reason != before:
+                tx.run("pause", reason=reason)
+                add_mark(tx, kind, before, reason, caller)
+                tx.run("wake")
         self._await_call()
-        logs.event("resumed" if reason is None else "paused", reason=reason)
+        if reason != before:
+            logs.event("resumed" if reason is None else "paused", reason=reason)
 
     def set_interval(self, seconds: float, caller: Caller) -> None:
         """Change the pace; with the configured one beside it, whoever changes that means it."""
         with self._database.transaction() as tx:
             before = pace_of(tx.row("lock_pace"), self._options, 0.0).interval
-            tx.run("set_interval", interval=seconds, configured=self._options.interval)
-            add_mark(tx, MarkKind.INTERVAL, before, seconds, caller)
-            tx.run("wake")
-        logs.event("interval_changed", seconds=seconds)
+            if seconds != before:
+                tx.run("set_interval", interval=seconds, configured=self._options.interval)
+                add_mark(tx, MarkKind.INTERVAL, before, seconds, caller)
+                tx.run("wake")
+        if seconds != before:
+            logs.event("interval_changed", seconds=seconds)
 
     def _find(self, tx: Transaction, ingestion_id: str, caller: Caller) -> Any:
         values = {"id": checked_id(ingestion_id), "retention": self._options.retention}
