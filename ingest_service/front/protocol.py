@@ -1,9 +1,6 @@
 """What an application never sees of a connection: deadlines, room, stuck readers, bad HTTP."""
 
 import asyncio
-import socket
-import struct
-from contextlib import suppress
 from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -72,14 +69,6 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def is_gone(self) -> bool:
         """Tell whether nobody takes an answer any more."""
         return self._closed
-
-    def cut_off(self) -> None:
-        """End an answer in the middle by a reset: an end alone can look like that of the answer."""
-        with suppress(OSError):
-            connection = self.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._closed = True
-        self.transport.abort()
 
     def refuse(self, refusal: Refused) -> None:
         """Answer with a problem, close the connection, and have no part of a request done."""

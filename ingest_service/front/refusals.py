@@ -4,8 +4,10 @@ from typing import Self
 
 from flask import Flask
 
+from ingest_service.domain.ids import fresh_id
 from ingest_service.front.bridge import Answer, Environ, call
-from ingest_service.web.admission import tell_page
+from ingest_service.web.admission import complete
+from ingest_service.web.answer_headers import complete_head
 from ingest_service.web.problems import problem
 
 
@@ -28,17 +30,16 @@ class Refused(Exception):
         response = problem(self.slug, str(self))
         if self.slug == "not-ready":
             response.headers["Retry-After"] = "1"
-        return call(tell_page(app, environ, response), environ)
+        return call(complete(app, environ, response), environ)
 
     def to_bytes(self) -> bytes:
         """Return an answer to what is not even a request, the last one of its connection."""
-        response = problem(self.slug, str(self))
+        response = complete_head(problem(self.slug, str(self)), fresh_id())
         body = response.get_data()
-        head = (
-            f"HTTP/1.1 {response.status}\r\nConnection: close\r\n"
-            f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+        response.headers["Content-Length"] = str(len(body))
+        response.headers["Connection"] = "close"
+        lines = (f"{name}: {text}\r\n" for name, text in response.headers)
+        return f"HTTP/1.1 {response.status}\r\n{''.join(lines)}\r\n".encode() + body
 
 
 class ClientGone(Exception):

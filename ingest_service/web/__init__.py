@@ -1,6 +1,5 @@
 """HTTP: the only part that knows Flask and marshmallow."""
 
-import re
 from contextlib import suppress
 
 import flask
@@ -9,7 +8,6 @@ from marshmallow import EXCLUDE, RAISE
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import UnicodeConverter
 
-from ingest_service.domain.ids import fresh_id
 from ingest_service.keys.keyring import Keyring
 from ingest_service.service import Service
 from ingest_service.settings import Settings
@@ -26,9 +24,8 @@ from ingest_service.web import (
     problems,
     status,
 )
+from ingest_service.web.answer_headers import complete_head, request_id_of
 from ingest_service.web.media_type import ADMITTED
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class IngestionId(UnicodeConverter):
@@ -70,9 +67,7 @@ def init_app(
 
 
 def _name_request() -> None:
-    """Take the caller's request id if it is harmless, otherwise make one."""
-    given = flask.request.environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else fresh_id()
+    g.request_id = request_id_of(flask.request.environ)
 
 
 def _discard_body() -> None:
@@ -83,14 +78,11 @@ def _discard_body() -> None:
 
 
 def _finish(response: Response) -> Response:
-    environ, headers = flask.request.environ, response.headers
+    environ = flask.request.environ
     if ADMITTED not in environ:
         _discard_body()
-    headers.add("X-Request-ID", g.request_id)
-    headers.add("X-Content-Type-Options", "nosniff")
-    if "Cache-Control" not in headers:
-        headers.add("Cache-Control", "no-store")
+    complete_head(response, g.request_id)
     if environ["REQUEST_METHOD"] == "OPTIONS" and response.status_code == 200:
         # Flask calls its empty body HTML.
-        headers.pop("Content-Type", None)
+        response.headers.pop("Content-Type", None)
     return response

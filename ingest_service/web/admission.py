@@ -18,6 +18,7 @@ from ingest_service.keys.scope import Scope
 from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web import cors, door
+from ingest_service.web.answer_headers import complete_head, request_id_of
 from ingest_service.web.http_counts import NO_ROUTE, HttpCounts
 from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
@@ -82,11 +83,12 @@ def admit(app: Flask, environ: Environ) -> Response | None:
     # No view has a hand in it, and it takes no time.
     counts: HttpCounts = app.extensions["http_counts"]
     counts.count(NO_ROUTE, environ["REQUEST_METHOD"], refusal.status_code, 0.0)
-    return tell_page(app, environ, refusal)
+    return complete(app, environ, refusal)
 
 
-def tell_page(app: Flask, environ: Environ, answer: Response) -> Response:
-    """Let the page that asked read an answer that no view has made, if it may."""
+def complete(app: Flask, environ: Environ, answer: Response) -> Response:
+    """Give an answer that no view has made what all have; let the page that asked read it."""
+    complete_head(answer, request_id_of(environ))
     allowing = app.extensions["cors"]
     return answer if allowing is None else allowing.finish(answer, environ)
 

@@ -114,6 +114,7 @@ def slowest(port: int, times: int = 50) -> float:
 def problem(answer: Answer) -> Any:
     """Return the problem in `answer`, which has to be one."""
     assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.headers.get_all("X-Request-ID", [])) == 1
     found = answer.json()
     assert found["status"] == answer.status
     assert found["detail"] == found["error"]

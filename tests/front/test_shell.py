@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ingest_service.errors import StorageUnavailable
 from ingest_service.front import limits
 from ingest_service.front.shell import Shell
 from ingest_service.settings import Settings
+from tests.keys.support import secret, table, write
 
 _BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
 
@@ -254,3 +256,38 @@ def test_what_only_the_disk_knows_holds_up_nobody(
         return [(await each)[0] for each in reads]
 
     assert _run(app, ask) == [404, 404]
+
+
+_AS_SMALL, _AS_ONCE = ((b"authorization", f"Bearer {secret(number)}".encode()) for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/queue", [], 401),
+        ("GET", "/queue", [_AS_SMALL], 403),
+        ("GET", "/queue", [_AS_ONCE], 429),
+        ("POST", "/ingest", [(b"origin", b"http://evil.example")], 403),
+        ("POST", "/ingest", [_AS_SMALL, (b"content-type", b"text/plain")], 415),
+        ("GET", "/health", [(b"content-length", b"9" * 19)], 413),
+    ],
+)
+def test_what_is_refused_at_the_door_has_the_head_of_every_answer(
+    tmp_path: Path, method: str, path: str, headers: Any, status: int
+) -> None:
+    """Whoever asks what happened can name the request."""
+    keys = write(
+        tmp_path / "keys.toml",
+        table("small", secret(1), scopes='["submit"]'),
+        table("once", secret(2), "requests_per_minute = 1"),
+    )
+    app = create_app(Settings(interval=3_600, settle=3_600, api_keys_file=keys))
+
+    async def ask(client: Client) -> list[tuple[int, dict[str, str], bytes]]:
+        named = [*headers, (b"x-request-id", b"mine")]
+        return [await client.ask(method, path, headers=named) for _ in range(2)]
+
+    refused, fields, _ = _run(app, ask)[-1]
+    assert refused == status
+    assert fields["x-request-id"] == "mine"
+    assert (fields["x-content-type-options"], fields["cache-control"]) == ("nosniff", "no-store")
