@@ -38,6 +38,7 @@ limit_request_field_size = 65536
 
 def on_starting(server: Any) -> None:
     """Refuse what would break the promises: the queue and its thread live in one process."""
+    _check_addresses(server)
     if SETTINGS.journal.startswith(DATABASE):
         # There the queue is in the database, and what sends batches are processes of their own.
         _check_database()
@@ -55,6 +56,15 @@ def on_starting(server: Any) -> None:
             "ingest_service: with --preload the worker thread would start before the fork and "
             "not exist in the process that serves; run it without."
         )
+
+
+def _check_addresses(server: Any) -> None:
+    """End in one line if another program listens there."""
+    if not server.cfg.reuse_port:
+        try:
+            listeners.check_free(server.cfg.address, os.environ)
+        except SettingsError as error:
+            sys.exit(f"ingest_service: {error}")
 
 
 def _check_database() -> None:

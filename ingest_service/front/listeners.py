@@ -1,5 +1,6 @@
 """Where the server listens, and who can reach it there."""
 
+import errno
 import ipaddress
 import re
 import socket
@@ -40,23 +41,29 @@ def addresses(host: str, port: str) -> list[str]:
     return [f"{v4}:{port}", f"[{v6}]:{port}"]
 
 
-def inherited() -> list[str]:
-    """Return the addresses that a supervisor listens on for this process: socket activation."""
-    handed_over = range(
-        systemd.SD_LISTEN_FDS_START,
-        systemd.SD_LISTEN_FDS_START + systemd.listen_fds(unset_environment=False),
-    )
-    return [_address_of(descriptor) for descriptor in handed_over]
+def check_free(where: Iterable[object], environ: Mapping[str, str]) -> None:
+    """Raise `SettingsError` if one of the addresses (host, port) cannot be listened on.
+
+    gunicorn would try for five seconds. What is inherited is open already.
+    """
+    if "GUNICORN_FD" in environ or systemd.listen_fds(unset_environment=False):
+        return
+    for address in where:
+        if isinstance(address, tuple):
+            _check_free(*address[:2])
 
 
-def _address_of(descriptor: int) -> str:
-    # Of a copy: whoever serves takes over the descriptor itself.
-    with socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as copy:
-        name = copy.getsockname()
-    if isinstance(name, tuple):
-        host, port = name[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return f"unix:{name}"
+def _check_free(host: str, number: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # As gunicorn does: what has ended a moment ago is in nobody's way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError as error:
+            reason = error.strerror
+            if error.errno == errno.EADDRINUSE:
+                reason = "another program listens there. Choose another port with PORT"
+            raise SettingsError(f"{host}:{number} cannot be used: {reason}.") from None
 
 
 def refusal(sockets: Iterable[socket.socket], settings: Settings) -> str | None:

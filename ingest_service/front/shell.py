@@ -144,7 +144,7 @@ class Shell:
                     part = await self._pool.run(parts.take, bounded=False)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the rest is missing
                     _log_cut(error)
-                    connection.cut_off()
+                    connection.worker.cut_off(connection)
                     return
                 more = part is not None
                 await send({"type": "http.response.body", "body": part or b"", "more_body": more})

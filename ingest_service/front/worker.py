@@ -5,6 +5,8 @@ import fcntl
 import gc
 import os
 import resource
+import socket
+import struct
 import sys
 import termios
 import threading
@@ -98,6 +100,14 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
             connection.transport.write_eof()
             connection.transport.resume_reading()
         self.loop.call_later(limits.LINGER_SECONDS, self._end_linger, connection)
+
+    def cut_off(self, connection: FrontProtocol) -> None:
+        """End an answer in the middle by a reset: an end alone can look like that of the answer."""
+        with suppress(OSError):
+            client = connection.transport.get_extra_info("socket")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection._closed = True  # noqa: SLF001 - see `names`
+        connection.transport.abort()
 
     def forget(self, connection: FrontProtocol) -> None:
         """Keep nothing of a connection that is lost."""
@@ -195,8 +205,8 @@ def _not_taken(transport: Any) -> int:
     """
     here: int = transport.get_write_buffer_size()
     try:
-        socket = transport.get_extra_info("socket")
-        there = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
+        client = transport.get_extra_info("socket")
+        there = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))
     except (OSError, ValueError):
         return here
     return here + int.from_bytes(there, sys.byteorder)

@@ -1,6 +1,7 @@
 """The commands on this machine: the journal, and the announcement of a server."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -49,21 +50,17 @@ def test_what_does_not_work_is_one_line(
     assert run("check").stderr.startswith("ingest_service: INGEST_INTERVAL")
 
 
-def test_serving_says_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And hands over to gunicorn, with everything in its environment."""
+def test_serving_hands_over_to_gunicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With everything in its environment; it says nothing of its own before it listens."""
     handed: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _, command: handed.append(command))
     monkeypatch.setattr(os, "environ", dict(os.environ))
     ran = run("serve", "--port", "9001", "--journal", "memory", "--interval", "2.5")
     assert ran.exit_code == 0, ran.output
-    assert ran.stdout.splitlines() == [
-        "Listens on    http://127.0.0.1:9001",
-        "Explained at  http://127.0.0.1:9001/docs",
-        "Work is kept  in memory, until it ends",
-        "The API is    simulated; --upstream names a real one",
-        "Its pace      one batch every 2.5 s",
-    ]
-    assert handed[0][-2:] == ["python:ingest_service.gunicorn_conf", "ingest_service.wsgi:app"]
+    assert ran.output == ""
+    assert handed[0][-2:] == [
+        "python:ingest_service.cli.local.serve_conf", "ingest_service.wsgi:app",
+    ]  # fmt: skip
     assert (os.environ["PORT"], os.environ["INGEST_INTERVAL"]) == ("9001", "2.5")
     assert run("serve", "--interval", "soon").stderr.startswith("ingest_service: INGEST_INTERVAL")
     os.environ["INGEST_INTERVAL"] = "1"
@@ -74,8 +71,32 @@ def test_serving_says_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ran.stderr.startswith(f"ingest_service: PORT={port!r} is not allowed")
 
 
+def test_a_service_says_where_it_is_and_what() -> None:
+    assert serving.announcement(Settings(interval=2.5), "http://127.0.0.1:9001") == [
+        "Listens on    http://127.0.0.1:9001",
+        "Explained at  http://127.0.0.1:9001/docs",
+        "Work is kept  in memory, until it ends",
+        "The API is    simulated; --upstream names a real one",
+        "Its pace      one batch every 2.5 s",
+    ]
+
+
+def test_a_taken_port_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the exit status of a wrong setting, and without a word of listening."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = run("serve", "--port", str(port))
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        f"ingest_service: 127.0.0.1:{port} cannot be used: another program listens there. "
+        "Choose another port with PORT.\n"
+    )
+
+
 def test_a_real_api_and_a_file_are_named() -> None:
-    lines = serving.announcement(Settings(upstream="batch+http://127.0.0.1/", journal="a.sqlite3"))
+    settings = Settings(upstream="batch+http://127.0.0.1/", journal="a.sqlite3")
+    lines = serving.announcement(settings, "http://127.0.0.1:9001")
     assert lines[2:4] == [
         "Work is kept  in a.sqlite3, over restarts", "The API is    batch+http://127.0.0.1/",
     ]  # fmt: skip

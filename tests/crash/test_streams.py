@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,12 @@ _IDS = 100_000
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Give a server that is as fast as it gets."""
-    quick = {"interval": 0, "settle": 0, "simulated_latency": 0, "batch_size_ids": 10_000}
+    quick: dict[str, Any] = {
+        "interval": 0,
+        "settle": 0,
+        "simulated_latency": 0,
+        "batch_size_ids": 10_000,
+    }
     server = Server(tmp_path / "journal", tmp_path / "log", **quick)
     server.start()
     try:

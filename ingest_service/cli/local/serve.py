@@ -6,13 +6,12 @@ import sys
 import click
 
 from ingest_service.cli.local.failing import told
-from ingest_service.cli.output import say
 from ingest_service.cli.remote.asking import Command
 from ingest_service.errors import SettingsError
 from ingest_service.front import listeners
-from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, SIMULATED, Settings
+from ingest_service.settings import IN_MEMORY, SIMULATED, Settings
 
-_CONFIGURATION = "python:ingest_service.gunicorn_conf"
+_CONFIGURATION = "python:ingest_service.cli.local.serve_conf"
 _APPLICATION = "ingest_service.wsgi:app"
 
 
@@ -39,9 +38,7 @@ def serve(port: int | None, **settings: str | None) -> None:
     for name, value in settings.items():
         if value is not None:
             os.environ[f"INGEST_{name.upper()}"] = value
-    for line in announcement(Settings.from_env(os.environ, journal=SERVER_JOURNAL)):
-        say(line)
-    sys.stdout.flush()
+    _check(Settings.from_env(os.environ))
     command = [sys.executable, "-m", "gunicorn", "-c", _CONFIGURATION, _APPLICATION]
     try:
         os.execv(sys.executable, command)  # noqa: S606 # nosec B606
@@ -49,9 +46,16 @@ def serve(port: int | None, **settings: str | None) -> None:
         raise SettingsError(f"gunicorn cannot be started: {error.strerror}.") from error
 
 
-def announcement(settings: Settings) -> list[str]:
-    """Return what whoever starts a service wants to know."""
-    address, *_ = listeners.inherited() or [_own_address(settings.host)]
+def _check(settings: Settings) -> None:
+    """Look at what gunicorn will look at, before it has said a word; raise `SettingsError`."""
+    port = listeners.port(os.environ)
+    if "GUNICORN_CMD_ARGS" not in os.environ:
+        host = "127.0.0.1" if settings.host == "localhost" else settings.host.strip("[]")
+        listeners.check_free([(host, int(port))], os.environ)
+
+
+def announcement(settings: Settings, address: str) -> list[str]:
+    """Return what whoever has started a service wants to know; it listens on `address`."""
     kept = f"in {settings.journal}, over restarts"
     if settings.journal == IN_MEMORY:
         kept = "in memory, until it ends"
@@ -65,8 +69,3 @@ def announcement(settings: Settings) -> list[str]:
         f"The API is    {api}",
         f"Its pace      one batch every {settings.interval:g} s",
     ]
-
-
-def _own_address(host: str) -> str:
-    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    return f"http://{f'[{bare}]' if ':' in bare else bare}:{listeners.port(os.environ)}"
