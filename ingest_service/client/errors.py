@@ -56,11 +56,13 @@ class Problem:
 class IngestError(Exception):
     """Whatever the client raises on its own account.
 
-    `key` is the idempotency key of a submission that may or may not have arrived: to submit
-    the same once more under it is safe. `accepted` is what had been accepted before that.
+    `key` is the idempotency key of the submission that failed: to submit the same once more
+    under it is safe. `accepted` is what had been accepted before that.
     """
 
     key: str | None = None
+    #: Whether the request may have been done all the same: nobody has said that it was not.
+    uncertain = False
     accepted: tuple[Any, ...] = ()
 
 
@@ -68,11 +70,13 @@ class Unreachable(IngestError):
     """Nobody answered, or the connection broke before the end of the answer."""
 
     #: Whether there was a connection, so that a request may have arrived.
-    connected = True
+    connected = uncertain = True
 
 
 class BadAnswer(IngestError):
     """What was answered is not what the contract says."""
+
+    uncertain = True
 
 
 class TimedOut(IngestError):
@@ -85,6 +89,7 @@ class Refused(IngestError):
     def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+        self.uncertain = problem.status in _UNCERTAIN
         #: Seconds after which to come again, if the answer says so.
         self.retry_after = retry_after
 
@@ -105,6 +110,8 @@ class Busy(Refused):
     """Not now."""
 
 
+#: Statuses of those who cannot tell what became of a request.
+_UNCERTAIN = (500, 502, 504)
 _KINDS: dict[int, type[Refused]] = {
     401: NotAllowed,
     403: NotAllowed,

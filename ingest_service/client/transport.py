@@ -119,11 +119,13 @@ class Transport:
 
     def _persist(self, request: Request, attempt: Callable[[Request], T]) -> T:
         """Return what `attempt` returns, tried again while that is safe and may help."""
-        began, failures = self.clock.monotonic(), 0
+        began, failures, uncertain = self.clock.monotonic(), 0, False
         while True:
             try:
                 return attempt(request)
-            except (Unreachable, Refused) as error:
+            except IngestError as error:
+                # What became of one attempt, the next one that is refused does not tell.
+                uncertain = error.uncertain = uncertain or error.uncertain
                 wait = _wait_after(error, request, failures)
                 left = began + self.patience - self.clock.monotonic()
                 if wait is None or wait > left:
@@ -222,7 +224,8 @@ class Transport:
         text = getattr(reason, "strerror", None) or str(reason).rpartition(": ")[2] or repr(reason)
         raised = Unreachable(f"{self.url}: {text}.")
         # Then nothing was sent, so everything may be sent again.
-        raised.connected = not isinstance(error, NewConnectionError | ConnectTimeoutError)
+        sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
+        raised.connected = raised.uncertain = sent
         return raised
 
 
@@ -236,14 +239,14 @@ def _has_an_end(response: urllib3.BaseHTTPResponse) -> bool:
     )
 
 
-def _wait_after(error: Unreachable | Refused, request: Request, failures: int) -> float | None:
+def _wait_after(error: IngestError, request: Request, failures: int) -> float | None:
     """Return how long to wait before the next attempt, None if there must be none."""
     asked = 0.0
     if isinstance(error, Refused):
         if error.problem.status not in _COME_AGAIN or not request.repeatable:
             return None
         asked = error.retry_after or 0.0
-    elif error.connected and not request.repeatable:
+    elif not isinstance(error, Unreachable) or (error.connected and not request.repeatable):
         return None
     longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures, 10))
     # Whoever may come again at once comes in vain for the tenth time all the same.

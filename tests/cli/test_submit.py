@@ -157,6 +157,29 @@ def test_with_once_a_replay_is_said(run: Run) -> None:
     assert "nothing new was queued." in second.stdout
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(400, False), (403, False), (413, False), (500, True)]
+)
+def test_what_was_refused_is_not_called_uncertain(run: Run, status: int, *, told: bool) -> None:
+    """Then nothing was taken, and the same line would be refused again."""
+    refusal = answer(status, {"detail": "No."})
+    with Scripted(
+        lambda request: refusal if request.method == "POST" else answer(200, {})
+    ) as server:
+        ran = run("submit", "1", "--url", f"http://127.0.0.1:{server.port}")
+    assert ran.exit_code != 0
+    assert ("can be submitted safely" in ran.stderr) == told
+
+
+def test_a_refusal_after_an_attempt_of_unknown_fate_is_uncertain(run: Run) -> None:
+    replies = iter((reset, answer(403, {"detail": "No."})))
+    with Scripted(
+        lambda request: next(replies) if request.method == "POST" else answer(200, {})
+    ) as server:
+        ran = run("submit", "1", "--url", f"http://127.0.0.1:{server.port}")
+    assert "can be submitted safely" in ran.stderr
+
+
 def test_when_the_connection_breaks_for_good_the_line_to_repeat_is_printed(
     run: Run, client: IngestClient
 ) -> None:

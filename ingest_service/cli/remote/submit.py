@@ -97,11 +97,12 @@ def _submit(
             submitted.append(ingestion)
             _tell(ingestion, as_json=as_json)
     except IngestError as error:
-        again = called()
-        if not once and key is None and error.key is not None:
-            again += ["--key", error.key]
-        say("What was not accepted yet can be submitted safely with", err=True)
-        say(f"  {line(*again)}", err=True)
+        if submitted or (error.uncertain and error.key is not None):
+            again = called()
+            if not once and key is None and error.key is not None:
+                again += ["--key", error.key]
+            say("What was not accepted yet can be submitted safely with", err=True)
+            say(f"  {line(*again)}", err=True)
         raise
     if not submitted:
         raise click.UsageError("There is nothing to submit.")
