@@ -54,10 +54,10 @@ def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
 
     remembered = lru_cache(1_000)(judge)
 
-    def strange(*asked: str | None) -> str | None:
+    def strange(*fields: str | None) -> str | None:
         # Strangers cannot make this grow.
-        short = sum(map(len, filter(None, asked))) <= _LONGEST
-        return (remembered if short else judge)(*asked)  # type: ignore[arg-type]
+        short = sum(map(len, filter(None, fields))) <= _LONGEST
+        return (remembered if short else judge)(*fields)  # type: ignore[arg-type]
 
     app.extensions["strange"] = strange
     app.extensions["keyring"] = keyring

@@ -205,12 +205,14 @@ def show_audit() -> Response:
     `ndjson` all of them come as a stream, and `limit` and `cursor` have no meaning.
     """
     query = parse_query(AuditQuery, request.args)
-    asked, queries = query["entries"], the_service().queries
+    audit_query, queries = query["entries"], the_service().queries
     if query["format"] == "ndjson":
-        return streams.audit(queries.audit_stream(replace(asked, before=NEWEST), the_caller()))
-    # One more tells whether there is another page.
-    entries = queries.audit(replace(asked, limit=asked.limit + 1), the_caller())
-    return answer(render.audit(entries[: asked.limit], more=len(entries) > asked.limit))
+        return streams.audit(
+            queries.audit_stream(replace(audit_query, before=NEWEST), the_caller())
+        )
+    # One more tells whether there is another audit_query.
+    entries = queries.audit(replace(audit_query, limit=audit_query.limit + 1), the_caller())
+    return answer(render.audit(entries[: audit_query.limit], more=len(entries) > audit_query.limit))
 
 
 def _queue() -> Response:

@@ -44,11 +44,11 @@ class HttpCounts:
         kind, of_route = Answered(route, method, code), (route, method)
         with self._lock:
             self._answered[kind] = self._answered.get(kind, 0) + 1
-            found = self._durations.get(of_route)
-            if found is None:
-                found = self._durations[of_route] = [0] * (len(BOUNDS) + 1), [0.0]
-            found[0][bisect_left(BOUNDS, seconds)] += 1
-            found[1][0] += seconds
+            durations = self._durations.get(of_route)
+            if durations is None:
+                durations = self._durations[of_route] = [0] * (len(BOUNDS) + 1), [0.0]
+            durations[0][bisect_left(BOUNDS, seconds)] += 1
+            durations[1][0] += seconds
 
     def count_replay(self) -> None:
         """Count an answer that was given before."""

@@ -69,7 +69,7 @@ class IdList(ItemList):
         plain = _plain_ids(value)
         if plain is not None:
             return plain
-        bad = [index for index, each in enumerate(value) if not _is_id(each)]
+        bad = [index for index, element in enumerate(value) if not _is_id(element)]
         if bad:
             text = f"An id must be a whole number from 1 to {MAX_ID}."
             _refuse({index: [text] for index in bad[:DETAILED]}, len(bad))
@@ -163,7 +163,7 @@ def _fits(value: Any, depth: int) -> bool:
     """Tell whether `value` can be written again: not too deep, integers of 64 bits."""
     if isinstance(value, dict | list):
         below = value.values() if isinstance(value, dict) else value
-        return depth > 0 and all(_fits(each, depth - 1) for each in below)
+        return depth > 0 and all(_fits(element, depth - 1) for element in below)
     return type(value) is not int or -(2**63) <= value < 2**63
 
 

@@ -249,7 +249,7 @@ class AuditQuery(_Period):
     @post_load
     def to_entries(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Return the question as the engine is asked it, and the form of the answer."""
-        asked = audit.AuditQuery(
+        entries = audit.AuditQuery(
             since=data.get("from_", datetime.min.replace(tzinfo=UTC)),
             until=data.get("to", datetime.max.replace(tzinfo=UTC)),
             limit=data["limit"],
@@ -257,7 +257,7 @@ class AuditQuery(_Period):
             key=data.get("key"),
             actions=[data["action"]] if "action" in data else list(Action),
         )
-        return {"entries": asked, "format": data["format"]}
+        return {"entries": entries, "format": data["format"]}
 
 
 def parse_query(schema: type[QuerySchema], values: Mapping[str, str]) -> dict[str, Any]:

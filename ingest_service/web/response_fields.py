@@ -57,7 +57,7 @@ def text(about: str, *allowed: str) -> fields.String:
 
 def word(about: str, words: Iterable[str]) -> fields.String:
     """Return a field for one of `words`, which may be an enum or have repetitions."""
-    plain = (each.value if isinstance(each, Enum) else each for each in words)
+    plain = (choice.value if isinstance(choice, Enum) else choice for choice in words)
     return text(about, *dict.fromkeys(plain))
 
 
@@ -66,7 +66,7 @@ def optional_word(about: str, words: Iterable[str]) -> fields.String:
     return fields.String(
         required=True,
         allow_none=True,
-        validate=validate.OneOf([*(str(each) for each in words), None]),
+        validate=validate.OneOf([*(str(choice) for choice in words), None]),
         metadata={"description": about},
     )
 

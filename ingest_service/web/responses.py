@@ -23,11 +23,11 @@ class JsonResponse(Response):
         headers: Mapping[str, str] | None = None,
         media_type: str = MEDIA_TYPE,
     ) -> None:
-        made = Headers()
+        fields = Headers()
         for name, value in (headers or {}).items():
-            made.add(name, value)
+            fields.add(name, value)
         # That sets the length as well.
-        super().__init__(body, status, made, content_type=media_type)
+        super().__init__(body, status, fields, content_type=media_type)
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
         """Return the headers as they are, but for an answer that has no body."""

@@ -125,12 +125,12 @@ def show_results(ingestion_id: str) -> Response:
     or `csv` all of them come as a stream, and `offset` and `limit` have no meaning.
     """
     query = parse_query(ResultsQuery, request.args)
-    wanted = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
+    states = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
-        pages = the_service().queries.stream(ingestion_id, wanted, the_caller())
+        pages = the_service().queries.stream(ingestion_id, states, the_caller())
         return streams.stream(query["format"], *pages)
     page = the_service().queries.results(
-        ingestion_id, wanted, query["offset"], query["limit"], the_caller()
+        ingestion_id, states, query["offset"], query["limit"], the_caller()
     )
     return answer(render.results(*page))
 
@@ -180,6 +180,6 @@ def _status(snapshot: IngestionSnapshot, estimate: Estimate | None) -> Response:
 
 def _is_news(response: Response) -> bool:
     """Tell whether the client has said what it knows, and that is not how it is any more."""
-    known = request.if_none_match
+    etags = request.if_none_match
     etag, _ = response.get_etag()
-    return bool(known) and etag is not None and not known.contains_weak(etag)
+    return bool(etags) and etag is not None and not etags.contains_weak(etag)

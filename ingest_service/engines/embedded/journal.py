@@ -172,7 +172,7 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FinishedQuery:
     """Which finished ingestions, newest first."""
 
     #: Only those with a smaller sequence.
@@ -249,8 +249,8 @@ class Journal(Protocol):
         """Return how often each batch was started, decisions included, by index."""
         ...
 
-    def finished(self, wanted: Wanted) -> list[IngestionSnapshot]:
-        """Return the newest finished ingestions that `wanted` describes, without their items."""
+    def finished(self, query: FinishedQuery) -> list[IngestionSnapshot]:
+        """Return the newest finished ingestions that `query` describes, without their items."""
         ...
 
     def rate_proof(self, since: datetime, until: datetime) -> RateProof:

@@ -13,7 +13,7 @@ from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
 from ingest_service.engines import Draft, ListQuery, Result
 from ingest_service.engines.embedded.core import Core
-from ingest_service.engines.embedded.journal import Results, Wanted
+from ingest_service.engines.embedded.journal import FinishedQuery, Results
 from ingest_service.engines.offsets import find_states
 from ingest_service.errors import IngestionNotFound
 
@@ -149,7 +149,7 @@ class EmbeddedReading:
 
     def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
         """Merge the unfinished ones, which memory knows best, with those the journal has ended."""
-        wanted = Wanted(
+        of_journal = FinishedQuery(
             before=query.before,
             limit=query.limit,
             finished_since=self._core.expiry(),
@@ -164,7 +164,9 @@ class EmbeddedReading:
             newest = {entry.sequence: entry for entry in self._reopening(query)}
             newest |= {entry.sequence: entry for entry in self._unfinished(query)}
             if not query.unfinished:
-                newest |= {entry.sequence: entry for entry in self._core.journal.finished(wanted)}
+                newest |= {
+                    entry.sequence: entry for entry in self._core.journal.finished(of_journal)
+                }
             return [newest[number] for number in sorted(newest, reverse=True)[: query.limit]]
 
         return self._steady(look)

@@ -175,8 +175,8 @@ def _chart(
     sums = [sum(filter(None, values)) for values in zip(*(s.values for s in stacked), strict=True)]
     peaks = [value for line in lines for value in line.values if value is not None]
     top = _round_up(max([*sums, *peaks], default=0), words)
-    columns = [[_cell(value, words) for value in each.values] for each in (*stacked, *lines)]
-    legend = [(each.name, each.style) for each in (*stacked, *lines)]
+    columns = [[_cell(value, words) for value in series.values] for series in (*stacked, *lines)]
+    legend = [(series.name, series.style) for series in (*stacked, *lines)]
     if failed:
         columns.append([number(value) for value in failed])
         legend.append(("items that failed", "failed"))
@@ -227,11 +227,11 @@ def _path(values: Sequence[float | None], top: float) -> str:
 def _round_up(value: float, words: Callable[[Any], str]) -> float:
     """Return a round number, or a round duration, that is not smaller."""
     if words is span and value > 1:
-        return next((each for each in _ROUND_SPANS if each >= value), value)
+        return next((seconds for seconds in _ROUND_SPANS if seconds >= value), value)
     top = 1.0
     while top < value:
         top *= 10
-    round_ = next(each for each in (top / 5, top / 2, top) if each >= value)
+    round_ = next(step for step in (top / 5, top / 2, top) if step >= value)
     return round_ if words is span else max(2, math.ceil(round_))
 
 

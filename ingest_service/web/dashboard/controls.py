@@ -136,7 +136,7 @@ def _action() -> Action:
 
 
 def _chosen() -> list[str]:
-    chosen = list(dict.fromkeys(each.lower() for each in request.form.getlist("id")))
+    chosen = list(dict.fromkeys(text.lower() for text in request.form.getlist("id")))
     if not 1 <= len(chosen) <= MAX_CHOSEN:
         raise ValidationError({"id": [f"Choose from 1 to {MAX_CHOSEN} ingestions."]})
     return chosen

@@ -211,16 +211,16 @@ def _more(shown: list[IngestionSnapshot], chosen: dict[str, str], rows: int) -> 
     else:
         changed = {"cursor": cursor(last.sequence), "rows": str(ROWS)}
     anchor = f"row-{last.ingestion_id}" if rows < MOST_ROWS else None
-    known = {name: chosen[name] for name in (*_FILTERS, "cursor") if name in chosen}
-    values: dict[str, Any] = known | changed
+    kept = {name: chosen[name] for name in (*_FILTERS, "cursor") if name in chosen}
+    values: dict[str, Any] = kept | changed
     return url_for("dashboard.ingestions", _anchor=anchor, **values)
 
 
 def _rows(snapshots: list[IngestionSnapshot]) -> list[words.Row]:
     estimate = the_service().queries.estimate
     return [
-        words.row(each, None if each.finished_at else estimate(each.ingestion_id))
-        for each in snapshots
+        words.row(snapshot, None if snapshot.finished_at else estimate(snapshot.ingestion_id))
+        for snapshot in snapshots
     ]
 
 
@@ -231,8 +231,8 @@ def _items(snapshot: IngestionSnapshot, query: dict[str, Any]) -> tuple[list[Res
         # They are not more than a batch has.
         after, limit = (query["batch"] - 1) * snapshot.batch_size - 1, snapshot.batch_size
     results = the_service().queries.results
-    wanted = _STATES[query["outcome"]]
-    _, page = results(snapshot.ingestion_id, wanted, skip, limit, the_caller(), after=after)
+    states = _STATES[query["outcome"]]
+    _, page = results(snapshot.ingestion_id, states, skip, limit, the_caller(), after=after)
     if "batch" in query:
-        return [each for each in page if each.position <= after + snapshot.batch_size], False
+        return [result for result in page if result.position <= after + snapshot.batch_size], False
     return page[:ITEMS], len(page) > ITEMS

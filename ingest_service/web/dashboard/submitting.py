@@ -87,7 +87,7 @@ def _from_json(text: str) -> dict[str, Any]:
     value = read_json(text.encode("utf-8", "surrogatepass"))
     if isinstance(value, dict):
         return value
-    mappings = bool(value) and all(isinstance(each, dict) for each in value)
+    mappings = bool(value) and all(isinstance(entry, dict) for entry in value)
     return {"mappings" if mappings else "ids": value}
 
 

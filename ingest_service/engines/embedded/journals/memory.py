@@ -22,6 +22,7 @@ from ingest_service.engines.embedded.journal import (
     Counted,
     Deleted,
     Finished,
+    FinishedQuery,
     Moved,
     OperatorChanged,
     Recovered,
@@ -30,7 +31,6 @@ from ingest_service.engines.embedded.journal import (
     Sent,
     Settled,
     Started,
-    Wanted,
 )
 from ingest_service.engines.embedded.journals.audit_log import AuditLog
 from ingest_service.engines.embedded.journals.rollups import MemoryRollups, count_of
@@ -221,13 +221,13 @@ class MemoryJournal:
             kept = self._kept.get(ingestion_id)
             return kept.settled.start_counts() if kept and kept.settled else {}
 
-    def finished(self, wanted: Wanted) -> list[IngestionSnapshot]:
+    def finished(self, query: FinishedQuery) -> list[IngestionSnapshot]:
         """Look through the finished ones from the newest on."""
         with self._lock:
-            end = bisect_left(self._finished, (wanted.before, ""))
+            end = bisect_left(self._finished, (query.before, ""))
             names = (self._finished[at] for at in range(end - 1, -1, -1))
             snapshots = (self._kept[ingestion_id].snapshot() for _, ingestion_id in names)
-            return list(islice(filter(partial(_fits, wanted), snapshots), wanted.limit))
+            return list(islice(filter(partial(_fits, query), snapshots), query.limit))
 
     def rate_proof(self, since: datetime, until: datetime) -> RateProof:
         """Look through the starts that are kept."""
@@ -361,13 +361,13 @@ def _prepared(change: Change) -> "Change | _Settled":
     return _Settled(change.batch, settled)
 
 
-def _fits(wanted: Wanted, snapshot: IngestionSnapshot) -> bool:
+def _fits(query: FinishedQuery, snapshot: IngestionSnapshot) -> bool:
     word = FAMILIES[snapshot.kind].words[snapshot.counts.status]
     return (
-        wanted.word in (None, word)
-        and wanted.outcome in (None, snapshot.counts.outcome)
-        and wanted.priority in (None, snapshot.priority)
-        and wanted.submitted_by in (None, snapshot.submitted_by)
+        query.word in (None, word)
+        and query.outcome in (None, snapshot.counts.outcome)
+        and query.priority in (None, snapshot.priority)
+        and query.submitted_by in (None, snapshot.submitted_by)
         and snapshot.finished_at is not None
-        and snapshot.finished_at >= wanted.finished_since
+        and snapshot.finished_at >= query.finished_since
     )

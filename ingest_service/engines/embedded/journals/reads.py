@@ -15,7 +15,7 @@ from ingest_service.domain.model import shown_as
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, ItemResult, RateProof, Start
 from ingest_service.engines.audit import Action, AuditEntry, AuditQuery
 from ingest_service.engines.chunks import Chunk, join_items, keys_of, states_of
-from ingest_service.engines.embedded.journal import Results, Wanted
+from ingest_service.engines.embedded.journal import FinishedQuery, Results
 from ingest_service.engines.embedded.journals.rows import (
     Row,
     runs,
@@ -116,18 +116,18 @@ def start_counts(db: apsw.Connection, ingestion_id: str) -> dict[int, int]:
     return dict(cast(list[tuple[int, int]], _rows(db, "start_counts", ingestion_id=ingestion_id)))
 
 
-def finished(db: apsw.Connection, wanted: Wanted) -> list[IngestionSnapshot]:
+def finished(db: apsw.Connection, query: FinishedQuery) -> list[IngestionSnapshot]:
     """Read the rows from the newest on."""
     rows = _rows(
         db,
         "finished",
-        before=wanted.before,
-        limit=wanted.limit,
-        finished_since=to_micros(wanted.finished_since),
-        priority=None if wanted.priority is None else int(wanted.priority),
-        shown=None if wanted.word is None else json.dumps(shown_as(wanted.word)),
-        outcome=wanted.outcome,
-        submitted_by=wanted.submitted_by,
+        before=query.before,
+        limit=query.limit,
+        finished_since=to_micros(query.finished_since),
+        priority=None if query.priority is None else int(query.priority),
+        shown=None if query.word is None else json.dumps(shown_as(query.word)),
+        outcome=query.outcome,
+        submitted_by=query.submitted_by,
     )
     return [to_snapshot(row) for row in rows]
 

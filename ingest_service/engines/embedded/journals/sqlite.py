@@ -15,9 +15,9 @@ from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.embedded.journal import (
     Change,
     Counted,
+    FinishedQuery,
     Recovered,
     Results,
-    Wanted,
 )
 from ingest_service.engines.embedded.journals import reads, rollups
 from ingest_service.engines.embedded.journals.changes import statements_of, submitted
@@ -140,9 +140,9 @@ class SqliteJournal:
         """Look up the last start of each batch."""
         return self._db.read(lambda db: reads.start_counts(db, ingestion_id))
 
-    def finished(self, wanted: Wanted) -> list[IngestionSnapshot]:
+    def finished(self, query: FinishedQuery) -> list[IngestionSnapshot]:
         """Read the rows from the newest on."""
-        return self._db.read(lambda db: reads.finished(db, wanted))
+        return self._db.read(lambda db: reads.finished(db, query))
 
     def rate_proof(self, since: datetime, until: datetime) -> RateProof:
         """Read the starts of the period."""

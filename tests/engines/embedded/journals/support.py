@@ -11,11 +11,11 @@ from ingest_service.engines.embedded.journal import (
     Cancelled,
     Change,
     Finished,
+    FinishedQuery,
     Instant,
     Journal,
     Settled,
     Started,
-    Wanted,
 )
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -112,6 +112,6 @@ def cancel(journal: Journal, accepted: Ingestion) -> None:
     journal.record(Cancelled(accepted.sequence, accepted.ingestion_id, NOW), end(accepted))
 
 
-def newest(limit: int = 100, before: int = 2**62, **which: object) -> Wanted:
+def newest(limit: int = 100, before: int = 2**62, **which: object) -> FinishedQuery:
     """Return the question for finished ingestions, of any age."""
-    return Wanted(before, limit, NOW - timedelta(days=99_999), **which)  # type: ignore[arg-type]
+    return FinishedQuery(before, limit, NOW - timedelta(days=99_999), **which)  # type: ignore[arg-type]
