@@ -10,6 +10,8 @@ from tests.support import Api
 
 FINAL = (ItemState.SUCCEEDED, ItemState.FAILED)
 
+pytestmark = pytest.mark.embedded
+
 
 @pytest.mark.parametrize("step", ["item_states", "results", "keys"])
 def test_it_is_not_found_at_whichever_step_it_is_deleted(still: Api, step: str) -> None:
