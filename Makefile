@@ -87,7 +87,7 @@ lock: $(READY)  ## pin what requirements.in asks for, and all that this needs, w
 
 audit: $(READY)  ## look up known vulnerabilities of what is pinned
 	@if $(RUN)python -c "import urllib.request as r; \
-		assert b'\"vulnerabilities\"' in r.urlopen('https://pypi.org/pypi/pip/json', timeout=10).read()" \
+		assert b'\"vulnerabilities\"' in r.urlopen('https://pypi.org/pypi/pip/25.0/json', timeout=10).read()" \
 		2>/dev/null; \
 	then $(RUN)uv tool run --quiet $(AUDIT) --strict --disable-pip --require-hashes -r requirements.txt; \
 	else echo "make audit: skipped, no index of advisories can be reached from here."; fi
@@ -95,7 +95,7 @@ audit: $(READY)  ## look up known vulnerabilities of what is pinned
 sbom: $(READY)  ## list what is pinned as CycloneDX, in dist/sbom.json
 	mkdir -p dist
 	$(RUN)uv tool run --quiet --from $(SBOM) cyclonedx-py requirements --of JSON \
-		--pyproject pyproject.toml -o dist/sbom.json requirements.txt
+		-o dist/sbom.json requirements.txt
 
 release-check: $(READY) sbom  ## build what is published, check it, install it, use it on both engines
 	rm -f dist/*.whl dist/*.tar.gz
