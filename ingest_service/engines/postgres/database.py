@@ -16,12 +16,16 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_service.engines.postgres.statements import SQL
-from ingest_service.engines.postgres.watchdog import Watchdog
+from ingest_service.engines.postgres.watchdog import LONGEST, Watchdog
 from ingest_service.errors import IngestionNotFound, JournalUnusable, StorageUnavailable
 
 Connection = psycopg.Connection[Any]
 #: Most seconds a transaction may do nothing: whoever is frozen in one must not hold the others up.
+#: So nothing that grows with a request is done in one.
 IDLE_IN_TRANSACTION = 0.3
+#: The same for one that only reads: nobody waits for it, and on a busy machine the rows of a large
+#: answer take longer than that.
+IDLE_IN_READING = LONGEST
 #: Most seconds to wait for a lock, and for a connection.
 LOCK_TIMEOUT = 2.0
 CONNECT_TIMEOUT = 5.0
@@ -151,6 +155,7 @@ class Database:
         """Give a picture of one moment; in a pipeline, so that many questions cost one."""
         with self._connection() as connection, connection.pipeline(), connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            connection.execute(_PATIENTLY)
             yield Transaction(connection, self._now and self._now())
 
     @contextmanager
@@ -177,6 +182,11 @@ class Database:
             raise StorageUnavailable("The database cannot be used now.") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise StorageUnavailable("The database is a standby.") from error
+
+
+_PATIENTLY = sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(
+    int(IDLE_IN_READING * 1000)
+)
 
 
 def _configure(connection: Connection) -> None:

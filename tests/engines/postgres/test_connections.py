@@ -25,3 +25,15 @@ def _be_slow(connections: Database) -> None:
         tx.connection.execute("SELECT 1")
         assert select.select([tx.connection.fileno()], [], [], 30)[0]
         tx.connection.execute("SELECT 1")
+
+
+def test_whoever_only_reads_holds_up_nobody_and_has_more_time(database: str) -> None:
+    connections = Database(database, 1)
+    limit = "SHOW idle_in_transaction_session_timeout"
+    try:
+        with connections.reading() as tx:
+            assert tx.connection.execute(limit).fetchone() == ("10s",)
+        with connections.transaction() as tx:
+            assert tx.connection.execute(limit).fetchone() == ("300ms",)
+    finally:
+        connections.close()
