@@ -2,6 +2,7 @@
 
 import select
 
+import psycopg
 import pytest
 
 from ingest_service.engines.postgres.database import Database
@@ -27,13 +28,21 @@ def _be_slow(connections: Database) -> None:
         tx.connection.execute("SELECT 1")
 
 
-def test_whoever_only_reads_holds_up_nobody_and_has_more_time(database: str) -> None:
+@pytest.mark.parametrize("kind", ["pipeline", "reading", "hasty"])
+def test_no_server_waits_for_this_process_between_the_statements_of_a_pipeline(
+    database: str, kind: str
+) -> None:
+    """It would end the transaction of a process that is too busy to send the next one."""
     connections = Database(database, 1)
-    limit = "SHOW idle_in_transaction_session_timeout"
+    state = "SELECT state FROM pg_stat_activity WHERE pid = %s"
     try:
-        with connections.reading() as tx:
-            assert tx.connection.execute(limit).fetchone() == ("10s",)
-        with connections.transaction() as tx:
-            assert tx.connection.execute(limit).fetchone() == ("300ms",)
+        with psycopg.connect(database, autocommit=True) as observer:
+            with getattr(connections, kind)() as tx:
+                server = tx.connection.info.backend_pid
+                states = [observer.execute(state, [server]).fetchone()]
+                tx.row("time")
+                states.append(observer.execute(state, [server]).fetchone())
+            assert ("idle in transaction",) not in states
+            assert observer.execute(state, [server]).fetchone() == ("idle",)
     finally:
         connections.close()
