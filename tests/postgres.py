@@ -84,7 +84,8 @@ class StepInTurn:
         self._clock = clock
         self.workers = workers
         self._turns = itertools.cycle(workers)
-        self._under_way: list[BatchUnderWay] = []
+        #: What was sent and is not settled.
+        self.under_way: list[BatchUnderWay] = []
 
     def advance(self, seconds: float) -> None:
         end = self._clock.monotonic() + seconds
@@ -99,17 +100,17 @@ class StepInTurn:
 
     def step(self) -> float:
         due = math.inf
-        for batch in list(self._under_way):
+        for batch in list(self.under_way):
             look_at = batch.turn()
             if look_at == -math.inf:
-                self._under_way.remove(batch)
+                self.under_way.remove(batch)
             due = min(due, look_at) if look_at > -math.inf else due
         taken = next(self._turns).dispatch.take()
         if not isinstance(taken, Slot):
             return min(due, taken)
         batch_under_way = next(self._turns).carrier.begin(taken)
         if batch_under_way is not None:
-            self._under_way.append(batch_under_way)
+            self.under_way.append(batch_under_way)
         return self._clock.monotonic()
 
     def rest(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ingest_service import json_text
-from ingest_service.domain.model import Batch, Outcome
+from ingest_service.domain.model import Batch, ItemState, Outcome
 
 
 def final_outcomes(batch: Batch, outcomes: Sequence[Outcome]) -> tuple[Sequence[int], bytes]:
@@ -26,6 +26,12 @@ def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
 def decode_outcomes(text: bytes) -> list[Outcome]:
     """Return the outcomes that `encode_outcomes` made `text` of."""
     return [Outcome(*row) for row in json_text.loads(text)]
+
+
+def final_states(text: bytes) -> bytes:
+    """Return the states of the items whose outcomes `encode_outcomes` made `text` of."""
+    rows = json_text.loads(text)
+    return bytes([ItemState.SUCCEEDED if row[0] else ItemState.FAILED for row in rows])
 
 
 def _row(outcome: Outcome) -> tuple[Any, ...]:

@@ -25,6 +25,8 @@ RESERVED_DESCRIPTORS = 64
 #: Requests that run in a thread, and those that wait for one.
 POOL_THREADS = 8
 POOL_WAITING = 512
+#: Threads that make the parts of streams: whoever fetches a lot leaves the others to those who ask.
+STREAM_THREADS = 2
 #: Clients that wait for a change; whoever comes then is answered at once.
 MAX_WAITERS = 4_096
 #: A body above this is not read in the loop; two above the second are never read at a time.

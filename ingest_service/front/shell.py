@@ -41,6 +41,7 @@ class Shell:
         self._app = app
         self._queries: Queries = app.extensions["ingest_service"].queries
         self._pool = Pool(loop, limits.POOL_THREADS, limits.POOL_WAITING)
+        self._streams = Pool(loop, limits.STREAM_THREADS, 0)
         self._large = asyncio.Semaphore(1)
         self._commits = Commits(loop)
         self._waiters = Waiters(loop, self._queries.watch)
@@ -83,6 +84,7 @@ class Shell:
     def close(self) -> None:
         """Begin nothing more in a thread."""
         self._pool.close()
+        self._streams.close()
 
     async def _answer(
         self, environ: Environ, size: int, connection: Any, receive: Receive
@@ -141,7 +143,7 @@ class Shell:
             part: bytes | None = b""
             while part is not None and not connection.is_gone():
                 try:
-                    part = await self._pool.run(parts.take, bounded=False)
+                    part = await self._streams.run(parts.take, bounded=False)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the rest is missing
                     _log_cut(error)
                     connection.worker.cut_off(connection)
@@ -149,7 +151,7 @@ class Shell:
                 more = part is not None
                 await send({"type": "http.response.body", "body": part or b"", "more_body": more})
         finally:
-            self._pool.forget(parts.close)
+            self._streams.forget(parts.close)
 
     async def _refuse(
         self, refusal: Response, environ: Environ, scope: Scope, receive: Receive, send: Send

@@ -3,13 +3,13 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
 from ingest_service.app import create_app
 from ingest_service.errors import StorageUnavailable
@@ -291,3 +291,28 @@ def test_what_is_refused_at_the_door_has_the_head_of_every_answer(
     assert refused == status
     assert fields["x-request-id"] == "mine"
     assert (fields["x-content-type-options"], fields["cache-control"]) == ("nosniff", "no-store")
+
+
+def test_whoever_fetches_a_lot_leaves_threads_to_those_who_ask(app: Flask) -> None:
+    """As many streams as there are threads, whose parts take for ever."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def parts() -> Iterator[bytes]:
+        begun.release()
+        assert go_on.wait(20)
+        yield b"x"
+
+    app.add_url_rule("/stream", view_func=lambda: Response(parts()))
+
+    async def ask(client: Client) -> list[int]:
+        streams = [
+            asyncio.ensure_future(client.ask("GET", "/stream")) for _ in range(limits.POOL_THREADS)
+        ]
+        await asyncio.to_thread(begun.acquire)
+        key = [(b"idempotency-key", b"1"), (b"content-type", b"application/json")]
+        statuses = [(await client.ask("POST", "/ingest", _BODY, key))[0]]
+        assert not any(stream.done() for stream in streams)
+        go_on.set()
+        return statuses + [(await stream)[0] for stream in streams]
+
+    assert _run(app, ask) == [200] * (1 + limits.POOL_THREADS)

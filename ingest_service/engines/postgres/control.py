@@ -9,12 +9,11 @@ from ingest_service.clock import Clock
 from ingest_service.domain import rollup
 from ingest_service.domain.caller import ANYBODY, Caller
 from ingest_service.domain.ingestion import IngestionSnapshot
-from ingest_service.domain.model import ItemState, OutcomeWord, Priority
+from ingest_service.domain.model import OutcomeWord, Priority
 from ingest_service.domain.runs import Lines, Moment, as_if_moved, delays, last_starts
 from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines import Move
 from ingest_service.engines.audit import MarkKind
-from ingest_service.engines.offsets import pack_offsets
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction, checked_id
 from ingest_service.engines.postgres.marks import add_mark
@@ -195,23 +194,13 @@ class PostgresControl:
             stopping = row.cancelled and row.finished_at is None
             if stopping or counts_of(row).outcome is OutcomeWord.CANCELLED:
                 raise Conflict("A cancelled ingestion is not tried again.")
-            failed = tx.rows("failed_batches", sequence=row.sequence)
-            offsets = [_failed(batch.states) for batch in failed]
-            items = sum(map(len, offsets))
+            # Which items these are is found there: here it would take long, and hold up everybody.
+            failed = tx.row("reopen_batches", sequence=row.sequence, due=now)
+            batches, items = failed.batches, int(failed.items)
             if not items:
                 return 0
-            tx.run(
-                "reopen_batches",
-                sequence=row.sequence,
-                batches=[batch.batch for batch in failed],
-                # One start number is the decision to do it, the next one does it.
-                start_nos=[batch.starts + 2 for batch in failed],
-                offsets=[pack_offsets(of_batch) for of_batch in offsets],
-                due=now,
-            )
-            more = {"items": items, "batches": len(failed), "filled_at": now}
-            tx.run("reopen", sequence=row.sequence, **more)
-            count(tx, rollup.requeued(Priority(row.priority), len(failed), items))
+            tx.run("reopen", sequence=row.sequence, items=items, batches=batches, filled_at=now)
+            count(tx, rollup.requeued(Priority(row.priority), batches, items))
             what = {"failed": items}, {"queued": items}
             add_mark(tx, MarkKind.RETRY, *what, caller, ingestion_id)
             # Another's quota is not touched by who opens its work again.
@@ -244,7 +233,3 @@ class PostgresControl:
         with self._database.transaction() as tx:
             (self._find if finished else self._unfinished)(tx, ingestion_id, caller)
         return self._pictures.snapshot(ingestion_id), self._pictures.lines()
-
-
-def _failed(states: bytes) -> list[int]:
-    return [offset for offset, state in enumerate(states) if state == ItemState.FAILED]

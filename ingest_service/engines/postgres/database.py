@@ -21,6 +21,7 @@ from ingest_service.errors import IngestionNotFound, JournalUnusable, StorageUna
 
 Connection = psycopg.Connection[Any]
 #: Most seconds a transaction may do nothing: whoever is frozen in one must not hold the others up.
+#: So nothing that grows with a request is done in one.
 IDLE_IN_TRANSACTION = 0.3
 #: Most seconds to wait for a lock, and for a connection.
 LOCK_TIMEOUT = 2.0
@@ -122,7 +123,8 @@ class Database:
             timeout=CONNECT_TIMEOUT,
             configure=_configure,
             check=_check,
-            kwargs={"prepare_threshold": 2},
+            # Transactions are begun in words.
+            kwargs={"prepare_threshold": 2, "autocommit": True},
         )
 
     @property
@@ -142,21 +144,29 @@ class Database:
     @contextmanager
     def hasty(self) -> Iterator[Transaction]:
         """Give a transaction whose loss with the whole server would be made good by a wait."""
-        with self._connection() as connection, connection.pipeline(), connection.transaction():
-            connection.execute("SET LOCAL synchronous_commit = off")
-            yield Transaction(connection, self._now and self._now())
+        with self.pipeline() as tx:
+            tx.connection.execute("SET LOCAL synchronous_commit = off")
+            yield tx
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Give a picture of one moment; in a pipeline, so that many questions cost one."""
-        with self._connection() as connection, connection.pipeline(), connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield Transaction(connection, self._now and self._now())
+        with self.pipeline() as tx:
+            tx.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield tx
 
     @contextmanager
     def pipeline(self) -> Iterator[Transaction]:
-        """Give a transaction that is sent at once, COMMIT included."""
-        with self._connection() as connection, connection.pipeline(), connection.transaction():
+        """Give a transaction that is sent at once, BEGIN and COMMIT included.
+
+        Not by `connection.transaction()`: that would wait for the server after BEGIN and before
+        COMMIT, and a server that waits for a process that is busy ends the transaction.
+        """
+        with (
+            self._connection() as connection,
+            connection.pipeline(),
+            psycopg.Transaction(connection),
+        ):
             yield Transaction(connection, self._now and self._now())
 
     def close(self) -> None:
@@ -185,7 +195,6 @@ def _configure(connection: Connection) -> None:
             int(IDLE_IN_TRANSACTION * 1000), int(LOCK_TIMEOUT * 1000)
         )
     )
-    connection.commit()
 
 
 def _check(connection: Connection) -> None:
@@ -195,6 +204,5 @@ def _check(connection: Connection) -> None:
     if poll.poll(0):
         with suppress(psycopg.Error):
             connection.execute("SELECT 1")
-            connection.rollback()
             return
         raise psycopg.OperationalError("the connection was closed")

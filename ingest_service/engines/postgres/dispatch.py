@@ -23,7 +23,7 @@ from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Connection, Database, Transaction
 from ingest_service.engines.postgres.marks import add_mark
 from ingest_service.engines.postgres.rollups import count
-from ingest_service.engines.postgres.settling import give_back, lose, settle_start
+from ingest_service.engines.postgres.settling import End, give_back, lose, settle_start
 from ingest_service.engines.postgres.slots import (
     FENCE,
     STALE,
@@ -53,6 +53,8 @@ class PostgresDispatch:
         self._defer = defer
         #: When starts were on the wire first, where that is known.
         self._on_wire: dict[int, float] = {}
+        #: What was known last of the upstream.
+        self._breaker = CircuitBreaker()
         #: Whether the history knows at which interval this process takes slots.
         self._is_recorded = False
 
@@ -66,7 +68,9 @@ class PostgresDispatch:
             if isinstance(taken, float):
                 return self._clock.monotonic() + (taken - float(row.now))
             # In the same transaction: a moment later it may have been given back.
-            slot = self._slot_of(tx, tx.row("start_to_carry", start=taken))
+            row = tx.row("start_to_carry", start=taken)
+            pieces = _content_of(tx, row)
+        slot = self._slot_of(row, pieces)
         logs.event(
             "batch_started",
             ingestion_id=slot.batch.ingestion_id,
@@ -82,7 +86,8 @@ class PostgresDispatch:
             row = tx.row("start_to_carry", start=start)
             if row is None:
                 return None
-            return self._slot_of(tx, row)
+            pieces = _content_of(tx, row)
+        return self._slot_of(row, pieces)
 
     def confirm(self, slot: Slot) -> bool:
         """Count the slot from here, unless it was given back meanwhile or somebody has stopped.
@@ -119,7 +124,8 @@ class PostgresDispatch:
             if row.confirmed_at is None:
                 give_back(tx, start)
             else:
-                lose(tx, batch_of(tx, row), start, at)
+                # Which items they are does not matter.
+                lose(tx, batch_of(row, ()), start, at)
             tx.run("wake")
 
     def called(self, slot: Slot, ends_at: float | None) -> None:
@@ -159,15 +165,33 @@ class PostgresDispatch:
         self.end(slot, lambda _: decision)
 
     def end(self, slot: Slot, decide: Callable[[CircuitBreaker], Decision]) -> None:
-        """Settle a batch by what `decide` makes of all that is known of the upstream."""
+        """Settle a batch by what `decide` makes of all that is known of the upstream.
+
+        That takes long for a large batch, so it is done before the gate is locked: with what was
+        known last, and once more if another batch has changed that meanwhile.
+        """
+        breaker = self._breaker
+        while (known := self._end(slot, decide, breaker)) != breaker:
+            breaker = known
+        self._on_wire.pop(slot.number, None)
+
+    def _end(
+        self, slot: Slot, decide: Callable[[CircuitBreaker], Decision], breaker: CircuitBreaker
+    ) -> CircuitBreaker:
+        """Settle a batch if `breaker` is what is known of the upstream; return what is."""
+        decision = decide(breaker)
+        end = End.of(slot.batch, decision)
         with self._database.transaction() as tx:
             row = tx.row("lock_pace")
-            decision = decide(CircuitBreaker(row.missed, row.probes))
+            known = CircuitBreaker(row.missed, row.probes)
+            if known != breaker:
+                return known
             decided_at = row.now - (self._clock.monotonic() - decision.decided_at)
             seconds = max(0.0, decision.ended_at - self._on_wire.get(slot.number, slot.at))
-            settle_start(tx, slot, decision, at=row.at, decided_at=decided_at, seconds=seconds)
+            settle_start(tx, slot, end, at=row.at, decided_at=decided_at, seconds=seconds)
             tx.run("wake")
-        self._on_wire.pop(slot.number, None)
+        self._breaker = decision.breaker
+        return known
 
     # --- The slot transaction ---
 
@@ -270,8 +294,8 @@ class PostgresDispatch:
         count(tx, {})
         return int(start)
 
-    def _slot_of(self, tx: Transaction, row: Any) -> Slot:
-        batch = batch_of(tx, row)
+    def _slot_of(self, row: Any, pieces: Sequence[Any]) -> Slot:
+        batch = batch_of(row, pieces)
         fills = self._options.max_concurrent == 1
         return Slot(row.start, batch, self._clock.monotonic(), row.required, fills)
 
@@ -281,27 +305,40 @@ def _counts_of_start(row: Any) -> rollup.Counts:
     return rollup.started(Priority(row.priority), row.items, row.gap, waited)
 
 
-def batch_of(tx: Transaction, row: Any) -> Batch:
-    """Return the batch of a start, with its items."""
+def _content_of(tx: Transaction, row: Any) -> Sequence[Any]:
+    span = _span_of(row)
+    return tx.rows("content", sequence=row.sequence, start=span.start, end=span.stop)
+
+
+def _span_of(row: Any) -> range:
     first = row.batch * row.batch_size
-    span = range(first, min(first + row.batch_size, row.total))
-    pieces = tx.rows("content", sequence=row.sequence, start=span.start, end=span.stop)
-    kind = Kind(row.kind)
-    items = join_items(kind, [Chunk(*piece) for piece in pieces])
-    before = pieces[0].first_item
+    return range(first, min(first + row.batch_size, row.total))
+
+
+def batch_of(row: Any, pieces: Sequence[Any]) -> Batch:
+    """Return the batch of a start, with its items if they are in `pieces` of the content."""
+    span = _span_of(row)
     offsets = unpack_offsets(row.offsets, len(span))
     (batch_id,) = batch_ids(str(row.id), range(row.batch, row.batch + 1))
     return Batch(
         ingestion_id=str(row.id),
         sequence=row.sequence,
         batch_id=batch_id,
-        kind=kind,
+        kind=Kind(row.kind),
         index=row.batch,
         start_no=row.start_no,
         attempt=row.attempt,
         offsets=offsets,
-        items=[items[span.start + offset - before] for offset in offsets],
+        items=_items(Kind(row.kind), pieces, [span.start + offset for offset in offsets]),
     )
+
+
+def _items(kind: Kind, pieces: Sequence[Any], positions: Sequence[int]) -> list[Any]:
+    if not pieces:
+        return []
+    items = join_items(kind, [Chunk(*piece) for piece in pieces])
+    before = pieces[0].first_item
+    return [items[position - before] for position in positions]
 
 
 def _time(instant: float) -> str:

@@ -239,11 +239,12 @@ class _Filling:
         of = progress.record
         size = of.size(record.batch)
         record = without_hope(record, size)
-        for start in record.starts:
-            self._put_start(progress, record.batch, start, size)
+        after = [start_states(start, size) for start in record.starts]
+        for start, sent in zip(record.starts, after, strict=True):
+            self._put_start(progress, record.batch, start, sent)
         if of.deleted:
             return
-        states = states_of(record, size)
+        states = states_of(record, after, size)
         retry = record.retry or _of_lost(record)
         if retry is not None and of.finished_at is None:
             at_once = retry.due is None
@@ -261,14 +262,13 @@ class _Filling:
         for state in ItemState:
             progress.states[state] += states.count(state)
 
-    def _put_start(self, progress: _Progress, batch: int, start: StartRecord, size: int) -> None:
-        sequence = progress.record.sequence
-        sent = len(chosen(start.offsets, size))
-        states = b"" if progress.record.deleted else start_states(start, size)
+    def _put_start(self, progress: _Progress, batch: int, start: StartRecord, after: bytes) -> None:
+        sequence, size = progress.record.sequence, progress.record.size(batch)
+        states = b"" if progress.record.deleted else after
         good, bad = states.count(ItemState.SUCCEEDED), states.count(ItemState.FAILED)
         self._put(
             "starts", sequence, batch, start.start_no, start.attempt,
-            _packed(start.offsets), sent, good, bad,
+            _packed(start.offsets), len(after), good, bad,
             len(states) - good - bad, start.at, start.gap, start.wire_gap, start.required,
             start.ended_at,
         )  # fmt: skip

@@ -1,17 +1,19 @@
 """Taking responsibility for work: one transaction, which never waits for a slot's."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from ingest_service import logs
 from ingest_service.domain import rollup
 from ingest_service.domain.ids import fresh_id
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
-from ingest_service.engines.chunks import content_chunks
+from ingest_service.engines.chunks import Chunk, content_chunks
 from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.engines.postgres.database import Database, Transaction
-from ingest_service.engines.postgres.rollups import count
 from ingest_service.engines.postgres.room import QUEUE_FULL, QUOTA_FULL, Room
 from ingest_service.errors import IdempotencyMismatch, QueueFull, Stopping
 
@@ -57,28 +59,39 @@ class PostgresIntake:
             raise Stopping("The service is stopping and takes no new work.")
 
     def _record(self, draft: Draft, key: IdempotencyKey | None, ingestion_id: str) -> str:
-        if key is None:
-            # One way there and back, COMMIT included.
-            with self._database.pipeline() as tx:
-                self._add(tx, draft, ingestion_id)
-            return ingestion_id
-        with self._database.transaction() as tx:
-            claimed = tx.row(
-                "claim_key",
-                owner=key.owner or "",
-                key=key.key,
-                digest=key.digest,
-                id=ingestion_id,
-                lifetime=KEY_LIFETIME,
-            )
-            if claimed is None:
-                return self._known(tx, key) or ingestion_id
-            with tx.connection.pipeline():
-                self._add(tx, draft, ingestion_id)
-        return ingestion_id
-
-    def _add(self, tx: Transaction, draft: Draft, ingestion_id: str) -> None:
+        # Before the transaction: it takes long for much, and with a key others wait meanwhile.
         chunks = list(content_chunks(draft.items))
+        # One way there and back, COMMIT included.
+        with self._database.pipeline() as tx:
+            claim = None if key is None else self._claim(tx, key, ingestion_id)
+            self._add(tx, draft, chunks, ingestion_id, keyed=key is not None)
+        if claim is None or claim.rowcount:
+            return ingestion_id
+        # It stands for another one, unless that was over a moment ago.
+        return self._earlier(key) or self._record(draft, key, ingestion_id)
+
+    def _claim(
+        self, tx: Transaction, key: IdempotencyKey, ingestion_id: str
+    ) -> psycopg.Cursor[Any]:
+        return tx.later(
+            "claim_key",
+            owner=key.owner or "",
+            key=key.key,
+            digest=key.digest,
+            id=ingestion_id,
+            lifetime=KEY_LIFETIME,
+        )
+
+    def _add(
+        self,
+        tx: Transaction,
+        draft: Draft,
+        chunks: Sequence[Chunk],
+        ingestion_id: str,
+        *,
+        keyed: bool,
+    ) -> None:
+        """Add an ingestion; one that is `keyed` only if its key was claimed for it."""
         tx.run(
             "add_ingestion",
             id=ingestion_id,
@@ -89,6 +102,7 @@ class PostgresIntake:
             total=len(draft.items),
             submitted_by=draft.caller.key,
             request_id=draft.caller.request_id,
+            keyed=keyed,
         )
         tx.run(
             "add_content",
@@ -97,7 +111,8 @@ class PostgresIntake:
             contents=[chunk.content for chunk in chunks],
             packings=[int(chunk.packing) for chunk in chunks],
         )
-        count(tx, rollup.accepted(draft.priority, draft.batches_total, len(draft.items)))
+        counts = rollup.accepted(draft.priority, draft.batches_total, len(draft.items))
+        tx.run("count_accepted", id=ingestion_id, counts=Jsonb(counts))
         self._room.enforce(tx, draft.caller)
 
     def _earlier(self, key: IdempotencyKey | None) -> str | None:

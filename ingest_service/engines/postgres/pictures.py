@@ -68,12 +68,18 @@ class Pictures:
             snapshot = self._picture(tx, row, of, self._duration(durations), under_way)
             if of is None:
                 return replace(snapshot, taken=_taken(tx))
-            return self._placed(tx, row, snapshot, of, under_way)
+            joining = of.batches_total if isinstance(of, Draft) else 0
+            entry, place = self._placed(tx, row, snapshot, of, under_way)
+            if place is None:
+                return snapshot
+            tell = self._forecast(tx, row, snapshot, entry, joining)
+        return replace(snapshot, place=replace(place, forecast=tell()))
 
     def lines(self) -> Lines:
         """Return everything that is ready, a line a class."""
         with self._database.reading() as tx:
-            return _lines(tx)
+            rows = tx.rows("lines")
+        return _lines(rows)
 
     def _duration(self, durations: Sequence[Any]) -> float:
         latency = self._latency()
@@ -154,46 +160,53 @@ class Pictures:
         snapshot: QueueSnapshot,
         of: str | Draft,
         under_way: Sequence[Any],
-    ) -> QueueSnapshot:
-        joining, retrying = 0, 0
+    ) -> tuple[QueueEntry, Place | None]:
+        """Return the place of an ingestion but for its forecast, None if it is finished."""
+        retrying = 0
         if isinstance(of, Draft):
-            joining = of.batches_total
-            entry = QueueEntry(_LAST, of.priority, row.now, "", joining)
+            entry = QueueEntry(_LAST, of.priority, row.now, "", of.batches_total)
         else:
             known = tx.row("place", id=checked_id(of), retention=self._options.retention)
             if known is None:
                 raise IngestionNotFound
-            if known.finished_at is not None:
-                return snapshot
             entry, retrying = entry_of(known), known.retrying
-        place = Place(
+            if known.finished_at is not None:
+                return entry, None
+        return entry, Place(
             sequence=entry.sequence,
             priority=entry.priority,
             batches=entry.batches,
             retry_due=_retry_due(snapshot, entry) if retrying else None,
             under_way_until=_last_end(under_way, entry, snapshot),
-            forecast=self._forecast(tx, row, snapshot, entry, joining),
+            forecast=None,
         )
-        return replace(snapshot, place=place)
 
     def _forecast(
         self, tx: Transaction, row: Any, snapshot: QueueSnapshot, entry: QueueEntry, joining: int
-    ) -> Forecast | None:
+    ) -> Callable[[], Forecast | None]:
+        """Return what tells the forecast: after the transaction, if it takes a walk."""
         moment = Moment.of(snapshot)
         if moment.rule.policy is not Policy.AGED:
-            sums = DatabaseSums(tx, row)
-            return forecast(moment, sums, snapshot.retries, entry, joining)
+            found = forecast(moment, DatabaseSums(tx, row), snapshot.retries, entry, joining)
+            return lambda: found
         current, now = (row.version, snapshot.model), self._clock.monotonic()
         of_what, walked_at, forecasts = self._walked
-        if joining or of_what != current or now >= walked_at + _WALK_LASTS:
-            forecasts = walked(moment, joined_by(entry, _lines(tx), joining), snapshot.retries)
+        if not joining and of_what == current and now < walked_at + _WALK_LASTS:
+            return lambda: forecasts.get(entry.sequence)
+        waiting = tx.rows("lines")
+
+        def walk() -> Forecast | None:
+            lines = joined_by(entry, _lines(waiting), joining)
+            forecasts = walked(moment, lines, snapshot.retries)
             if not joining:
                 self._walked = current, now, forecasts
-        return forecasts.get(entry.sequence)
+            return forecasts.get(entry.sequence)
+
+        return walk
 
 
-def _lines(tx: Transaction) -> Lines:
-    entries = [entry_of(row) for row in tx.rows("lines")]
+def _lines(rows: Sequence[Any]) -> Lines:
+    entries = [entry_of(row) for row in rows]
     return [[entry for entry in entries if entry.priority is priority] for priority in Priority]
 
 

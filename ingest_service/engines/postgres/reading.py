@@ -37,7 +37,8 @@ class PostgresReading:
             row = self._row(tx, ingestion_id)
             span = _span(batches, row)
             states = _states(tx, row, batches, span) if span else b""
-            return snapshot_of(row, batches, _keys(tx, row, span), states)
+            pieces = _pieces(tx, row, span)
+        return snapshot_of(row, batches, _keys(row, pieces, span), states)
 
     def snapshot(self, of: str | Draft | None = None) -> QueueSnapshot:
         """Take a picture."""
@@ -57,8 +58,14 @@ class PostgresReading:
             row = self._row(tx, ingestion_id)
             positions = _positions(tx, row, wanted, offset, limit, after)
             indices = sorted({position // row.batch_size for position in positions})
-            outcomes = _outcomes(tx, row, indices)
-            keys = _keys_of_batches(tx, row, indices)
+            settled = tx.rows("outcomes", sequence=row.sequence, batches=indices)
+            spans = [_span(run, row) for run in _runs(indices)]
+            pieces = [_pieces(tx, row, span) for span in spans]
+        # What is in them is read after that: it takes long, and no connection.
+        outcomes = _outcomes(row, settled)
+        keys: dict[int, int | str] = {}
+        for span, of_span in zip(spans, pieces, strict=True):
+            keys.update(zip(span, _keys(row, of_span, span), strict=True))
         return [
             Result(position, keys[position], *outcomes[position])
             for position in positions
@@ -121,10 +128,13 @@ def _span(batches: range, row: Any) -> range:
     return range(min(batches.start * size, total), min(batches.stop * size, total))
 
 
-def _keys(tx: Transaction, row: Any, span: range) -> Sequence[int] | Sequence[str]:
+def _pieces(tx: Transaction, row: Any, span: range) -> Sequence[Any]:
     if not span:
         return ()
-    pieces = tx.rows("content", sequence=row.sequence, start=span.start, end=span.stop)
+    return tx.rows("content", sequence=row.sequence, start=span.start, end=span.stop)
+
+
+def _keys(row: Any, pieces: Sequence[Any], span: range) -> Sequence[int] | Sequence[str]:
     return keys_of(Kind(row.kind), [Chunk(*piece) for piece in pieces], span)
 
 
@@ -165,23 +175,15 @@ def _positions(
     return positions[:limit]
 
 
-def _outcomes(tx: Transaction, row: Any, indices: Sequence[int]) -> Mapping[int, Any]:
+def _outcomes(row: Any, settled: Iterable[Any]) -> Mapping[int, Any]:
     """Return the outcome of each item of the batches, and when it came, by position."""
     by_position: dict[int, Any] = {}
-    for settled in tx.rows("outcomes", sequence=row.sequence, batches=list(indices)):
-        first = settled.batch * row.batch_size
-        offsets = unpack_offsets(settled.offsets, row.batch_size)
-        for offset, outcome in zip(offsets, decode_outcomes(settled.outcomes), strict=True):
-            by_position[first + offset] = outcome, settled.at
+    for batch in settled:
+        first = batch.batch * row.batch_size
+        offsets = unpack_offsets(batch.offsets, row.batch_size)
+        for offset, outcome in zip(offsets, decode_outcomes(batch.outcomes), strict=True):
+            by_position[first + offset] = outcome, batch.at
     return by_position
-
-
-def _keys_of_batches(tx: Transaction, row: Any, indices: Sequence[int]) -> dict[int, int | str]:
-    keys: dict[int, int | str] = {}
-    for run in _runs(indices):
-        span = _span(run, row)
-        keys.update(zip(span, _keys(tx, row, span), strict=True))
-    return keys
 
 
 def _runs(indices: Iterable[int]) -> list[range]:

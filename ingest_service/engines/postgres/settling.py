@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from ingest_service import logs
 from ingest_service.domain import rollup
@@ -31,29 +32,70 @@ def counts_of(row: Any) -> Counts:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What is written of the outcomes of a batch: what takes long is done before `pace` is locked.
+
+    Whether the ingestion was cancelled meanwhile, and in which class it is, is only known then.
+    """
+
+    #: One an item that was sent, in their order.
+    states: bytes
+    #: Of which items the outcome is final, as they are stored; and these as text.
+    offsets: bytes | None
+    text: bytes | None
+    #: What the history counts, by class and by whether it was cancelled.
+    counts: Mapping[tuple[Priority, bool], rollup.Counts]
+
+    @classmethod
+    def of(cls, batch: Batch, outcomes: Sequence[Outcome]) -> Self:
+        """Put `outcomes` as they are written."""
+        offsets, text = final_outcomes(batch, outcomes)
+        return cls(
+            states=bytes([outcome.state for outcome in outcomes]),
+            offsets=pack_offsets(list(offsets)),
+            text=text if offsets else None,
+            counts={
+                (priority, cancelled): rollup.settled(priority, outcomes, cancelled=cancelled)
+                for priority in Priority
+                for cancelled in (False, True)
+            },
+        )
+
+    def counts_for(self, ingestion: Any) -> rollup.Counts:
+        """Return what the history counts."""
+        return self.counts[Priority(ingestion.priority), ingestion.cancelled]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a batch has ended, ready to be written."""
+
+    decision: Decision
+    outcomes: Outcomes
+
+    @classmethod
+    def of(cls, batch: Batch, decision: Decision) -> Self:
+        """Prepare what was decided about `batch`."""
+        return cls(decision, Outcomes.of(batch, decision.outcomes))
+
+
 def settle_start(
-    tx: Transaction,
-    slot: Slot,
-    decision: Decision,
-    *,
-    at: datetime,
-    decided_at: float,
-    seconds: float,
+    tx: Transaction, slot: Slot, end: End, *, at: datetime, decided_at: float, seconds: float
 ) -> None:
     """Record how a batch has ended, and what follows from it; a late end changes nothing.
 
     `seconds` is how long the upstream had it.
     """
-    batch, outcomes = slot.batch, decision.outcomes
-    states = [outcome.state for outcome in outcomes]
+    batch, decision, outcomes = slot.batch, end.decision, end.outcomes
     start = tx.row(
         "end_start",
         start=slot.number,
         at=at,
         duration=max(0.0, decision.ended_at - slot.at),
-        succeeded=states.count(ItemState.SUCCEEDED),
-        failed=states.count(ItemState.FAILED),
-        retried=states.count(ItemState.RETRYING),
+        succeeded=outcomes.states.count(ItemState.SUCCEEDED),
+        failed=outcomes.states.count(ItemState.FAILED),
+        retried=outcomes.states.count(ItemState.RETRYING),
     )
     if start is None:
         return
@@ -68,13 +110,12 @@ def settle_start(
     )
     ingestion = tx.row("lock_ingestion", sequence=batch.sequence)
     resend = None if ingestion.cancelled else decision.resend
-    due = decided_at + decision.wait
     _record_outcomes(tx, batch, outcomes, at)
-    _apply(tx, batch, outcomes, ingestion, at, lined=0)
+    _apply(tx, batch, outcomes.states, ingestion, at, lined=0)
     if resend is not None:
-        _send_again(tx, batch.sequence, resend, due)
-    _count(tx, ingestion, outcomes, rollup.UPSTREAM.of(seconds))
-    _log_settled(batch, decision)
+        _send_again(tx, batch.sequence, resend, decided_at + decision.wait)
+    count(tx, {**outcomes.counts_for(ingestion), **rollup.UPSTREAM.of(seconds)})
+    _log_settled(batch, outcomes.states)
 
 
 def give_back(tx: Transaction, start: int) -> None:
@@ -141,16 +182,16 @@ def lose(tx: Transaction, batch: Batch, start: int, at: datetime) -> None:
     ingestion = tx.row("lock_ingestion", sequence=batch.sequence)
     known = tx.row("states_of_batch", sequence=batch.sequence, batch=batch.index)
     if known.crashes + 1 >= MAX_CRASHES:
-        outcomes = [Outcome(succeeded=False, error="crashed")] * len(batch.offsets)
+        crashed = [Outcome(succeeded=False, error="crashed")] * len(batch.offsets)
+        outcomes = Outcomes.of(batch, crashed)
         _record_outcomes(tx, batch, outcomes, at)
-        _apply(tx, batch, outcomes, ingestion, at, lined=0)
-        _count(tx, ingestion, outcomes)
+        _apply(tx, batch, outcomes.states, ingestion, at, lined=0)
+        count(tx, outcomes.counts_for(ingestion))
         return
     # Of a cancelled ingestion too: it was under way.
-    open_again = [Outcome(succeeded=False, transient=True)] * len(batch.offsets)
-    _apply(
-        tx, batch, open_again, replace_cancelled(ingestion), at, lined=1, crashes=known.crashes + 1
-    )
+    states = bytes([ItemState.RETRYING]) * len(batch.offsets)
+    row = replace_cancelled(ingestion)
+    _apply(tx, batch, states, row, at, lined=1, crashes=known.crashes + 1)
     resend = batch.pick(batch.offsets, batch.attempt)
     _send_again(tx, batch.sequence, resend, -math.inf, lined=True)
     count(tx, {})
@@ -173,26 +214,23 @@ def replace_cancelled(ingestion: Any) -> Any:
     return ingestion._replace(cancelled=False)
 
 
-def _record_outcomes(
-    tx: Transaction, batch: Batch, outcomes: Sequence[Outcome], at: datetime
-) -> None:
-    offsets, text = final_outcomes(batch, outcomes)
-    if offsets:
+def _record_outcomes(tx: Transaction, batch: Batch, outcomes: Outcomes, at: datetime) -> None:
+    if outcomes.text is not None:
         tx.run(
             "add_outcome",
             sequence=batch.sequence,
             batch=batch.index,
             start_no=batch.start_no,
             at=at,
-            offsets=pack_offsets(list(offsets)),
-            outcomes=text,
+            offsets=outcomes.offsets,
+            outcomes=outcomes.text,
         )
 
 
 def _apply(
     tx: Transaction,
     batch: Batch,
-    outcomes: Sequence[Outcome],
+    became: bytes,
     ingestion: Any,
     at: datetime,
     *,
@@ -200,9 +238,10 @@ def _apply(
     crashes: int = 0,
 ) -> None:
     """Show what became of the items of a batch."""
+    if ingestion.cancelled:
+        became = became.replace(bytes([ItemState.RETRYING]), bytes([ItemState.CANCELLED]))
     known = tx.row("states_of_batch", sequence=batch.sequence, batch=batch.index)
     states = bytearray(known.states)
-    became = [_state(outcome, cancelled=ingestion.cancelled) for outcome in outcomes]
     for offset, state in zip(batch.offsets, became, strict=True):
         states[offset] = state
     tx.run(
@@ -225,18 +264,6 @@ def _apply(
     finish_if_final(tx, after, at)
 
 
-def _count(
-    tx: Transaction, ingestion: Any, outcomes: Sequence[Outcome], more: dict[str, int] | None = None
-) -> None:
-    priority, cancelled = Priority(ingestion.priority), ingestion.cancelled
-    count(tx, rollup.settled(priority, outcomes, cancelled=cancelled) | (more or {}))
-
-
-def _state(outcome: Outcome, *, cancelled: bool) -> ItemState:
-    given_up = cancelled and outcome.state is ItemState.RETRYING
-    return ItemState.CANCELLED if given_up else outcome.state
-
-
 def _send_again(
     tx: Transaction, sequence: int, resend: Resend, due: float, *, lined: bool = False
 ) -> None:
@@ -252,13 +279,12 @@ def _send_again(
     )
 
 
-def _log_settled(batch: Batch, decision: Decision) -> None:
-    outcomes = decision.outcomes
+def _log_settled(batch: Batch, states: bytes) -> None:
     logs.event(
         "batch_settled",
         ingestion_id=batch.ingestion_id,
         batch_id=batch.batch_id,
-        succeeded=sum(outcome.succeeded for outcome in outcomes),
-        failed=sum(outcome.state is ItemState.FAILED for outcome in outcomes),
-        retrying=len(decision.resend.offsets) if decision.resend else 0,
+        succeeded=states.count(ItemState.SUCCEEDED),
+        failed=states.count(ItemState.FAILED),
+        retrying=states.count(ItemState.RETRYING),
     )

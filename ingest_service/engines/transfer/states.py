@@ -1,11 +1,11 @@
 """What follows from the records of a batch: where its items are, and what becomes of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ingest_service.domain.model import ItemState, Outcome
 from ingest_service.engines.options import MAX_CRASHES
-from ingest_service.engines.outcomes import decode_outcomes, encode_outcomes
+from ingest_service.engines.outcomes import encode_outcomes, final_states
 from ingest_service.engines.transfer.records import BatchRecord, StartRecord
 
 
@@ -21,27 +21,29 @@ def start_states(start: StartRecord, size: int) -> bytes:
         return bytes([ItemState.IN_FLIGHT]) * len(sent)
     if start.outcomes is None:
         return bytes([ItemState.RETRYING]) * len(sent)
-    states = [outcome.state for outcome in decode_outcomes(start.outcomes)]
+    states = final_states(start.outcomes)
     if start.final == start.offsets:
-        return bytes(states)
+        return states
     final = dict(zip(chosen(start.final, size), states, strict=True))
     return bytes([final.get(offset, ItemState.RETRYING) for offset in sent])
 
 
-def after_starts(starts: Iterable[StartRecord], size: int) -> bytearray:
-    """Return the states of the items of a batch, as its starts have left them."""
+def after_starts(batch: BatchRecord, after: Sequence[bytes], size: int) -> bytearray:
+    """Return the states of the items of a batch, as its starts have left them.
+
+    `after` has the states after each of them, see `start_states`.
+    """
     states = bytearray(size)
-    for start in starts:
-        sent = chosen(start.offsets, size)
-        for offset, state in zip(sent, start_states(start, size), strict=True):
+    for start, those in zip(batch.starts, after, strict=True):
+        for offset, state in zip(chosen(start.offsets, size), those, strict=True):
             states[offset] = state
     return states
 
 
-def states_of(batch: BatchRecord, size: int) -> bytearray:
+def states_of(batch: BatchRecord, after: Sequence[bytes], size: int) -> bytearray:
     """Return the states of the items of a batch; what was under way is sent again."""
     in_flight, retrying = bytes([ItemState.IN_FLIGHT]), bytes([ItemState.RETRYING])
-    states = after_starts(batch.starts, size).replace(in_flight, retrying)
+    states = after_starts(batch, after, size).replace(in_flight, retrying)
     if batch.retry is not None:
         for offset in chosen(batch.retry.offsets, size):
             states[offset] = ItemState.RETRYING

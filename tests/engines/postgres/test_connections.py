@@ -2,6 +2,7 @@
 
 import select
 
+import psycopg
 import pytest
 
 from ingest_service.engines.postgres.database import Database
@@ -25,3 +26,23 @@ def _be_slow(connections: Database) -> None:
         tx.connection.execute("SELECT 1")
         assert select.select([tx.connection.fileno()], [], [], 30)[0]
         tx.connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("kind", ["pipeline", "reading", "hasty"])
+def test_no_server_waits_for_this_process_between_the_statements_of_a_pipeline(
+    database: str, kind: str
+) -> None:
+    """It would end the transaction of a process that is too busy to send the next one."""
+    connections = Database(database, 1)
+    state = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+    try:
+        with psycopg.connect(database, autocommit=True) as observer:
+            with getattr(connections, kind)() as tx:
+                server = tx.connection.info.backend_pid
+                states = [observer.execute(state, [server]).fetchone()]
+                tx.row("time")
+                states.append(observer.execute(state, [server]).fetchone())
+            assert ("idle in transaction",) not in states
+            assert observer.execute(state, [server]).fetchone() == ("idle",)
+    finally:
+        connections.close()

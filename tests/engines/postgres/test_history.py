@@ -173,6 +173,7 @@ def test_who_is_late_for_a_minute_shows_in_the_next(pg: Api, db: Database) -> No
     with unhurried(db) as tx:
         values: dict[str, Any] = {"kind": "ids", "batch_size": 3, "submitted_by": None}
         values |= {"id": fresh_id(), "priority": 1, "batches": 1, "total": 1, "request_id": None}
+        values["keyed"] = False
         tx.run("add_ingestion", **values)
         count(tx, {})
         pg.timeline.pass_by(2)  # type: ignore[attr-defined]

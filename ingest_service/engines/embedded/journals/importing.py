@@ -188,16 +188,17 @@ class _Filling:
     def _add_batch(self, record: BatchRecord) -> None:
         of = self._of(record)
         size = of.size(record.batch)
+        after = [start_states(start, size) for start in record.starts]
         if of.finished_at is not None:
             first = record.batch * of.batch_size
-            self._states[first : first + size] = states_of(record, size)
+            self._states[first : first + size] = states_of(record, after, size)
             decision = None
         else:
-            decision = _decision(record, size)
+            decision = _decision(record, after, size)
         last = record.starts[-1].start_no if record.starts else None
-        for start in record.starts:
+        for start, states in zip(record.starts, after, strict=True):
             again = record.retry if start.start_no == last and not decision else None
-            self._add_start(of, record.batch, start, size, again)
+            self._add_start(of, record.batch, start, states, again)
         if decision is not None:
             sent = chosen(decision.offsets, size)
             due = decision.due or 0
@@ -212,20 +213,20 @@ class _Filling:
         of: IngestionRecord,
         batch: int,
         start: StartRecord,
-        size: int,
+        states: bytes,
         again: RetryRecord | None,
     ) -> None:
         result = None
         if start.outcomes is not None:
             self._results += 1
             result = self._results
-            final = array("H", chosen(start.final, size)).tobytes()
+            final = array("H", chosen(start.final, of.size(batch))).tobytes()
             self._run("add_result", result, final, start.outcomes)
         has_states = start.ended_at is not None and not of.deleted
         self._run(
             "add_start", of.sequence, batch, start.start_no, start.attempt, start.at,
             _packed(start.offsets), start.ended_at,
-            start_states(start, size) if has_states else None,
+            states if has_states else None,
             again and (again.due or 0), again and again.attempt,
             start.gap, start.required, result, start.wire_gap,
         )  # fmt: skip
@@ -281,12 +282,12 @@ def _packed(offsets: Sequence[int] | None) -> bytes | None:
     return None if offsets is None else pack_offsets(offsets)
 
 
-def _decision(record: BatchRecord, size: int) -> RetryRecord | None:
+def _decision(record: BatchRecord, after: Sequence[bytes], size: int) -> RetryRecord | None:
     """Return what is sent again, or was going to be, without a start that asks for it."""
     last = record.starts[-1].start_no if record.starts else -1
     if record.retry is not None:
         return None if record.retry.start_no == last + 1 else record.retry
-    states = after_starts(record.starts, size)
+    states = after_starts(record, after, size)
     if any(states[offset] != ItemState.RETRYING for offset in record.cancelled):
         return RetryRecord(last + 2, 1, record.cancelled, None)
     return None

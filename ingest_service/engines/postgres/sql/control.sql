@@ -27,25 +27,29 @@ RETURNING *;
 UPDATE ingestion SET priority = %(priority)s, version = version + 1
 WHERE sequence = %(sequence)s;
 
--- name: failed_batches
--- Those of which something failed and nothing is open.
-SELECT batch, starts, states FROM batch
-WHERE sequence = %(sequence)s AND position('\x03'::bytea IN states) > 0
-  AND position('\x01'::bytea IN states) = 0 AND position('\x05'::bytea IN states) = 0
-ORDER BY batch;
-
 -- name: reopen_batches
+-- Those of which something failed and nothing is open; which items, two bytes each, the low one
+-- first. One start number is the decision to do it, the next one does it.
 WITH failed AS (
-    SELECT * FROM unnest(%(batches)s::integer[], %(start_nos)s::integer[], %(offsets)s::bytea[])
-        AS failed (batch, start_no, offsets)
+    SELECT batch, starts + 2 AS start_no, (
+        SELECT string_agg(set_byte(set_byte('\x0000', 0, at & 255), 1, at >> 8), '' ORDER BY at)
+        FROM generate_series(0, octet_length(states) - 1) AS at WHERE get_byte(states, at) = 3
+    ) AS offsets
+    FROM batch
+    WHERE sequence = %(sequence)s AND position('\x03'::bytea IN states) > 0
+      AND position('\x01'::bytea IN states) = 0 AND position('\x05'::bytea IN states) = 0
 ), reopened AS (
     UPDATE batch SET
         states = decode(replace(encode(states, 'hex'), '03', '05'), 'hex'), crashes = 0,
         starts = failed.start_no - 1
     FROM failed WHERE sequence = %(sequence)s AND batch.batch = failed.batch
+), lined AS (
+    INSERT INTO again (sequence, batch, start_no, attempt, offsets, due, lined)
+    SELECT %(sequence)s, batch, start_no, 1, offsets, %(due)s, true FROM failed ORDER BY batch
+    RETURNING offsets
 )
-INSERT INTO again (sequence, batch, start_no, attempt, offsets, due, lined)
-SELECT %(sequence)s, batch, start_no, 1, offsets, %(due)s, true FROM failed ORDER BY batch;
+SELECT count(*)::integer AS batches, coalesce(sum(octet_length(offsets)) / 2, 0)::integer AS items
+FROM lined;
 
 -- name: reopen
 UPDATE ingestion SET

@@ -15,13 +15,15 @@ WHERE owner = %(owner)s AND key = %(key)s
   AND created_at > coalesce(%(now)s::timestamptz, clock_timestamp()) - %(lifetime)s::interval;
 
 -- name: add_ingestion
+-- Nothing if it came with a key that stands for another one; what follows adds nothing then.
 INSERT INTO ingestion (
     id, kind, priority, batch_size, batches, total, unsent, created_at, since, filled_at,
     submitted_by, request_id)
 SELECT %(id)s::uuid, %(kind)s, %(priority)s::smallint, %(batch_size)s::integer,
        %(batches)s::integer, %(total)s::integer, %(total)s, at, extract(epoch FROM at)::float8,
        extract(epoch FROM at)::float8, %(submitted_by)s, %(request_id)s
-FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS at) AS moment;
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS at) AS moment
+WHERE NOT %(keyed)s OR EXISTS (SELECT FROM idempotency_key WHERE id = %(id)s::uuid);
 
 -- name: add_content
 INSERT INTO content (sequence, first_item, items, packing)
@@ -29,6 +31,11 @@ SELECT sequence, piece.*
 FROM ingestion, unnest(
     %(first_items)s::integer[], %(contents)s::bytea[], %(packings)s::smallint[]) AS piece
 WHERE id = %(id)s::uuid;
+
+-- name: count_accepted
+INSERT INTO counted (minute, counts, moved)
+SELECT floor(extract(epoch FROM created_at) / 60)::bigint, %(counts)s::jsonb, true
+FROM ingestion WHERE id = %(id)s::uuid;
 
 -- name: count_now
 SET CONSTRAINTS ALL IMMEDIATE;
