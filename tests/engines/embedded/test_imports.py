@@ -22,7 +22,3 @@ def test_the_service_loads_nothing_of_postgresql(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(Path(__file__).parents[3])},
     )  # fmt: skip
     assert loaded.stdout.strip() == "[]"
-
-
-def test_neither_do_the_tests_that_need_no_server() -> None:
-    assert not {"psycopg", "psycopg_pool", "procrastinate"} & sys.modules.keys()
