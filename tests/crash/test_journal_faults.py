@@ -38,12 +38,13 @@ def disk() -> Iterator[FaultyDisk]:
     made.unregister()
 
 
-@pytest.fixture(params=["default", "frequent"])
+@pytest.fixture(params=["default", "frequent", "cut"])
 def checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the WAL be moved into the file as usual, or after a few pages already."""
-    if request.param == "frequent":
-        pragmas = (*connections.PRAGMAS, "wal_autocheckpoint = 10")
-        monkeypatch.setattr(connections, "PRAGMAS", pragmas)
+    """Let the WAL be moved into the file as usual, or after a few pages already, and be cut."""
+    more = {"default": (), "frequent": ("wal_autocheckpoint = 10",)}.get(
+        request.param, ("wal_autocheckpoint = 10", "journal_size_limit = 16384")
+    )
+    monkeypatch.setattr(connections, "PRAGMAS", (*connections.PRAGMAS, *more))
 
 
 @pytest.mark.usefixtures("checkpoints")

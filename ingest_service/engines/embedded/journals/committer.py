@@ -1,6 +1,7 @@
 """Group commit: what is answered is on the disk, and what is refused leaves no trace."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,6 +121,9 @@ class Committer:
             self._take_back(self._connection())
         except apsw.Error as also:
             self._disconnect(also)
+        # What failed may have cut the WAL before: that was nobody else.
+        with suppress(JournalLost):
+            self._file.note()
 
     def _disconnect(self, error: Exception) -> None:
         # After an error nothing is known about what the connection believes to
