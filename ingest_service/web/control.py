@@ -210,7 +210,7 @@ def show_audit() -> Response:
         return streams.audit(
             queries.audit_stream(replace(audit_query, before=NEWEST), the_caller())
         )
-    # One more tells whether there is another audit_query.
+    # One more tells whether there is another page.
     entries = queries.audit(replace(audit_query, limit=audit_query.limit + 1), the_caller())
     return answer(render.audit(entries[: audit_query.limit], more=len(entries) > audit_query.limit))
 

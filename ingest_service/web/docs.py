@@ -106,7 +106,6 @@ def _document() -> dict[str, Any]:
 
 def _marked(text: str) -> Markup:
     """Return `text`, escaped, with what is between backticks as code."""
-    # It is escaped.
     marked = re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(marked)  # noqa: S704 # nosec B704
 

@@ -1,8 +1,6 @@
 """A journal in a database, written as a whole out of what another one was moved by."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -12,12 +10,14 @@ from psycopg.types.json import Jsonb
 from ingest_service.domain.model import Counts, ItemState, Priority
 from ingest_service.domain.rollup import both
 from ingest_service.engines.chunks import content_chunks
+from ingest_service.engines.micros import to_datetime, to_optional_datetime
 from ingest_service.engines.offsets import pack_offsets
 from ingest_service.engines.postgres.database import Connection, Transaction
 from ingest_service.engines.postgres.exporting import first_line
 from ingest_service.engines.postgres.migrations import check_version, connected
 from ingest_service.engines.postgres.pictures import SEEN_WITHIN
 from ingest_service.engines.postgres.statements import SQL
+from ingest_service.engines.transfer.filling import Filling, orphan
 from ingest_service.engines.transfer.lines import Reader, Summary
 from ingest_service.engines.transfer.records import (
     BatchRecord,
@@ -32,6 +32,7 @@ from ingest_service.engines.transfer.records import (
     StartRecord,
     TotalsRecord,
 )
+from ingest_service.engines.transfer.rows import packed
 from ingest_service.engines.transfer.states import (
     chosen,
     crashes_of,
@@ -41,7 +42,6 @@ from ingest_service.engines.transfer.states import (
 )
 from ingest_service.errors import JournalUnusable
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: How much is gathered before it is written: rows, and bytes of those that can be long.
 _MOST_ROWS, _MOST_BYTES = 20_000, 16 * 2**20
 #: In an order in which nothing comes before what it belongs to.
@@ -64,10 +64,7 @@ def import_into(conninfo: str, reader: Reader) -> Summary:
             tx = Transaction(connection, None)
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             _refuse_filled(tx)
-            filling = _Filling(tx)
-            for record in reader:
-                filling.add(record)
-            filling.end()
+            return _Filling(tx).fill(reader)
     except psycopg.DataError as error:
         raise JournalUnusable(
             f"Something cannot be kept in this database: {first_line(error)}; nothing was imported."
@@ -76,8 +73,6 @@ def import_into(conninfo: str, reader: Reader) -> Summary:
         raise JournalUnusable(
             f"The database cannot be filled: {first_line(error)}; nothing was imported."
         ) from None
-    assert reader.summary is not None  # noqa: S101 - it has read everything
-    return reader.summary
 
 
 def _refuse_filled(tx: Transaction) -> None:
@@ -126,7 +121,7 @@ class _Progress:
         # Its end may not be on record: whoever goes on would never look at it again.
         ended = of.finished_at or (is_final and (self.last_end or of.created_at)) or None
         return {
-            "finished_at": _time(ended),
+            "finished_at": to_optional_datetime(ended),
             "next_batch": -(-of.total // of.batch_size)
             if of.cancelled or ended is not None
             else self.next_batch,
@@ -140,10 +135,11 @@ class _Progress:
         }
 
 
-class _Filling:
+class _Filling(Filling):
     """Writes records, a lot at a time."""
 
     def __init__(self, tx: Transaction) -> None:
+        super().__init__()
         self._tx = tx
         self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
         self._number = self._bytes = 0
@@ -153,28 +149,16 @@ class _Filling:
             "forget_minutes", "forget_depth",
         ):  # fmt: skip
             tx.run(statement)
-        self._adders: Mapping[type[Record], Callable[[Any], None]] = {
-            IngestionRecord: self._add_ingestion,
-            ItemsRecord: self._add_items,
-            BatchRecord: self._add_batch,
-            KeyRecord: self._add_key,
-            MarkRecord: self._add_mark,
-            MinuteRecord: self._add_minute,
-            TotalsRecord: self._add_totals,
-            QueueRecord: self._add_queue,
-        }
 
     def add(self, record: Record) -> None:
-        """Write a record, sooner or later."""
-        if not isinstance(record, ItemsRecord | BatchRecord):
-            self._end_ingestion()
-        self._adders[type(record)](record)
+        """Write a record, with what has gathered if that is a lot."""
+        super().add(record)
         if self._number > _MOST_ROWS or self._bytes > _MOST_BYTES:
             self._flush()
 
     def end(self) -> None:
         """Write what is left, and what follows from all of it."""
-        self._end_ingestion()
+        super().end()
         self._flush()
         for statement in (
             "add_starts", "sum_up", "sum_up_owned", "go_on_counting", "end_history",
@@ -215,16 +199,17 @@ class _Filling:
         values = progress.values()
         self._put(
             "ingestions", of.sequence, of.ingestion_id, of.kind, of.priority, of.batch_size,
-            -(-of.total // of.batch_size), of.total, _time(of.created_at), of.created_at / 1e6,
-            _time(of.started_at), values["finished_at"], of.cancelled,
-            _time(of.finished_at) if of.deleted else None, values["next_batch"], values["lined"],
+            -(-of.total // of.batch_size), of.total, to_datetime(of.created_at),
+            of.created_at / 1e6, to_optional_datetime(of.started_at), values["finished_at"],
+            of.cancelled, to_optional_datetime(of.finished_at) if of.deleted else None,
+            values["next_batch"], values["lined"],
             values["unsent"], values["succeeded"], values["failed"], values["given_up"],
             values["retrying"], values["status"], of.submitted_by, of.request_id,
         )  # fmt: skip
 
     def _of(self, record: ItemsRecord | BatchRecord) -> _Progress:
         if self._progress is None:
-            raise JournalUnusable(f"{type(record).__name__} without an ingestion.")
+            raise orphan(record)
         return self._progress
 
     def _add_items(self, record: ItemsRecord) -> None:
@@ -251,7 +236,7 @@ class _Filling:
             progress.lined += at_once
             self._put(
                 "retries", of.sequence, record.batch, retry.start_no, retry.attempt,
-                _packed(retry.offsets),
+                packed(retry.offsets),
                 float("-inf") if retry.due is None else retry.due / 1e6, at_once,
             )  # fmt: skip
         starts = retry.start_no - 1 if retry else record.starts[-1].start_no
@@ -268,7 +253,7 @@ class _Filling:
         good, bad = states.count(ItemState.SUCCEEDED), states.count(ItemState.FAILED)
         self._put(
             "starts", sequence, batch, start.start_no, start.attempt,
-            _packed(start.offsets), len(after), good, bad,
+            packed(start.offsets), len(after), good, bad,
             len(states) - good - bad, start.at, start.gap, start.wire_gap, start.required,
             start.ended_at,
         )  # fmt: skip
@@ -276,17 +261,26 @@ class _Filling:
             progress.last_end = max(progress.last_end or 0, start.ended_at)
         if start.outcomes is not None:
             final = pack_offsets(list(chosen(start.final, size)))
-            row = sequence, batch, start.start_no, _time(start.ended_at), final, start.outcomes
+            row = (
+                sequence,
+                batch,
+                start.start_no,
+                to_optional_datetime(start.ended_at),
+                final,
+                start.outcomes,
+            )
             self._put("outcomes", *row, size=len(start.outcomes))
 
     def _add_key(self, of: KeyRecord) -> None:
         digest = bytes.fromhex(of.digest)
-        self._put("keys", of.owner, of.key, digest, of.ingestion_id, _time(of.created_at))
+        self._put(
+            "keys", of.owner, of.key, digest, of.ingestion_id, to_optional_datetime(of.created_at)
+        )
 
     def _add_mark(self, of: MarkRecord) -> None:
         before, after = Jsonb(of.before), Jsonb(of.after)
         who = of.key, of.target, of.request_id
-        self._put("marks", _time(of.at), of.kind, before, after, *who)
+        self._put("marks", to_datetime(of.at), of.kind, before, after, *who)
 
     def _add_minute(self, record: MinuteRecord) -> None:
         self._put("minutes", record.minute, Jsonb(dict(record.counts)))
@@ -326,11 +320,3 @@ def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]]) -> No
     with connection.cursor() as cursor, cursor.copy(SQL[f"copy_{table}"]) as copy:
         for row in rows:
             copy.write_row(row)
-
-
-def _packed(offsets: Sequence[int] | None) -> bytes | None:
-    return None if offsets is None else pack_offsets(offsets)
-
-
-def _time(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)

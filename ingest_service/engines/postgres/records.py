@@ -8,6 +8,7 @@ from ingest_service.domain.rollup import Counts
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, RateProof, Start
 from ingest_service.engines.audit import Action, AuditEntry, AuditPlace, AuditQuery
 from ingest_service.engines.history import History, QueueNow, told
+from ingest_service.engines.micros import to_datetime
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
 from ingest_service.engines.postgres.listening import Listening
@@ -15,7 +16,6 @@ from ingest_service.engines.postgres.rollups import depth_of, recorded, totals
 from ingest_service.engines.postgres.slots import pace_of
 from ingest_service.engines.vitals import StorageVitals, Vitals
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -107,7 +107,7 @@ class PostgresRecords:
 
 def _time(place: AuditPlace) -> datetime:
     try:
-        return _EPOCH + timedelta(microseconds=place.at)
+        return to_datetime(place.at)
     except OverflowError:
         # Whoever invents a place beyond all calendars gets a full page.
         return _LAST

@@ -5,7 +5,7 @@ from typing import Any
 
 from ingest_service.domain.items import ITEMS, Kind
 from ingest_service.engines.chunks import ITEMS_PER_CHUNK, Chunk
-from ingest_service.engines.offsets import unpack_offsets
+from ingest_service.engines.offsets import pack_offsets, unpack_offsets
 from ingest_service.engines.transfer.records import IngestionRecord, ItemsRecord, StartRecord
 
 
@@ -48,3 +48,8 @@ def start_of(row: Any, size: int) -> StartRecord:
 def shortest(offsets: Sequence[int], size: int) -> list[int] | None:
     """Return offsets as a record says them: None for all."""
     return None if len(offsets) == size else list(offsets)
+
+
+def packed(offsets: Sequence[int] | None) -> bytes | None:
+    """Return the offsets that a record says as they are stored: None for all."""
+    return None if offsets is None else pack_offsets(offsets)

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 from ingest_service.domain.ingestion import Submission
 from ingest_service.engines.audit import Action, AuditEntry, AuditPlace, AuditQuery, Mark
-from ingest_service.engines.embedded.journals.rows import to_micros
+from ingest_service.engines.micros import to_micros
 
 _place = itemgetter(0)
 

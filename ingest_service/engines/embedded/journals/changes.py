@@ -22,10 +22,8 @@ from ingest_service.engines.embedded.journal import (
     Settled,
     Started,
 )
-from ingest_service.engines.embedded.journals.rows import (
-    operator_to_json,
-    to_micros,
-)
+from ingest_service.engines.embedded.journals.rows import operator_to_json
+from ingest_service.engines.micros import to_micros
 from ingest_service.engines.offsets import pack_offsets
 from ingest_service.engines.outcomes import final_outcomes
 

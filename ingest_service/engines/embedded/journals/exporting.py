@@ -19,8 +19,8 @@ from ingest_service.engines.embedded.journals.connections import transaction
 from ingest_service.engines.embedded.journals.files import use_existing
 from ingest_service.engines.embedded.journals.formats import check_format
 from ingest_service.engines.embedded.journals.recovery import last_slot, operator
-from ingest_service.engines.embedded.journals.rows import to_micros
 from ingest_service.engines.embedded.journals.statements import TRANSFER
+from ingest_service.engines.micros import to_micros
 from ingest_service.engines.offsets import unpack_offsets
 from ingest_service.engines.transfer.lines import Summary, write
 from ingest_service.engines.transfer.minutes import minute_records, without_zeros

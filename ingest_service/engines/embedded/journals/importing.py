@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from ingest_service.engines.embedded.journals.files import (
 )
 from ingest_service.engines.embedded.journals.formats import format_of, refuse_newer
 from ingest_service.engines.embedded.journals.journal_file import JournalFile
-from ingest_service.engines.embedded.journals.rows import operator_to_json, to_datetime
+from ingest_service.engines.embedded.journals.rows import operator_to_json
 from ingest_service.engines.embedded.journals.schema import create
 from ingest_service.engines.embedded.journals.statements import SQL, TRANSFER
-from ingest_service.engines.offsets import pack_offsets
+from ingest_service.engines.micros import to_datetime
+from ingest_service.engines.transfer.filling import Filling, orphan
 from ingest_service.engines.transfer.lines import Reader, Summary
 from ingest_service.engines.transfer.records import (
     BatchRecord,
@@ -35,11 +36,11 @@ from ingest_service.engines.transfer.records import (
     MarkRecord,
     MinuteRecord,
     QueueRecord,
-    Record,
     RetryRecord,
     StartRecord,
     TotalsRecord,
 )
+from ingest_service.engines.transfer.rows import packed
 from ingest_service.engines.transfer.states import after_starts, chosen, start_states, states_of
 from ingest_service.errors import JournalUnusable
 
@@ -98,10 +99,7 @@ def _write(fresh: Path, reader: Reader) -> Summary:
                 db.execute(f"PRAGMA {pragma}").fetchall()
             create(db)
             with transaction(db, "BEGIN"):
-                filling = _Filling(db)
-                for record in reader:
-                    filling.add(record)
-                filling.end()
+                summary = _Filling(db).fill(reader)
         finally:
             db.close(True)
         sync(fresh)
@@ -113,14 +111,14 @@ def _write(fresh: Path, reader: Reader) -> Summary:
         raise JournalUnusable(unusable(fresh, error)) from error
     except OSError as error:
         raise JournalUnusable(f"{fresh}: cannot be written ({error.strerror}).") from error
-    assert reader.summary is not None  # noqa: S101 - it has read everything
-    return reader.summary
+    return summary
 
 
-class _Filling:
+class _Filling(Filling):
     """Writes records, in the order in which they were read."""
 
     def __init__(self, db: apsw.Connection) -> None:
+        super().__init__()
         self._db = db
         self._ingestion: IngestionRecord | None = None
         #: Of a finished ingestion; what was never started was cancelled.
@@ -129,25 +127,8 @@ class _Filling:
         #: The minutes of the last hour, and what all minutes add up to.
         self._hour: list[MinuteRecord] = []
         self._counted: dict[str, int] = {}
-        self._adders: Mapping[type[Record], Callable[[Any], None]] = {
-            IngestionRecord: self._add_ingestion,
-            ItemsRecord: self._add_items,
-            BatchRecord: self._add_batch,
-            KeyRecord: self._add_key,
-            MarkRecord: self._add_mark,
-            MinuteRecord: self._add_minute,
-            TotalsRecord: self._add_totals,
-            QueueRecord: self._add_queue,
-        }
 
-    def add(self, record: Record) -> None:
-        """Write a record."""
-        if not isinstance(record, ItemsRecord | BatchRecord):
-            self.end()
-        self._adders[type(record)](record)
-
-    def end(self) -> None:
-        """Write what is left of the last ingestion."""
+    def _end_ingestion(self) -> None:
         ingestion, self._ingestion = self._ingestion, None
         if ingestion is None or ingestion.counts is None or ingestion.deleted:
             return
@@ -182,7 +163,7 @@ class _Filling:
 
     def _of(self, record: ItemsRecord | BatchRecord) -> IngestionRecord:
         if self._ingestion is None:
-            raise JournalUnusable(f"{type(record).__name__} without an ingestion.")
+            raise orphan(record)
         return self._ingestion
 
     def _add_batch(self, record: BatchRecord) -> None:
@@ -225,7 +206,7 @@ class _Filling:
         has_states = start.ended_at is not None and not of.deleted
         self._run(
             "add_start", of.sequence, batch, start.start_no, start.attempt, start.at,
-            _packed(start.offsets), start.ended_at,
+            packed(start.offsets), start.ended_at,
             states if has_states else None,
             again and (again.due or 0), again and again.attempt,
             start.gap, start.required, result, start.wire_gap,
@@ -276,10 +257,6 @@ class _Filling:
         state = OperatorState(record.paused, record.interval, record.configured_interval, hold)
         if state != OperatorState():
             self._db.execute(SQL["change_operator"], {"state": operator_to_json(state)})
-
-
-def _packed(offsets: Sequence[int] | None) -> bytes | None:
-    return None if offsets is None else pack_offsets(offsets)
 
 
 def _decision(record: BatchRecord, after: Sequence[bytes], size: int) -> RetryRecord | None:

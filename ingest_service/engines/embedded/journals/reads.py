@@ -19,15 +19,13 @@ from ingest_service.engines.embedded.journal import FinishedQuery, Results
 from ingest_service.engines.embedded.journals.rows import (
     Row,
     runs,
-    to_datetime,
     to_marked,
-    to_micros,
-    to_optional_datetime,
     to_snapshot,
     to_submission,
     to_submitted,
 )
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.micros import to_datetime, to_micros, to_optional_datetime
 from ingest_service.engines.offsets import unpack_offsets
 from ingest_service.engines.outcomes import decode_outcomes
 

@@ -18,11 +18,10 @@ from ingest_service.engines.embedded.journals.rows import (
     KINDS,
     Row,
     operator_from_json,
-    to_datetime,
-    to_optional_datetime,
     to_submission,
 )
 from ingest_service.engines.embedded.journals.statements import SQL
+from ingest_service.engines.micros import to_datetime, to_optional_datetime
 from ingest_service.engines.offsets import unpack_offsets
 from ingest_service.engines.options import MAX_CRASHES
 

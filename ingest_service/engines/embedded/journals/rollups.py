@@ -11,9 +11,10 @@ from ingest_service.domain.history import MinuteRow, beginning, minute_of
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.rollup import Counts, accepted, add
 from ingest_service.engines.audit import Mark, MarkKind
-from ingest_service.engines.embedded.journals.rows import Row, to_datetime, to_micros
+from ingest_service.engines.embedded.journals.rows import Row
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.engines.history import MOST_MARKS, PACE_MARKS, Recorded
+from ingest_service.engines.micros import to_datetime, to_micros
 
 #: Most hours that one step forgets.
 _PER_STEP = 20

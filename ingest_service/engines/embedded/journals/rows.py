@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from ingest_service import json_text
@@ -14,15 +14,13 @@ from ingest_service.domain.model import Counts, Priority
 from ingest_service.engines import Hold, OperatorState
 from ingest_service.engines.audit import Action, AuditEntry, AuditPlace
 from ingest_service.engines.embedded.journal import FINISHED_VERSION
+from ingest_service.engines.micros import to_datetime, to_optional_datetime
 
 Row = tuple[Any, ...]
 
 #: By what is stored; looked up a hundred thousand times at a start.
 KINDS = {kind.value: kind for kind in Kind}
 PRIORITIES = {priority.value: priority for priority in Priority}
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def to_snapshot(head: Row) -> IngestionSnapshot:
@@ -90,21 +88,6 @@ def to_submitted(row: Row) -> AuditEntry:
         {"kind": kind, "items": items},
         request_id,
     )
-
-
-def to_micros(at: datetime) -> int:
-    """Return a time as microseconds since 1970."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def to_datetime(micros: int) -> datetime:
-    """Return the time that `to_micros` made `micros` of."""
-    return _EPOCH + micros * _MICROSECOND
-
-
-def to_optional_datetime(micros: int | None) -> datetime | None:
-    """Return the same, None for None."""
-    return None if micros is None else to_datetime(micros)
 
 
 def operator_to_json(state: OperatorState) -> str:

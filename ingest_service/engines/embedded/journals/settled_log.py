@@ -7,10 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ingest_service.domain.model import Outcome
-from ingest_service.engines.embedded.journals.rows import (
-    to_datetime,
-    to_micros,
-)
+from ingest_service.engines.micros import to_datetime, to_micros
 from ingest_service.engines.offsets import pack_offsets, unpack_offsets
 from ingest_service.engines.outcomes import decode_outcomes
 

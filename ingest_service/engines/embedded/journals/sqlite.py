@@ -25,9 +25,10 @@ from ingest_service.engines.embedded.journals.database import Database, execute
 from ingest_service.engines.embedded.journals.free_space import FreeSpace
 from ingest_service.engines.embedded.journals.recovery import recover
 from ingest_service.engines.embedded.journals.rollups import RollupWriter, count_of
-from ingest_service.engines.embedded.journals.rows import Row, to_micros
+from ingest_service.engines.embedded.journals.rows import Row
 from ingest_service.engines.embedded.journals.statements import SQL
 from ingest_service.engines.history import Recorded
+from ingest_service.engines.micros import to_micros
 from ingest_service.engines.options import KEY_LIFETIME
 from ingest_service.engines.vitals import StorageVitals
 from ingest_service.errors import IdempotencyMismatch, StorageUnavailable

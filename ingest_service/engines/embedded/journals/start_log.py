@@ -7,7 +7,7 @@ from datetime import datetime
 from ingest_service.domain.model import Batch
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, RateProof, Start
 from ingest_service.engines.embedded.journal import Sent, Started
-from ingest_service.engines.embedded.journals.rows import to_datetime, to_micros
+from ingest_service.engines.micros import to_datetime, to_micros
 
 #: At the default pace, those of nearly six days.
 KEPT_STARTS = 100_000
