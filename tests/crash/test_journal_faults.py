@@ -1,14 +1,18 @@
 """What a journal does on a disk that breaks down: stored or refused, never half, never both."""
 
+import itertools
+import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import apsw
 import pytest
 
 from ingest_service.domain.ingestion import Ingestion
+from ingest_service.domain.items import Ids
 from ingest_service.domain.model import Priority
 from ingest_service.engines import IdempotencyKey, OperatorState
 from ingest_service.engines.audit import Mark, MarkKind
@@ -25,6 +29,7 @@ from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import StorageUnavailable
 from tests.crash.faults import FaultyDisk, Operation
 from tests.crash.load import NOW, Ledger, half_stored, submission
+from tests.engines.embedded.journals.support import accept, cancel, ingestion
 
 #: Faults in a row that one journal goes through.
 FAULTS = 200
@@ -89,6 +94,32 @@ def use_until_broken(journal: SqliteJournal, ledger: Ledger, disk: FaultyDisk) -
             ledger.work(journal, ledger.accept(journal, 5))
         except StorageUnavailable:
             assert disk.failed
+
+
+def test_a_file_that_cannot_be_made_smaller_is_taken_from_nobody(
+    tmp_path: Path, disk: FaultyDisk
+) -> None:
+    """Whichever sync fails while space is given back: the file was cut, and by nobody else."""
+    path, ledger = tmp_path / "journal", Ledger(sequences=itertools.count(100))
+    shuffled = list(range(200_000))
+    random.Random(1).shuffle(shuffled)  # noqa: S311 - so that they cannot be packed
+    with closing(SqliteJournal(path, vfs=disk.name)) as journal:
+        for sequence in range(1, 60):
+            forgotten = ingestion(sequence, Ids(shuffled))
+            accept(journal, forgotten)
+            cancel(journal, forgotten)
+        full = path.stat().st_size
+        for nth in range(1, 13):
+            disk.break_down(Operation.SYNC, nth, apsw.IOError, lasting=True)
+            with suppress(StorageUnavailable):
+                while not disk.failed and journal.prune(NOW + timedelta(seconds=1)):
+                    pass
+            assert disk.failed
+            disk.repair()
+            ledger.accept(journal, 4)
+        while journal.prune(NOW + timedelta(seconds=1)):
+            pass
+        assert path.stat().st_size < full
 
 
 def test_what_was_refused_does_not_come_back_with_the_file(

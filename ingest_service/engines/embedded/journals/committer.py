@@ -121,9 +121,6 @@ class Committer:
             self._take_back(self._connection())
         except apsw.Error as also:
             self._disconnect(also)
-        # What failed may have cut the WAL before: that was nobody else.
-        with suppress(JournalLost):
-            self._file.note()
 
     def _disconnect(self, error: Exception) -> None:
         # After an error nothing is known about what the connection believes to
@@ -131,6 +128,10 @@ class Committer:
         self._trouble.occurred(str(error), None if isinstance(error, apsw.Error) else error)
         close_quietly(self._db)
         self._db = None
+        # What failed may have cut the files short before: that was nobody else. Whoever commits
+        # next hears of one that is not there any more.
+        with suppress(JournalLost):
+            self._file.note()
 
     def _take_back(self, db: apsw.Connection) -> None:
         """Make sure that what was refused is not there, before anything else is written.
