@@ -75,6 +75,7 @@ def test_a_service_says_where_it_is_and_what() -> None:
     assert serving.announcement(Settings(interval=2.5), "http://127.0.0.1:9001") == [
         "Listens on    http://127.0.0.1:9001",
         "Explained at  http://127.0.0.1:9001/docs",
+        "Watched at    http://127.0.0.1:9001/dashboard",
         "Work is kept  in memory, until it ends",
         "The API is    simulated; --upstream names a real one",
         "Its pace      one batch every 2.5 s",
@@ -97,7 +98,7 @@ def test_a_taken_port_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_real_api_and_a_file_are_named() -> None:
     settings = Settings(upstream="batch+http://127.0.0.1/", journal="a.sqlite3")
     lines = serving.announcement(settings, "http://127.0.0.1:9001")
-    assert lines[2:4] == [
+    assert lines[3:5] == [
         "Work is kept  in a.sqlite3, over restarts", "The API is    batch+http://127.0.0.1/",
     ]  # fmt: skip
 

@@ -65,6 +65,7 @@ def announcement(settings: Settings, address: str) -> list[str]:
     return [
         f"Listens on    {address}",
         f"Explained at  {address}/docs",
+        f"Watched at    {address}/dashboard",
         f"Work is kept  {kept}",
         f"The API is    {api}",
         f"Its pace      one batch every {settings.interval:g} s",
