@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,3 +171,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def well_behaved(server: Server) -> Iterator[Server]:
+    """Run a server that stops when it is told to and has not crashed anywhere."""
+    server.start()
+    try:
+        yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.logged()
+    finally:
+        server.kill()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.crash.raw import Raw, chunked, head, ids, post, problem
-from tests.crash.server import Server
+from tests.crash.server import Server, well_behaved
 
 _CHUNKED = "Transfer-Encoding: chunked"
 _IDS = ids(3)
@@ -18,13 +18,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Give one server for the whole table."""
     folder = tmp_path_factory.mktemp("framing")
     server = Server(folder / "journal", folder / "log", interval=3_600, settle=3_600)
-    server.start()
-    try:
+    with well_behaved(server):
         yield server
-        assert server.stop() == 0
-        assert "Traceback" not in server.logged()
-    finally:
-        server.kill()
 
 
 @pytest.mark.parametrize(

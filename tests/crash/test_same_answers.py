@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from ingest_service.app import create_app
 from ingest_service.settings import Settings
 from tests.crash.raw import Raw, head
-from tests.crash.server import Server
+from tests.crash.server import Server, well_behaved
 
 _IDLE: dict[str, Any] = {"interval": 3_600, "settle": 3_600}
 _BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
@@ -122,16 +122,12 @@ def _parsed(raw: Raw, method: str) -> Seen:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     """Give a server, and an application with the same settings and as little to do."""
     folder = tmp_path_factory.mktemp("same")
-    server = Server(folder / "journal", folder / "log", **_IDLE)
-    server.start()
     app = create_app(Settings(**_IDLE, journal=str(folder / "other-journal")))
     try:
-        yield Both(server, app.test_client())
-        assert server.stop() == 0
-        assert "Traceback" not in server.logged()
+        with well_behaved(Server(folder / "journal", folder / "log", **_IDLE)) as server:
+            yield Both(server, app.test_client())
     finally:
         app.extensions["ingest_parts"].close(5)
-        server.kill()
 
 
 @pytest.mark.parametrize("method", _METHODS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.crash.raw import Raw
-from tests.crash.server import Server
+from tests.crash.server import Server, well_behaved
 from tests.crash.waiting import eventually
 
 _IDS = 100_000
@@ -23,13 +23,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         "batch_size_ids": 10_000,
     }
     server = Server(tmp_path / "journal", tmp_path / "log", **quick)
-    server.start()
-    try:
+    with well_behaved(server):
         yield server
-        assert server.stop() == 0
-        assert "Traceback" not in server.logged()
-    finally:
-        server.kill()
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])

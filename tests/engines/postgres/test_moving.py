@@ -63,12 +63,7 @@ def test_from_a_database_to_a_file(database: str, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     with serving_on_postgres(database, SETTINGS, 2) as api:
         submitted = tell(api, STORY)
-    text = exported(export, database)
-    to_file.import_into(str(moved), reader(text))
-    assert exported(from_file.export, str(moved)) == text
-    wipe(database)
-    import_into(database, reader(text))
-    assert exported(export, database) == text
+    to_a_file_and_back(database, moved)
     later = "2026-01-01T12:05:00Z"
 
     with serving_on_postgres(database, SETTINGS, 2, at=later, anew=False) as api:
@@ -87,14 +82,19 @@ def test_whatever_has_happened_the_lines_are_equal(
     moved.unlink(missing_ok=True)
     with serving_on_postgres(database, SETTINGS, 2) as api:
         tell(api, story)
+    to_a_file_and_back(database, moved)
+    with psycopg.connect(database) as connection:
+        assert sums(connection) == connection.execute("SELECT batches, items FROM depth").fetchone()
+
+
+def to_a_file_and_back(database: str, moved: Path) -> None:
+    """Move everything to a journal and back; it says the same each time."""
     text = exported(export, database)
     to_file.import_into(str(moved), reader(text))
     assert exported(from_file.export, str(moved)) == text
     wipe(database)
     import_into(database, reader(text))
     assert exported(export, database) == text
-    with psycopg.connect(database) as connection:
-        assert sums(connection) == connection.execute("SELECT batches, items FROM depth").fetchone()
 
 
 def sums(connection: psycopg.Connection[Any]) -> Any:
