@@ -94,6 +94,20 @@ def test_every_view_fits_and_shuts_nobody_out(
             assert grave == [], name
 
 
+def test_a_row_shows_all_of_it_in_every_width(
+    browser: Browser, server: Server, views: dict[str, str]
+) -> None:
+    """What a row cuts off makes no page wider, so the test above does not see it."""
+    cut = "all => all.filter(row => row.scrollWidth > row.clientWidth + 1).length"
+    with visiting(browser, server) as visit:
+        for name in ("now", "list"):
+            visit.go(views[name])
+            assert visit.page.locator(".row").count()
+            for width in range(320, 1_500, 60):
+                visit.page.set_viewport_size({"width": width, "height": 900})
+                assert visit.page.locator(".row").evaluate_all(cut) == 0, (name, width)
+
+
 @pytest.fixture
 def paused(server: Server) -> Iterator[None]:
     """Let nothing be sent for a nasty reason."""
