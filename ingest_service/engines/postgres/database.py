@@ -164,6 +164,7 @@ class Database:
         """
         with (
             self._connection() as connection,
+            _first_error(),
             connection.pipeline(),
             psycopg.Transaction(connection),
         ):
@@ -187,6 +188,21 @@ class Database:
             raise StorageUnavailable("The database cannot be used now.") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise StorageUnavailable("The database is a standby.") from error
+
+
+@contextmanager
+def _first_error() -> Iterator[None]:
+    """Raise what was wrong, not what followed from it.
+
+    The driver tells the one or the other, as the answers happen to come in.
+    """
+    try:
+        yield
+    except psycopg.errors.PipelineAborted as aborted:
+        error: BaseException = aborted
+        while isinstance(error, psycopg.errors.PipelineAborted) and error.__context__:
+            error = error.__context__
+        raise error from None
 
 
 def _configure(connection: Connection) -> None:

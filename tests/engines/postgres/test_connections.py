@@ -46,3 +46,20 @@ def test_no_server_waits_for_this_process_between_the_statements_of_a_pipeline(
             assert observer.execute(state, [server]).fetchone() == ("idle",)
     finally:
         connections.close()
+
+
+def test_what_was_wrong_is_told_and_not_what_followed_from_it(database: str) -> None:
+    """The answers to one pipeline come in one piece or in several, as it happens."""
+    connections = Database(database, 1)
+    try:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            _be_wrong(connections)
+    finally:
+        connections.close()
+
+
+def _be_wrong(connections: Database) -> None:
+    with connections.pipeline() as tx:
+        tx.connection.execute("SELECT 1 / 0")
+        # The error is there before the rest is sent.
+        assert select.select([tx.connection.fileno()], [], [], 30)[0]
