@@ -21,6 +21,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             "simulated_latency": "0",
             "interval": "0",
             "batch_size_ids": "2000",
+            "batch_size_mappings": "2000",
             "trusted_proxies": "1",
             "allowed_hosts": NAME,
         }
