@@ -11,6 +11,8 @@ BANDIT := bandit==1.9.4
 MUTMUT := mutmut==3.8.1
 SBOM := cyclonedx-bom==7.5.0
 TWINE := twine==7.0.0
+# Tests wait now and then, for a socket or a process: more of them than there are cores.
+JOBS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
@@ -22,13 +24,13 @@ serve: $(READY)  ## run the service on 127.0.0.1:$(PORT)
 	$(RUN)python -m ingest_service serve --port $(PORT)
 
 test: $(READY)  ## run the unit and API tests, on all cores
-	$(RUN)pytest -n auto
+	$(RUN)pytest -n $(JOBS) --dist worksteal
 
 test-crash: $(READY)  ## kill it, cut its power, break its disk, be rude to it: four minutes
 	$(RUN)pytest -n 2 --dist worksteal --timeout=300 tests/crash
 
 test-browser: $(READY)  ## look at the pages with Debian's chromium
-	$(RUN)pytest tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py tests/browser/check_dashboard_scale.py
+	$(RUN)pytest -n 2 --dist worksteal tests/browser/check_pages.py tests/browser/check_door.py tests/browser/check_dashboard.py tests/browser/check_dashboard_scale.py
 
 docs: $(READY)  ## write anew what of the pages is made from the code
 	$(RUN)python -m tests.docs
@@ -37,7 +39,7 @@ screenshots: $(READY)  ## make the pictures in docs/images
 	$(RUN)python -m tests.browser.screenshots
 
 test-postgres: $(READY)  ## the behaviour on PostgreSQL: INGEST_TEST_POSTGRES, or a server of its own
-	$(RUN)pytest --postgres -n auto
+	$(RUN)pytest --postgres -n $(JOBS) --dist worksteal
 
 test-scale: $(READY)  ## many replicas and workers, killed, frozen and cut off; SECONDS=600 for longer
 	SECONDS=$(SECONDS) $(RUN)pytest --timeout=1800 tests/scale
@@ -67,7 +69,7 @@ imports: $(READY)
 check: lint types imports test  ## everything that is fast
 
 coverage: $(READY)  ## branches of the core that its tests go through: at least 95 %
-	$(RUN)pytest -n auto --cov --cov-report=term tests/domain tests/engines/embedded tests/service
+	$(RUN)pytest -n $(JOBS) --dist worksteal --cov --cov-report=term tests/domain tests/engines/embedded tests/service
 
 mutants: $(READY)  ## change the scheduling, pace and settlement in small ways: do the tests see it?
 	$(RUN)python -m pip install --quiet --disable-pip-version-check $(MUTMUT)
