@@ -1,12 +1,15 @@
 """What an ingestion consists of, kept compact: an object an item would cost ten times as much."""
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from itertools import pairwise
+from itertools import accumulate, islice
 from typing import Any, Self
 
 import orjson
+
+#: Most texts that are made before they are put together.
+_AT_A_TIME = 1_000
 
 
 class Kind(StrEnum):
@@ -61,12 +64,15 @@ class Mappings(Sequence[dict[str, Any]]):
         self._keep(map(orjson.dumps, mappings))
 
     def _keep(self, texts: Iterable[bytes]) -> None:
-        # One at a time: orjson leaves up to 4 KiB allocated behind each text it returns.
+        """Keep lines, and where each begins."""
         self._bounds = array("I", [0])
         joined = bytearray()
-        for text in texts:
-            joined += text
-            self._bounds.append(len(joined))
+        remaining = iter(texts)
+        # Some at a time: orjson leaves up to 4 KiB allocated behind each text it returns.
+        while some := list(islice(remaining, _AT_A_TIME)):
+            # What begins behind each of them, the first one's beginning left out.
+            self._bounds.extend(islice(_begins(some, len(joined)), 1, None))
+            joined += b"\n".join(some) + b"\n"
         self._text = bytes(joined)
 
     def __len__(self) -> int:
@@ -77,7 +83,7 @@ class Mappings(Sequence[dict[str, Any]]):
             return [self[at] for at in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return orjson.loads(self._text[self._bounds[index] : self._bounds[index + 1]])
+        return orjson.loads(self._text[self._bounds[index] : self._bounds[index + 1] - 1])
 
     def keys(self, start: int, end: int) -> list[str]:
         """Return what a client calls the items from `start` to `end`."""
@@ -90,9 +96,8 @@ class Mappings(Sequence[dict[str, Any]]):
 
     def to_bytes(self, start: int = 0, end: int | None = None) -> bytes:
         """Return a compact form of the items from `start` to `end`, the same for equal ones."""
-        last = len(self) if end is None else end
-        bounds = self._bounds[start : last + 1]
-        return b"\n".join(self._text[first:last] for first, last in pairwise(bounds))
+        last = len(self) if end is None else min(end, len(self))
+        return self._text[self._bounds[start] : max(self._bounds[last] - 1, 0)]
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -100,6 +105,11 @@ class Mappings(Sequence[dict[str, Any]]):
         mappings = cls(())
         mappings._keep(content.split(b"\n"))
         return mappings
+
+
+def _begins(lines: Iterable[bytes], first: int) -> Iterator[int]:
+    """Return where each of the lines begins, and where what is behind the last one does."""
+    return accumulate((len(line) + 1 for line in lines), initial=first)
 
 
 Items = Ids | Mappings
