@@ -51,3 +51,10 @@ def test_a_hold_is_only_ever_extended() -> None:
     pace = Pace(5.0, 0.5).held(200.0).held(150.0)
 
     assert pace.held_until == 200.0
+
+
+@pytest.mark.parametrize(("last", "gap"), [(98.0, 5.0), (None, None)])
+def test_after_a_restart_the_gap_counts_from_the_last_start_that_is_known(
+    last: float | None, gap: float | None
+) -> None:
+    assert Pace(5.0, 0.5, started_at=1.0).resumed(last, now=100.0).gap(103.0) == gap
