@@ -1,5 +1,6 @@
 """Fixtures: every test of behaviour runs stepped on its own thread and with the real one."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from freezegun import configure
+from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from werkzeug.routing import Rule
 
@@ -29,7 +31,12 @@ configure(extend_ignore_list=_REAL_TIME + _TIMELESS)
 
 # The same examples every time: a gate that sometimes fails teaches nobody anything.
 hypothesis_settings.register_profile("gate", deadline=None, derandomize=True)
-hypothesis_settings.load_profile("gate")
+# A mutant that is seen need not be seen in the smallest example.
+_UNSHRUNK = [phase for phase in Phase if phase is not Phase.shrink]
+hypothesis_settings.register_profile(
+    "mutants", hypothesis_settings.get_profile("gate"), phases=_UNSHRUNK
+)
+hypothesis_settings.load_profile("mutants" if "MUTANT_UNDER_TEST" in os.environ else "gate")
 
 _compile_builder = Rule._compile_builder
 _builders: dict[tuple[str, bool], Any] = {}
