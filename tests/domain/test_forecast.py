@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from ingest_service.domain.forecast import forecast
 from ingest_service.domain.model import Priority
 from ingest_service.domain.policy import CYCLE, Policy, Rule, choose
 from ingest_service.domain.runs import Moment, last_starts
 from ingest_service.domain.slot_times import SlotModel, SlotTimes
-from tests.domain.queues import Queue, entry, models, queues
+from tests.domain.queues import Queue, Sums, entry, models, queues
 
 
 @given(queue=queues())
@@ -36,6 +37,19 @@ def test_a_prediction_is_what_going_through_the_slots_gives(queue: Queue) -> Non
         assert prediction.next_start_at == slots[first][0]
         assert prediction.finish_at == slots[last][0] + queue.moment.model.duration
         assert ends[each.sequence] == slots[last][0]
+
+
+@given(queue=queues(st.sampled_from([Rule(), Rule(Policy.WEIGHTED)])), batches=st.integers(1, 40))
+def test_a_newcomer_is_told_what_it_is_told_once_it_is_accepted(queue: Queue, batches: int) -> None:
+    """In each class, behind everything that is there."""
+    for priority in Priority:
+        newcomer = entry(1_000, priority, batches)
+        accepted = replace(queue, entries=[*queue.entries, newcomer])
+        asked = newcomer._replace(batches=0)
+        told = forecast(queue.moment, Sums(queue.lines), queue.retries, asked, batches)
+
+        assert told == accepted.forecast(newcomer)
+        assert told is not None
 
 
 @given(queue=queues())

@@ -40,6 +40,14 @@ def test_after_a_restart_the_rest_of_the_interval_is_waited_and_never_more_than_
     assert pace.next_at == opens_at
 
 
+def test_a_slot_that_is_taken_and_sent_ends_neither_a_pause_nor_a_hold() -> None:
+    """Both can come while the batch is on its way; the gap counts from when it was started."""
+    pace = Pace(5.0, 0.5, held_until=200.0, probe_at=300.0, paused="maintenance")
+    after = pace.taken(100.0).sent(101.0)
+
+    assert after == replace(pace, last_at=101.0, started_at=100.0)
+
+
 def test_a_hold_a_probe_and_a_pause_all_keep_the_slot_closed() -> None:
     """The longest of them counts, and nobody knows when a pause ends."""
     pace = Pace(5.0, 0.5, held_until=200.0, probe_at=300.0)

@@ -125,3 +125,16 @@ def test_every_item_either_ends_or_is_sent_again(
     assert len(decided.outcomes) == len(outcomes)
     if decided.resend is not None:
         assert attempt <= decided.resend.attempt <= min(attempt + 1, POLICY.max_attempts)
+
+
+def test_one_batch_that_reached_nobody_is_an_attempt_like_any_other() -> None:
+    """Only once nobody has been there for a while it is not its fault."""
+    assert decision([NOBODY], attempt=3).resend is None
+    assert decision([NOBODY], attempt=3, breaker=OPEN).resend is not None
+    assert decision([NOBODY, LATER], attempt=3, breaker=OPEN).resend is None
+
+
+def test_waits_count_from_the_end_that_was_seen() -> None:
+    decided = decision([LATER])
+
+    assert (decided.ended_at, decided.decided_at, decided.wait) == (99.0, 100.0, 1.0)
