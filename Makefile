@@ -71,10 +71,11 @@ check: lint types imports test  ## everything that is fast
 coverage: $(READY)  ## branches of the core that its tests go through: at least 95 %
 	$(RUN)pytest -n $(JOBS) --dist worksteal --cov --cov-report=term tests/domain tests/engines/embedded tests/service
 
-mutants: $(READY)  ## change the scheduling, pace and settlement in small ways: do the tests see it?
+mutants: $(READY)  ## change the scheduling, pace and settlement in small ways: at least 85 % must be seen
 	$(RUN)python -m pip install --quiet --disable-pip-version-check $(MUTMUT)
 	$(RUN)mutmut run
 	$(RUN)mutmut export-cicd-stats
+	$(RUN)python -m tests.mutants
 
 bench: $(READY)  ## print tables of ratios, measured now; BENCH=--json for programs
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
