@@ -5,6 +5,7 @@ file to the socket.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -106,7 +107,19 @@ def _of_ids(ids: Iterable[int]) -> Iterator[Piece]:
 
 def _of_mappings(mappings: Iterable[Mapping[str, Any]]) -> Iterator[Piece]:
     for mapping in mappings:
-        yield Piece(_dump(dict(mapping), orjson.OPT_SORT_KEYS), 1)
+        value = dict(mapping)
+        if not _is_finite(value):
+            raise ValueError("This cannot be sent as JSON: a number is infinite or none at all.")
+        yield Piece(_dump(value, orjson.OPT_SORT_KEYS), 1)
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether no number in it would become null."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_finite, value))
 
 
 def _dump(value: Any, option: int = 0) -> bytes:

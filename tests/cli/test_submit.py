@@ -74,6 +74,12 @@ def test_every_form_of_a_file_is_read(
         ('[1, 2', (), "is no JSON array"),
         ('[1 2]', (), "is no JSON array"),
         ("", (), "There is nothing to submit"),
+        ("[1,2]\n[3,4]", (), "there is something behind the array"),
+        ("[1,2] 3", (), "there is something behind the array"),
+        ('{"id":"a","id":"b"}', (), ":1: this is not JSON: a key appears twice"),
+        ('[{"id":"a","id":"b"}]', (), "a key appears twice"),
+        ('[{"id":"a","transformation":{"x":NaN}}]', (), "NaN is not a JSON number"),
+        ('[{"id":"a","transformation":{"x":1e999}}]', (), "a number is infinite"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named(
@@ -85,6 +91,21 @@ def test_what_cannot_be_read_is_named(
     assert ran.exit_code == 2
     assert told in ran.stderr.replace("'\\x1b", "'\\u001b")
     assert "\x1b" not in ran.output
+
+
+@pytest.mark.parametrize(
+    "text", [b'[{"id":"\xff"}]', b'{"id":"\xff"}', b'[1, "\xff'], ids=["array", "line", "cut off"]
+)
+def test_what_is_no_text_is_not_made_into_some(run: Run, text: bytes) -> None:
+    ran = run("submit", "-", text=text)
+    assert ran.exit_code == 2
+    assert "Error: " in ran.stderr
+
+
+def test_what_the_service_refuses_is_sent_as_it_is(run: Run) -> None:
+    ran = run("submit", "-", text=b"[null, 1]")
+    assert ran.exit_code == 4
+    assert "/ids/0" in ran.stderr or "whole number" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -188,9 +209,63 @@ def test_when_the_connection_breaks_for_good_the_line_to_repeat_is_printed(
         ran = run("submit", "1", "2", "--url", f"http://127.0.0.1:{server.port}")
     assert ran.exit_code == 3
     words = shlex.split(ran.stderr.splitlines()[1])
-    assert words[:4] == ["ingest-service", "submit", "1", "2"]
-    assert words[-2:] == ["--key", server.requests[-1].key]
+    assert words[:4] == ["ingest-service", "submit", "--key", server.requests[-1].key]
+    assert words[4:6] == ["1", "2"]
 
-    again = [*words[1:4], *words[-2:]]
+    again = words[1:6]
     assert len({ids_in(run(*again).stdout)[0] for _ in range(2)}) == 1
     assert len(list(client.ingestions())) == 1
+
+
+def test_what_is_wrong_after_something_was_accepted_does_not_lose_its_key(tmp_path: Path) -> None:
+    """The line that is mended later goes on where this one ended, and begins with the key."""
+    path = tmp_path / "ids"
+    path.write_text("1\n2\n3\nbad\n")
+    with listening(max_items=2) as url, IngestClient(url) as client:
+        ran = run_at(url)("submit", "--priority", "LOW", "-f", str(path))
+        assert ran.exit_code == 2
+        words = shlex.split(ran.stderr.splitlines()[1])
+        assert words[1:3] == ["submit", "--key"]
+        path.write_text("1\n2\n3\n4\n")
+        again = run_at(url)(*words[1:])
+        assert again.exit_code == 0
+        assert ids_in(again.stdout)[0] == ids_in(ran.stdout)[0]
+        assert len(list(client.ingestions())) == 2
+
+
+def test_hanging_up_while_nobody_has_answered_tells_the_key(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(IngestClient, "submit_parts", hang_up)
+    ran = run("submit", "1", "--", "2")
+    assert ran.exit_code == 130
+    assert shlex.split(ran.stderr.splitlines()[1])[1:3] == ["submit", "--key"]
+
+
+def test_a_replay_is_said_by_a_key_that_may_not_look() -> None:
+    taken = answer(200, {"ingestion_id": "i"}, Idempotency_Replayed="true")
+    refused, others = answer(403, {"detail": "No."}), answer(200, {})
+    with Scripted(
+        lambda request: (
+            taken
+            if request.method == "POST"
+            else (refused if "/status" in request.target else others)
+        )
+    ) as server:
+        ran = run_at(f"http://127.0.0.1:{server.port}")("submit", "1", "--once")
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.startswith("Already accepted, nothing new was queued.")
+
+
+def test_nothing_is_fetched_of_what_was_not_waited_for(
+    run: Run, client: IngestClient, tmp_path: Path
+) -> None:
+    """The file would not be complete, and look as if it were."""
+    client.pause("tests")
+    out = tmp_path / "out.csv"
+    ran = run("submit", "1", "--timeout", "0.2", "--results", str(out))
+    assert ran.exit_code == 5
+    assert not out.exists()

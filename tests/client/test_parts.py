@@ -3,6 +3,7 @@
 from itertools import chain
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +48,10 @@ def test_the_order_of_a_mappings_keys_is_not_its_content() -> None:
     a, b = ({"id": "1", "source": "s"}, {"source": "s", "id": "1"})
     one, other = (next(parts(Items.of(None, [each]), "LOW", Limits())) for each in (a, b))
     assert one.digest() == other.digest()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_json_does_not_know_is_not_made_into_null(number: float) -> None:
+    mapping = {"id": "a", "transformation": {"factors": [1.0, number]}}
+    with pytest.raises(ValueError, match="cannot be sent as JSON"):
+        list(Items.of(None, [mapping]).pieces)

@@ -8,9 +8,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import click
 
@@ -29,6 +29,8 @@ _AT_A_TIME = 10_000
 def opened(path: str) -> Iterator[BinaryIO]:
     """Give a file that is read as bytes; `-` is what comes in."""
     if path == "-":
+        if sys.stdin is None:
+            raise click.UsageError("There is no standard input.")
         yield sys.stdin.buffer
         return
     try:
@@ -51,9 +53,9 @@ def items_of_file(file: BinaryIO, name: str, column: str | None) -> Items:
     first = _after_space(file)
     if first.startswith(b"["):
         elements = _elements(_blocks(first, file), name)
-        one = next(elements, None)
-        kind = "mappings" if isinstance(one, dict) else "ids"
-        return Items(kind, _of_elements(chain([one], elements) if one is not None else (), name))
+        front = list(islice(elements, 1))
+        kind = "mappings" if front and isinstance(front[0], dict) else "ids"
+        return Items(kind, _of_elements(chain(front, elements), name))
     blocks = _lines(_blocks(first, file), name)
     if first.startswith(b"{"):
         return Items("mappings", _of_ndjson(blocks, name))
@@ -123,6 +125,8 @@ def _of_range(first: int, last: int) -> Iterator[Piece]:
 
 
 def _of_csv(file: BinaryIO, name: str, column: str) -> Iterator[Piece]:
+    # Other columns may have long texts.
+    csv.field_size_limit(_LONGEST)
     text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
     rows = csv.DictReader(text)
     try:
@@ -146,8 +150,8 @@ def _of_ndjson(blocks: Iterable[tuple[int, bytes]], name: str) -> Iterator[Piece
 
 def _parsed(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return _DECODER.decode(text.decode())
+    except (ValueError, RecursionError, _NotAsMeant) as error:
         raise click.UsageError(f"{where}: this is not JSON: {error}.") from error
 
 
@@ -168,26 +172,29 @@ def _of_elements(elements: Iterable[Any], name: str) -> Iterator[Piece]:
 
 def _elements(blocks: Iterator[bytes], name: str) -> Iterator[Any]:
     """Yield the elements of a JSON array that comes in blocks."""
-    decoder, texts = json.JSONDecoder(), _texts(blocks)
+    texts = _texts(blocks, name)
     buffer, at, wants_comma = next(texts, "")[1:], 0, False
     while True:
         at = _skip_space(buffer, at)
-        value, end = _element(decoder, buffer, at, wants_comma=wants_comma)
+        try:
+            value, end = _element(buffer, at, wants_comma=wants_comma)
+        except _NotAsMeant as error:
+            raise click.UsageError(f"{name}: {error}") from error
         if end is None:
             more = next(texts, None)
             if more is None or len(buffer) - at > _LONGEST:
                 raise click.UsageError(f"{name} is no JSON array of ids or of mappings.")
             buffer, at = buffer[at:] + more, 0
         elif end < 0:
+            if buffer[at + 1 :].strip() or any(map(str.strip, texts)):
+                raise click.UsageError(f"{name}: there is something behind the array.")
             return
         else:
             yield value
             at, wants_comma = end, True
 
 
-def _element(
-    decoder: json.JSONDecoder, buffer: str, at: int, *, wants_comma: bool
-) -> tuple[Any, int | None]:
+def _element(buffer: str, at: int, *, wants_comma: bool) -> tuple[Any, int | None]:
     """Return the next element and its end: -1 after the last one, None if more has to be read."""
     if buffer.startswith("]", at):
         return None, -1
@@ -196,7 +203,7 @@ def _element(
             return None, None
         at = _skip_space(buffer, at + 1)
     try:
-        value, end = decoder.raw_decode(buffer, at)
+        value, end = _DECODER.raw_decode(buffer, at)
     except (ValueError, RecursionError):
         return None, None
     # A number may go on in what was not read yet.
@@ -209,7 +216,29 @@ def _skip_space(text: str, at: int) -> int:
     return at
 
 
-def _texts(blocks: Iterable[bytes]) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for block in blocks:
-        yield decoder.decode(block)
+def _texts(blocks: Iterable[bytes], name: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for block in blocks:
+            yield decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{name} is not UTF-8 text.") from error
+
+
+class _NotAsMeant(Exception):
+    """JSON that readers understand differently: the service refuses it, so it is not repaired."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise _NotAsMeant("a key appears twice in one object.")
+    return value
+
+
+def _constant(constant: str) -> NoReturn:
+    raise _NotAsMeant(f"{constant} is not a JSON number.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

@@ -58,6 +58,8 @@ def fetch(
         suffix = "" if output is None else Path(output).suffix.removeprefix(".").lower()
         form = suffix if suffix in _FORMS else "ndjson"
     if output is None:
+        if sys.stdout is None:
+            raise click.UsageError("There is no standard output; -o names a file.")
         stream = sys.stdout.buffer
         for line in _document(client, ids, form, outcome):
             if is_terminal():

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import click
 
 from ingest_service.cli.output import clock_time, plural, say, say_json
 from ingest_service.cli.remote import reading
 from ingest_service.cli.remote.asking import (
+    SOME_FAILED,
     Command,
     called,
     json_option,
@@ -17,7 +19,7 @@ from ingest_service.cli.remote.asking import (
 )
 from ingest_service.cli.remote.results import fetch
 from ingest_service.cli.remote.watching import watch_all
-from ingest_service.client import IngestClient, IngestError, Ingestion, Items, parts
+from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 
 
 @click.command(
@@ -70,7 +72,7 @@ def submit(
         return 0
     ids = [ingestion.ingestion_id for ingestion in submitted]
     status = watch_all(client, ids, timeout, as_json=as_json)
-    if results:
+    if results and status in (0, SOME_FAILED):
         fetch(client, ids, results, None, None)
     return status
 
@@ -91,32 +93,48 @@ def _chosen(items: tuple[str, ...], file: str | None, column: str | None) -> Ite
 def _submit(
     client: IngestClient, items: Items, priority: str, key: str | None, *, once: bool, as_json: bool
 ) -> list[Ingestion]:
+    # Made here, so that it is known however this ends.
+    key = key or str(uuid4())
     submitted: list[Ingestion] = []
     try:
         for ingestion in client.submit_parts(items, priority=priority, key=key, once=once):
             submitted.append(ingestion)
             _tell(ingestion, as_json=as_json)
-    except IngestError as error:
-        if submitted or (error.uncertain and error.key is not None):
-            again = called()
-            if not once and key is None and error.key is not None:
-                again += ["--key", error.key]
+    except BaseException as error:
+        # What is not known to be refused may have been accepted; so whoever hangs up is told too.
+        if submitted or isinstance(error, KeyboardInterrupt) or getattr(error, "uncertain", False):
             say("What was not accepted yet can be submitted safely with", err=True)
-            say(f"  {line(*again)}", err=True)
+            say(f"  {line(*_again(key, once=once))}", err=True)
         raise
     if not submitted:
         raise click.UsageError("There is nothing to submit.")
     return submitted
 
 
+def _again(key: str, *, once: bool) -> list[str]:
+    """Return the command that goes on with what this one has begun."""
+    name, command, *arguments = called()
+    if once or click.get_current_context().params["key"] is not None:
+        return [name, command, *arguments]
+    # First: behind `--` it would be an item.
+    return [name, command, "--key", key, *arguments]
+
+
 def _tell(ingestion: Ingestion, *, as_json: bool) -> None:
     if ingestion.replayed:
-        accepted_at = clock_time(ingestion.status().created_at)
-        say(f"Already accepted at {accepted_at}, nothing new was queued.", err=as_json)
+        say(f"Already accepted{_when(ingestion)}, nothing new was queued.", err=as_json)
     if as_json:
         say_json(ingestion.document)
     else:
         say(f"{ingestion.ingestion_id}  {plural(ingestion.items, 'item')}")
+
+
+def _when(ingestion: Ingestion) -> str:
+    try:
+        return f" at {clock_time(ingestion.status().created_at)}"
+    except Refused:
+        # A key may be allowed to submit and not to look.
+        return ""
 
 
 def _plan(client: IngestClient, items: Items, priority: str, *, as_json: bool) -> int:
