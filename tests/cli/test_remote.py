@@ -97,6 +97,17 @@ def test_results_are_written_to_a_file(
     )
 
 
+def test_a_result_that_takes_several_lines_is_one(
+    run: Run, client: IngestClient, tmp_path: Path
+) -> None:
+    mappings = [{"id": f"{n}\nid,", "source": "s", "target": "t"} for n in range(4)]
+    ingestion = client.submit(mappings=mappings, priority="LOW")
+    ingestion.wait(timeout=20)
+    path = tmp_path / "out.csv"
+    ran = run("results", ingestion.ingestion_id, "-o", str(path))
+    assert ran.stderr == f"{path}: 4 results.\n"
+
+
 def test_only_the_failed_are_asked_for(tmp_path: Path) -> None:
     with listening(simulated_success_rate_mappings=0.5, simulated_seed=3, max_attempts=1) as url:
         lines = [{"id": f"m{n}", "source": "s", "target": "t"} for n in range(20)]

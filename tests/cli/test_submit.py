@@ -68,6 +68,7 @@ def test_every_form_of_a_file_is_read(
     [
         ("1\n2\nabc\n", (), ":3: 'abc' is neither an id nor a range"),
         ("5-1\n", (), ":1: '5-1' is neither"),
+        ("\n \n\nabc\n", (), ":4: 'abc' is neither"),
         ("\x1b[31m1\n", (), "\\u001b[31m1"),
         ("a,b\n1,2\n", ("--column", "id"), "has no column 'id'"),
         ('{"id": "a"\n', (), ":1: this is not JSON"),

@@ -50,24 +50,28 @@ def items_of_file(file: BinaryIO, name: str, column: str | None) -> Items:
     """Return the items in a file; what it starts with tells its form."""
     if column is not None:
         return Items("ids", _of_csv(file, name, column))
-    first = _after_space(file)
+    number, first = _after_space(file)
     if first.startswith(b"["):
         elements = _elements(_blocks(first, file), name)
         front = list(islice(elements, 1))
         kind = "mappings" if front and isinstance(front[0], dict) else "ids"
         return Items(kind, _of_elements(chain(front, elements), name))
-    blocks = _lines(_blocks(first, file), name)
+    blocks = _lines(_blocks(first, file), name, number)
     if first.startswith(b"{"):
         return Items("mappings", _of_ndjson(blocks, name))
     return Items("ids", _of_lines(blocks, name))
 
 
-def _after_space(file: BinaryIO) -> bytes:
-    """Return the first block that says something, from there on."""
+def _after_space(file: BinaryIO) -> tuple[int, bytes]:
+    """Return the first block that says something, from there on, and the number of its line."""
+    number = 1
     while block := file.read(_BLOCK):
-        if text := block.removeprefix(b"\xef\xbb\xbf").lstrip():
-            return text
-    return b""
+        block = block.removeprefix(b"\xef\xbb\xbf")
+        text = block.lstrip()
+        number += block.count(b"\n", 0, len(block) - len(text))
+        if text:
+            return number, text
+    return number, b""
 
 
 def _blocks(first: bytes, file: BinaryIO) -> Iterator[bytes]:
@@ -76,9 +80,9 @@ def _blocks(first: bytes, file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _lines(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+def _lines(blocks: Iterable[bytes], name: str, number: int) -> Iterator[tuple[int, bytes]]:
     """Yield whole lines, many at a time: the number of the first, and their text."""
-    number, rest = 1, b""
+    rest = b""
     for block in blocks:
         whole, newline, end = (rest + block).rpartition(b"\n")
         rest = end

@@ -26,7 +26,7 @@ _ATTEMPTS = 3
 )
 @click.argument("ingestion_id", metavar="ID")
 @click.option("--failed", is_flag=True, help="Only items that failed.")
-@click.option("-o", "--output", metavar="FILE", help="Write to a file.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write to a file.")
 @click.option(
     "--format", "form", type=click.Choice(_FORMS), help="By default what FILE is called, or ndjson."
 )
@@ -73,12 +73,12 @@ def fetch(
         if Path(output).exists() and not Path(output).is_file():
             # As /dev/null: nothing takes its place.
             with Path(output).open("wb") as file:
-                count = _write(file, _document(client, ids, form, outcome))
+                count = _write(file, _document(client, ids, form, outcome), form)
             say(f"{output}: {plural(count, 'result')}.", err=True)
             return
         for attempt in range(1, _ATTEMPTS + 1):
             with unfinished.open("wb") as file, _persistent(attempt):
-                count = _write(file, _document(client, ids, form, outcome))
+                count = _write(file, _document(client, ids, form, outcome), form)
                 unfinished.replace(output)
                 break
     except OSError as error:
@@ -100,12 +100,15 @@ def _persistent(attempt: int) -> Iterator[None]:
         say(f"{error} Beginning anew.", err=True)
 
 
-def _write(file: IO[bytes], lines: Iterable[bytes]) -> int:
-    """Write lines; return how many of them are results."""
-    count = 0
+def _write(file: IO[bytes], lines: Iterable[bytes], form: str) -> int:
+    """Write lines; return how many results they are."""
+    count, within = 0, False
     for line in lines:
         file.write(line)
-        count += not line.startswith((b"[\n", b"]\n", b"id,", b"mapping_id,"))
+        around = not within and line.startswith((b"[\n", b"]\n", b"id,", b"mapping_id,"))
+        # A CSV field may go on over several of them.
+        within ^= form == "csv" and line.count(b'"') % 2 == 1
+        count += not (within or around)
     return count
 
 

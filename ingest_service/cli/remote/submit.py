@@ -30,7 +30,13 @@ from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
     ),
 )
 @click.argument("items", nargs=-1, metavar="[IDS|-]...")
-@click.option("-f", "--file", help="A file of ids or mappings; - is standard input.")
+@click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    type=click.Path(),
+    help="A file of ids or mappings; - is standard input.",
+)
 @click.option("--column", metavar="NAME", help="The file is CSV, and the ids are in this column.")
 @priority_option()
 @click.option("--dry-run", is_flag=True, help="Tell the plan; store nothing.")
@@ -38,7 +44,9 @@ from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 @click.option("--once", is_flag=True, help="The same content is never queued twice in 24 hours.")
 @click.option("--wait", is_flag=True, help="Follow it to its end.")
 @click.option("--timeout", type=click.FloatRange(0), help="Seconds to follow it at most.")
-@click.option("--results", metavar="FILE", help="Follow it; then fetch the results.")
+@click.option(
+    "--results", metavar="FILE", type=click.Path(), help="Follow it; then fetch the results."
+)
 @json_option
 @remote(patient=True)
 def submit(
