@@ -7,6 +7,7 @@ a submission waits for its commit, and a client that waits for a change, without
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -156,14 +157,16 @@ class Shell:
     async def _refuse(
         self, refusal: Response, environ: Environ, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Send a problem; the connection is kept if the rest of the request is soon read."""
+        """Send a problem at once; the connection is kept if the rest of the request soon comes."""
         length = environ.get("CONTENT_LENGTH", "0")
         closing = "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ
         closing = closing or not length.isdigit() or int(length[:19]) > limits.QUICK_BODY
-        if not closing and int(length):
-            body = await self.arrivals.read(receive, arrived=scope["arrived"])
-            self.arrivals.release(body)
         await _send(send, call(refusal, environ), closing=closing)
+        if not closing and int(length):
+            # Without all of it the server closes the connection; the answer has been given.
+            with suppress(Refused, ClientGone):
+                body = await self.arrivals.read(receive, arrived=scope["arrived"])
+                self.arrivals.release(body)
 
 
 def _waits(environ: Environ) -> tuple[str, float, str]:

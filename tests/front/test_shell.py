@@ -37,6 +37,7 @@ class Client:
         self.shell = Shell(app, loop)
         self.connection = Connection()
         self.hung_up = asyncio.Event()
+        self.answered = asyncio.Event()
 
     async def ask(
         self, method: str, path: str, body: bytes = b"", headers: Any = ()
@@ -68,6 +69,8 @@ class Client:
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
+            if message["type"] == "http.response.body":
+                self.answered.set()
 
         await self.shell(scope, receive, send)
         start, *parts = sent
@@ -291,6 +294,27 @@ def test_what_is_refused_at_the_door_has_the_head_of_every_answer(
     assert refused == status
     assert fields["x-request-id"] == "mine"
     assert (fields["x-content-type-options"], fields["cache-control"]) == ("nosniff", "no-store")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [([(b"content-encoding", b"gzip")], 415), ([(b"origin", b"http://evil.example")], 403)],
+)
+def test_what_is_refused_at_the_door_is_answered_before_its_body_is_there(
+    app: Flask, headers: Any, status: int
+) -> None:
+    """The rest is still awaited: after it the connection is as good as before."""
+
+    async def ask(client: Client) -> int:
+        length = (b"content-length", b"5000")
+        asked = asyncio.ensure_future(client.ask("POST", "/ingest", headers=[length, *headers]))
+        await client.answered.wait()
+        await asyncio.sleep(0)
+        assert not asked.done()
+        client.hung_up.set()
+        return (await asked)[0]
+
+    assert _run(app, ask) == status
 
 
 def test_whoever_fetches_a_lot_leaves_threads_to_those_who_ask(app: Flask) -> None:
