@@ -79,13 +79,16 @@ def read_body() -> bytes:
 
 
 def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[str, Any]:
-    """Return the values of the body; one that is `optional` may be empty."""
+    """Return the values of the body; one that is `optional` may be empty.
+
+    What an empty one lacks is not the body's fault.
+    """
     body = read_body()
     payload = {} if optional and not body else _read_json(body, 1)
     try:
         return request_schemas.load(schema, payload, current_app.config["UNKNOWN_KEYS"])
     except ValidationError as error:
-        raise InvalidBody(error.messages) from None
+        raise (InvalidBody if body else ValidationError)(error.messages) from None
 
 
 def parse_submission() -> tuple[Items, Priority]:

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, ClassVar, cast
 
-from marshmallow import ValidationError, fields, validate, validates
+from marshmallow import ValidationError, fields, validate, validates, validates_schema
 
 from ingest_service.domain.items import Items
 from ingest_service.domain.model import Priority
@@ -64,6 +64,12 @@ class FindRequest(StrictSchema):
     request_id = fields.String(allow_none=True)
 
     example: ClassVar[Any] = {"ingestion_id": "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f60"}
+
+    @validates_schema
+    def check_one_is_there(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse what names none; null counts as absent."""
+        if all(name is None for name in data.values()):
+            raise ValidationError({"ingestion_id": [MISSING]})
 
 
 class MoveRequest(StrictSchema):

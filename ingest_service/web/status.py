@@ -2,10 +2,9 @@
 
 import hashlib
 import math
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, Response, request
-from marshmallow import ValidationError
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState, OutcomeWord
@@ -32,7 +31,6 @@ from ingest_service.web.response_schemas import (
     MappingsStatus,
 )
 from ingest_service.web.responses import JsonResponse, answer, conditional, to_json
-from ingest_service.web.strict_schema import MISSING
 
 bp = Blueprint("status", __name__)
 
@@ -97,9 +95,8 @@ def find() -> Response:
     query = parse_query(FindQuery, request.args)
     ingestion_id = _named(query)
     if ingestion_id is None:
-        ingestion_id = _named(parse_body(FindRequest, optional=True))
-    if ingestion_id is None:
-        raise ValidationError({"ingestion_id": [MISSING]})
+        # A body that names none either is not valid.
+        ingestion_id = cast(str, _named(parse_body(FindRequest, optional=True)))
     return _follow(ingestion_id.lower(), query)
 
 

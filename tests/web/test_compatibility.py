@@ -236,6 +236,15 @@ class TestStatusOfInvalidBodies:
             assert answer.status_code == answer.get_json()["status"] == 422
             assert answer.get_json()["type"] == "/problems/validation-error"
 
+    @pytest.mark.parametrize(
+        "body", [{}, {"ingestion_id": None}, {"request_id": None}, {"ingestion_id": 1}, {"x": 1}]
+    )
+    def test_a_body_that_names_no_ingestion_gets_it(
+        self, client: FlaskClient, body: dict[str, Any]
+    ) -> None:
+        answer = client.get("/status", json=body)
+        assert answer.status_code == answer.get_json()["status"] == 422
+
     def test_everything_else_keeps_its_own(self, client: FlaskClient) -> None:
         good = {"ids": [1], "priority": "LOW"}
         for answer in (
