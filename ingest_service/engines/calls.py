@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ingest_service.domain.model import Batch, Outcome
-from ingest_service.upstreams.outcomes import all_bounded, bounded_together
+from ingest_service.upstreams.outcomes import MOST_BESIDE, all_bounded, bounded_together
 from ingest_service.upstreams.protocol import Call, FinishedCall, Upstream, crashed
 
 #: Most bytes that are kept of a batch: SQLite takes twice as much in one piece.
@@ -36,6 +36,6 @@ def outcomes_of(call: Call, batch: Batch, max_response: int) -> Sequence[Outcome
         return crashed(batch, error)
     if len(outcomes) != len(batch.offsets):
         return crashed(batch, ValueError(f"{len(outcomes)} outcomes"))
-    if len(outcomes) * max_response <= MOST_OF_BATCH:
+    if len(outcomes) * (max_response + MOST_BESIDE) <= MOST_OF_BATCH:
         return outcomes
     return bounded_together(outcomes, MOST_OF_BATCH)

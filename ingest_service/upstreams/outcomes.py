@@ -9,12 +9,13 @@ from ingest_service.domain.model import Outcome
 
 #: Characters of an error that are kept.
 LONGEST_ERROR = 2_000
-#: Bytes that `encoded_size` counts of a success besides its data, at most.
-_ENVELOPE = len(b"[[[[]]],null,999]")
+#: Bytes that `encoded_size` counts of an outcome that is kept besides its data, at most: a
+#: character of an error takes six.
+MOST_BESIDE = len(b'[[[[]]],"",999]') + 6 * LONGEST_ERROR
 
 
 def bounded(outcome: object, most_bytes: int) -> Outcome:
-    """Return `outcome`, or what can be kept of it in `most_bytes` bytes.
+    """Return `outcome`, or what can be kept of it if its data is larger than `most_bytes` bytes.
 
     What cannot be kept becomes a failed outcome that says why. It may come from
     somebody else's code, so nothing about it is taken for granted, not even its type.
@@ -24,7 +25,7 @@ def bounded(outcome: object, most_bytes: int) -> Outcome:
         return Outcome(succeeded=False, error=f"The upstream crashed: TypeError, {kind}.")
     try:
         tidy = _tidied(outcome)
-        size = encoded_size(tidy)
+        size = _data_size(tidy)
     except TypeError:
         return Outcome(succeeded=False, error="The answer cannot be kept: it is not JSON.")
     if size <= most_bytes:
@@ -46,10 +47,9 @@ def _fit_together(successes: Iterable[Any], most_bytes: int) -> bool:
     data = [success.processed_data for success in successes]
     try:
         # Nested as deep as in `encoded_size`.
-        size = len(json_text.dumps([[[data]]]))
+        return len(json_text.dumps([[[data]]])) <= most_bytes
     except TypeError:
         return False
-    return size + len(data) * _ENVELOPE <= most_bytes
 
 
 def encoded_size(outcome: Outcome) -> int:
@@ -57,6 +57,14 @@ def encoded_size(outcome: Outcome) -> int:
     # Nested, because what can only just be written could not be answered.
     nested = (((outcome.processed_data,),),)
     return len(json_text.dumps((nested, outcome.error, outcome.status_code)))
+
+
+def _data_size(outcome: Outcome) -> int:
+    """Return how many bytes its data takes as text, none where there is no data."""
+    size = encoded_size(outcome)
+    if outcome.processed_data is None:
+        return 0
+    return size - len(json_text.dumps(((((),),), outcome.error, outcome.status_code)))
 
 
 def bounded_together(outcomes: Sequence[Outcome], most_bytes: int) -> list[Outcome]:

@@ -121,6 +121,16 @@ def test_what_will_not_pass_fails_the_item_at_once(reply: Reply, status: int, wo
     assert len(server.requests) == 1
 
 
+def test_an_answer_of_exactly_the_limit_is_kept() -> None:
+    """1 MiB, if nothing else is set."""
+    data = "x" * (2**20 - len(b'""'))
+    with Scripted(first(answer(200, data))) as server, running(server.items) as service:
+        (outcome,) = service.finish(service.send([1]))
+
+    assert (outcome.succeeded, outcome.processed_data) == (True, data)
+    assert bounded(outcome, 2**20) == outcome
+
+
 @pytest.mark.parametrize(
     "reply",
     [silence, drip(OK, 0.02), drip(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500, 0.005)],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams.outcomes import all_bounded, bounded, encoded_size
+from ingest_service.upstreams.outcomes import MOST_BESIDE, all_bounded, bounded, encoded_size
 
 MOST = 1_000
 
@@ -77,13 +77,31 @@ def test_an_outcome_larger_than_allowed_has_failed_in_words(data: Any) -> None:
     assert kept == Outcome(succeeded=False, error=reason, status_code=200)
 
 
-def test_the_limit_itself_is_allowed() -> None:
-    """And one byte less is not."""
-    outcome = Outcome(True, "x" * 100)
-    size = encoded_size(outcome)
-    assert bounded(outcome, size) == outcome
-    assert not bounded(outcome, size - 1).succeeded
-    assert 100 < size < 130
+@pytest.mark.parametrize("status_code", [None, 200])
+@pytest.mark.parametrize("data", ["x" * 98, {"a": ["\u00fc"] * 17 + [1234567]}, 10**99])
+def test_the_limit_itself_is_allowed(data: Any, status_code: int | None) -> None:
+    """And one byte less is not; whatever else is kept of an outcome does not count."""
+    outcome = Outcome(True, data, status_code=status_code)
+    assert len(json_text.dumps(data)) == 100
+    assert bounded(outcome, 100) == outcome
+    assert all_bounded([outcome] * 2, 100) == [outcome] * 2
+    assert not bounded(outcome, 99).succeeded
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Outcome(True, status_code=204), Outcome(False, error="x" * 2_000, transient=True)],
+)
+def test_where_there_is_no_answer_it_is_not_too_large(outcome: Outcome) -> None:
+    """Not even where next to nothing is allowed."""
+    assert bounded(outcome, 1) == outcome
+
+
+@pytest.mark.parametrize("error", [None, "\x01" * 2_000, "\U0001f600" * 2_000])
+def test_how_much_is_kept_besides_the_data_is_bounded(error: str | None) -> None:
+    """However it is written."""
+    size = encoded_size(Outcome(error is None, "x", error=error, status_code=999))
+    assert size - len(b'"x"') <= MOST_BESIDE
 
 
 @pytest.mark.parametrize(
