@@ -268,8 +268,9 @@ def _problems(
 ) -> list[tuple[Problem, int]]:
     """Return what can go wrong, each with its status: it follows from what the view uses."""
     slugs = [slug_of(error) for error in documented.raises]
-    if documented.bodies:
-        slugs += BODY_PROBLEMS
+    slugs += BODY_PROBLEMS if documented.bodies else ()
+    # Also where no body is read: how large it is, its head says.
+    slugs.append("payload-too-large")
     if not rule.rule.startswith("/health"):
         slugs.append("forbidden")
     if documented.scope is not Scope.OPEN:
