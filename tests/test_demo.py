@@ -157,3 +157,23 @@ def test_a_port_that_is_taken_is_named() -> None:
         ran = CliRunner().invoke(cli, ["demo-upstream", "--port", port])
     assert ran.exit_code == 1
     assert f"Port {port} cannot be listened on" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "allowed"),
+    [
+        ("--latency", ("nan", "inf", "-1", "86401"), "from 0 to 86400"),
+        ("--interval", ("nan", "inf", "-1", "86401"), "from 0 to 86400"),
+        ("--failures", ("nan", "2", "-0.1"), "from 0 to 1"),
+        ("--reject", ("nan", "2", "-0.1"), "from 0 to 1"),
+        ("--port", ("-1", "65536"), "0<=x<=65535"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_a_usage_error(
+    option: str, values: tuple[str, ...], allowed: str
+) -> None:
+    """It says what does."""
+    for value in values:
+        ran = CliRunner().invoke(cli, ["demo-upstream", "--port", "0", option, value])
+        assert ran.exit_code == 2
+        assert allowed in ran.stderr

@@ -1,5 +1,7 @@
 """`ingest-service demo-upstream`."""
 
+from collections.abc import Callable
+
 import click
 
 from ingest_service.cli.local.failing import told
@@ -7,6 +9,25 @@ from ingest_service.cli.output import say
 from ingest_service.cli.remote.asking import Command
 from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream, fresh_seed
 from ingest_service.errors import SettingsError
+from ingest_service.setting_kinds import DAY, Number
+
+_Check = Callable[[click.Context, click.Parameter, float], float]
+
+
+def _within(kind: Number) -> _Check:
+    """Return what refuses other numbers; no range of click's refuses what is not a number."""
+
+    def check(_: object, __: object, value: float) -> float:
+        try:
+            return kind.check(value)
+        except ValueError:
+            raise click.BadParameter(f"must be {kind.allowed}") from None
+
+    return check
+
+
+_seconds = _within(Number(0, DAY))
+_share = _within(Number(0, 1, "a number"))
 
 
 @click.command(
@@ -17,16 +38,30 @@ from ingest_service.errors import SettingsError
     ),
     context_settings={"show_default": True},
 )
-@click.option("--port", type=int, default=9000, help="0 takes a free one.")
-@click.option("--latency", type=float, default=0.2, help="Seconds an answer takes.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=9000, help="0 takes a free one.")
 @click.option(
-    "--failures", type=float, default=0.1, help="Share of attempts that fail for now (503)."
+    "--latency", type=float, callback=_seconds, default=0.2, help="Seconds an answer takes."
 )
 @click.option(
-    "--reject", type=float, default=0.0, help="Share of items that fail for good (404, 422)."
+    "--failures",
+    type=float,
+    callback=_share,
+    default=0.1,
+    help="Share of attempts that fail for now (503).",
 )
 @click.option(
-    "--interval", type=float, default=5.0, help="Seconds between batch starts it allows (429)."
+    "--reject",
+    type=float,
+    callback=_share,
+    default=0.0,
+    help="Share of items that fail for good (404, 422).",
+)
+@click.option(
+    "--interval",
+    type=float,
+    callback=_seconds,
+    default=5.0,
+    help="Seconds between batch starts it allows (429).",
 )
 @click.option("--seed", type=int, help="Makes the failures repeatable.")
 @told
