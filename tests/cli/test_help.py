@@ -27,9 +27,9 @@ def command(name: str) -> click.Command:
     return found
 
 
-def examples(name: str) -> list[str]:
+def examples(*names: str) -> list[str]:
     """Return the examples at the end of a command's help."""
-    shown = CliRunner().invoke(cli, [name, "--help"]).stdout
+    shown = CliRunner().invoke(cli, [*names, "--help"]).stdout
     return re.findall(r"^    (ingest-service .*)$", shown.partition("Examples:")[2], re.MULTILINE)
 
 
@@ -42,6 +42,19 @@ def test_the_help_of_every_command_ends_with_two_examples_that_parse(name: str) 
         assert words[:2] == ["ingest-service", name]
         context = command(name).make_context(name, words[2:], resilient_parsing=False)
         assert context.params
+
+
+@pytest.mark.parametrize("name", ["new", "list", "revoke", "rotate"])
+def test_so_does_the_help_of_what_is_done_with_keys(name: str) -> None:
+    keys = command("keys")
+    assert isinstance(keys, click.Group)
+    found = examples("keys", name)
+    assert len(found) == 2
+    for each in found:
+        words = shlex.split(each)[2:]
+        words = words[2:] if words[0] == "--file" else words
+        assert words[0] == name
+        keys.commands[name].make_context(name, words[1:], resilient_parsing=False)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -142,7 +142,11 @@ def new(
     say(secret)
 
 
-@keys.command("list", cls=Command)
+@keys.command(
+    "list",
+    cls=Command,
+    examples=("ingest-service keys list", "ingest-service keys --file keys.toml list"),
+)
 @click.pass_obj
 @told
 def list_keys(file: str | None) -> None:
@@ -157,7 +161,13 @@ def list_keys(file: str | None) -> None:
     )
 
 
-@keys.command(cls=Command)
+@keys.command(
+    cls=Command,
+    examples=(
+        "ingest-service keys revoke nightly",
+        "ingest-service keys --file keys.toml revoke nightly",
+    ),
+)
 @click.argument("name")
 @click.pass_obj
 @told
@@ -167,7 +177,13 @@ def revoke(file: str | None, *, name: str) -> None:
     say(f"{name}: revoked; a running service takes that up within two seconds.")
 
 
-@keys.command(cls=Command)
+@keys.command(
+    cls=Command,
+    examples=(
+        "ingest-service keys rotate nightly --overlap 24h",
+        "ingest-service keys rotate nightly --overlap 0s",
+    ),
+)
 @click.argument("name")
 @click.option(
     "--overlap", callback=_duration, required=True, metavar="24h", help="How long; 0s: not at all."
