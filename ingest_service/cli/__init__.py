@@ -1,7 +1,8 @@
 """The command `ingest-service`; `python -m ingest_service` is the same.
 
 The commands in `remote` know the client and nothing else of ours; those in `local` look at the
-journal, or run something. Each is imported when it is called, so that help comes at once.
+journal, or run something. Each is imported when it is called, and what it runs of the server
+only when it runs, so that help comes at once.
 """
 
 from importlib import import_module

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-SERVER = ("flask", "marshmallow", "gunicorn", "apsw", "apispec", "uvloop")
+SERVER = ("flask", "werkzeug", "marshmallow", "gunicorn", "apsw", "apispec", "uvloop")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from ingest_service import app, logs
+from ingest_service import logs
 from ingest_service.cli.local.failing import told
 from ingest_service.cli.output import say
 from ingest_service.cli.remote.asking import Command
@@ -18,6 +18,8 @@ from ingest_service.settings import SERVER_JOURNAL, Settings
 @told
 def migrate(*, check: bool) -> None:
     """Bring the database that INGEST_JOURNAL names up to date; safe to run by all at once."""
+    from ingest_service import app
+
     say(app.migrate(_settings(), check=check))
 
 
@@ -35,6 +37,8 @@ def work(*, threads: int) -> None:
 
     A supervisor has to start it again whenever it ends, as it does when the database is lost.
     """
+    from ingest_service import app
+
     settings = _settings()
     logs.configure(settings.log_level)
     process = app.worker_process(settings, threads)

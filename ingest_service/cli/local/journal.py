@@ -10,7 +10,6 @@ import click
 from ingest_service.cli.local.failing import told
 from ingest_service.cli.output import plural, say
 from ingest_service.cli.remote.asking import Command
-from ingest_service.engines.embedded.journals import files
 from ingest_service.errors import SettingsError
 from ingest_service.settings import DATABASE, IN_MEMORY, SERVER_JOURNAL, Settings
 
@@ -48,6 +47,8 @@ def _of_journal(function: Callable[..., None]) -> Callable[..., None]:
 @_of_journal
 def backup(journal: str, *, target: str) -> None:
     """Copy the journal to TARGET, which must not exist; also while the service runs."""
+    from ingest_service.engines.embedded.journals import files
+
     files.back_up(journal, target)
     say(f"{target}: written; the command `restore` goes back to it.")
 
@@ -59,6 +60,8 @@ def backup(journal: str, *, target: str) -> None:
 @_of_journal
 def check(journal: str) -> None:
     """Look for damage in the journal, also while the service runs."""
+    from ingest_service.engines.embedded.journals import files
+
     ingestions, unfinished = files.verify(journal)
     say(f"{journal}: sound; {plural(ingestions, 'ingestion')}, {unfinished} of them unfinished.")
 
@@ -74,5 +77,7 @@ def check(journal: str) -> None:
 @_of_journal
 def restore(journal: str, *, source: str) -> None:
     """Go back to what `backup` wrote to SOURCE; the service must not run."""
+    from ingest_service.engines.embedded.journals import files
+
     files.restore(journal, source)
     say(f"{journal}: restored from {source}.")

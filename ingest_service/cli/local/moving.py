@@ -11,11 +11,9 @@ from typing import IO, Any
 
 import click
 
-from ingest_service import app
 from ingest_service.cli.local.failing import told
 from ingest_service.cli.output import plural, say
 from ingest_service.cli.remote.asking import Command
-from ingest_service.engines.embedded.journals.files import sync
 from ingest_service.engines.transfer.lines import Reader, Summary
 from ingest_service.errors import JournalUnusable, SettingsError
 from ingest_service.settings import IN_MEMORY, SERVER_JOURNAL, Settings
@@ -56,6 +54,8 @@ def export(settings: Settings, *, file: str) -> None:
 
     Also while the service runs: it is what was there at one moment.
     """
+    from ingest_service import app
+
     with _writing(file) as stream:
         summary = app.export_journal(settings, stream)
     # The output may be what was exported.
@@ -77,6 +77,8 @@ def import_(settings: Settings, *, file: str) -> None:
 
     The service must not run. Everything is imported, or nothing.
     """
+    from ingest_service import app
+
     with _reading(file) as stream:
         summary = app.import_journal(settings, Reader(stream, _shown(file, "the input")))
     say(f"{_shown(file, 'the input')}: {_told(summary)}")
@@ -96,6 +98,8 @@ def _shown(file: str, stream: str) -> str:
 @contextmanager
 def _writing(file: str) -> Iterator[IO[bytes]]:
     """Give what writes to a new file for its owner's eyes only, or to the output."""
+    from ingest_service.engines.embedded.journals.files import sync
+
     if file == _STREAM:
         yield sys.stdout.buffer
         return

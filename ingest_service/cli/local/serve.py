@@ -8,7 +8,6 @@ import click
 from ingest_service.cli.local.failing import told
 from ingest_service.cli.remote.asking import Command
 from ingest_service.errors import SettingsError
-from ingest_service.front import listeners
 from ingest_service.settings import IN_MEMORY, SIMULATED, Settings
 
 _CONFIGURATION = "python:ingest_service.cli.local.serve_conf"
@@ -48,6 +47,8 @@ def serve(port: int | None, **settings: str | None) -> None:
 
 def _check(settings: Settings) -> None:
     """Look at what gunicorn will look at, before it has said a word; raise `SettingsError`."""
+    from ingest_service.front import listeners
+
     port = listeners.port(os.environ)
     if "GUNICORN_CMD_ARGS" not in os.environ:
         host = "127.0.0.1" if settings.host == "localhost" else settings.host.strip("[]")
