@@ -103,3 +103,15 @@ def test_trailers_are_looked_at_however_they_arrive(
             assert client.answer().status == status
         accepted = server.request("GET", "/health").json()["active_requests"] - known
         assert accepted == bool(before) + (status == 200)
+
+
+def test_a_body_may_come_behind_the_answer_that_refuses_it(server: Server) -> None:
+    """It is read as what it is, and the connection is as good as before."""
+    refused = head("POST", "/ingest", "Content-Length: 5000", "Content-Encoding: gzip")
+    with Raw(server.port) as client:
+        for _ in range(2):
+            client.send(refused)
+            assert client.answer().status == 415
+            client.send(head("GET", "/status/x").ljust(5_000))
+        client.send(post(_IDS))
+        assert client.answer().status == 200
