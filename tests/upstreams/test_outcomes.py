@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
+from ingest_service.engines import calls
 from ingest_service.upstreams.outcomes import MOST_BESIDE, all_bounded, bounded, encoded_size
+from ingest_service.upstreams.protocol import FinishedCall
+from tests.upstreams.calls import batch_of
 
 MOST = 1_000
 
@@ -123,6 +126,17 @@ def test_outcomes_are_kept_together_as_they_are_one_by_one(outcomes: list[Any]) 
     """They may come one at a time as well."""
     expected = [bounded(outcome, MOST) for outcome in outcomes]
     assert all_bounded(iter(outcomes), MOST) == expected
+
+
+def test_what_is_kept_besides_the_data_counts_for_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three of 100 bytes each are more than 300 together."""
+    monkeypatch.setattr(calls, "MOST_OF_BATCH", 300)
+    answered = [Outcome(True, "x" * 98, status_code=200)] * 3
+    kept = calls.outcomes_of(FinishedCall(answered), batch_of(1, 2, 3), 100)
+    reason = "The answers of the batch are larger than 300 bytes together."
+    assert kept == [*answered[:2], Outcome(succeeded=False, error=reason, status_code=200)]
 
 
 def test_a_long_error_is_cut() -> None:
