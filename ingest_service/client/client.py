@@ -343,5 +343,8 @@ def _part_key(key: str, number: int) -> str:
 
 
 def _path(ingestion_id: str) -> str:
-    """Return an id as one step of a path, whatever it is."""
-    return quote(ingestion_id, safe="")
+    """Return an id as one step of a path, whatever it is; raise ValueError if it is no text."""
+    try:
+        return quote(ingestion_id, safe="")
+    except UnicodeError as error:
+        raise ValueError(f"{ingestion_id!r} is no id: it is no text.") from error

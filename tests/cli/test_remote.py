@@ -76,6 +76,23 @@ def test_watching_what_is_unknown_is_told_beside_the_others(run: Run, client: In
     assert "Ingestion ID not found" in ran.stderr
 
 
+@pytest.mark.parametrize("command", ["watch", "status", "cancel", "results"])
+def test_an_id_that_is_no_text_is_a_usage_error(run: Run, command: str) -> None:
+    ran = run(command, os.fsdecode(b"\xff"))
+    assert ran.exit_code == 2
+    assert "is no id" in ran.stderr
+
+
+def test_a_fault_while_following_ends_the_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(IngestClient, "follow", follow)
+    assert isinstance(run("watch", "x").exception, RuntimeError)
+
+
 @pytest.mark.parametrize("form", ["ndjson", "csv", "json"])
 def test_results_are_written_to_a_file(
     run: Run, client: IngestClient, tmp_path: Path, form: str

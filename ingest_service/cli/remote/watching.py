@@ -15,7 +15,7 @@ from ingest_service.client import IngestClient, IngestError, Status
 #: How many can be followed at once: each occupies a place at the service.
 MOST = 32
 
-_News = tuple[str, Status | IngestError]
+_News = tuple[str, Status | Exception]
 
 
 def watch_all(
@@ -40,9 +40,11 @@ def watch_all(
                     if not status.is_finished:
                         continue
                     worst = max(worst, 0 if status.outcome == "succeeded" else SOME_FAILED)
-                else:
+                elif isinstance(status, IngestError):
                     say(f"{ingestion_id}:", err=True)
                     worst = max(worst, tell(status))
+                else:
+                    raise status
                 waiting.remove(ingestion_id)
                 if later:
                     _follow(client, later.pop(0), timeout, news)
@@ -71,7 +73,8 @@ def _follow(
         try:
             for status in client.follow(ingestion_id, timeout):
                 news.put((ingestion_id, status))
-        except IngestError as error:
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is: nobody would wake the one who waits for the news.
             news.put((ingestion_id, error))
 
     # It may be in the middle of a request when this process ends.
