@@ -147,7 +147,7 @@ class IngestClient:
     def follow(self, ingestion_id: str, timeout: float | None = None) -> Iterator[Status]:
         """Yield the status now and at each visible change, until it is finished.
 
-        Raise `TimedOut` after `timeout` seconds.
+        Raise `TimedOut` after `timeout` seconds, also if nobody answers.
         """
         return following.follow(self._transport, _path(ingestion_id), timeout)
 

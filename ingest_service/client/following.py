@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ingest_service.client.errors import TimedOut
+from ingest_service.client.errors import Busy, TimedOut, Unreachable
 from ingest_service.client.transport import Answer, Request, Transport
 from ingest_service.client.values import Status
 
@@ -23,7 +23,12 @@ def follow(transport: Transport, ingestion_id: str, timeout: float | None) -> It
     etag: str | None = None
     while True:
         asked_at = transport.clock.monotonic()
-        answer = transport.send(_question(ingestion_id, etag, deadline - asked_at))
+        try:
+            answer = transport.send(_question(ingestion_id, etag, deadline, asked_at))
+        except (Busy, Unreachable) as error:
+            if transport.clock.monotonic() < deadline:
+                raise
+            raise TimedOut(f"{_late(ingestion_id, timeout)} as far as known: {error}") from error
         if answer.status != 304:
             etag = answer.headers.get("ETag")
             status = Status.parse(answer.fields())
@@ -32,17 +37,23 @@ def follow(transport: Transport, ingestion_id: str, timeout: float | None) -> It
                 return
         now = transport.clock.monotonic()
         if now >= deadline:
-            raise TimedOut(f"{ingestion_id} is not finished after {timeout:g} s; it goes on.")
+            raise TimedOut(f"{_late(ingestion_id, timeout)}; it goes on.")
         transport.clock.sleep(min(_pause(answer, now - asked_at), deadline - now))
 
 
-def _question(ingestion_id: str, etag: str | None, left: float) -> Request:
+def _late(ingestion_id: str, timeout: float | None) -> str:
+    return f"{ingestion_id} is not finished after {round(timeout or 0.0, 3):g} s"
+
+
+def _question(ingestion_id: str, etag: str | None, deadline: float, now: float) -> Request:
     # Not a fraction of a second beyond what is left: the service counts in whole ones.
-    wait = int(min(LONGEST_WAIT, max(0.0, left))) if etag is not None else 0
-    return status_request(ingestion_id, etag, wait)
+    wait = int(min(LONGEST_WAIT, max(0.0, deadline - now))) if etag is not None else 0
+    return status_request(ingestion_id, etag, wait, deadline)
 
 
-def status_request(ingestion_id: str, etag: str | None = None, wait: int = 0) -> Request:
+def status_request(
+    ingestion_id: str, etag: str | None = None, wait: int = 0, until: float = math.inf
+) -> Request:
     """Return the question where an ingestion is; its batches are not asked for."""
     return Request(
         "GET",
@@ -50,6 +61,7 @@ def status_request(ingestion_id: str, etag: str | None = None, wait: int = 0) ->
         {"limit": 1, "wait": wait or None},
         headers={} if etag is None else {"If-None-Match": etag},
         held_back=wait,
+        until=until,
     )
 
 

@@ -1,6 +1,7 @@
 """Requests and answers: what is bounded, what is tried again, what is refused."""
 
 import contextlib
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ _MAX_PROBLEM = 2**20
 _PIECE = 2**16
 #: Seconds within which a connection is made.
 _CONNECT_SECONDS = 5.0
+#: Seconds that an attempt has at least, however little is left.
+_SHORTEST = 0.5
 #: The waits between attempts double from the first of these to the second, in seconds.
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 #: What a proxy answers while the service behind it is away, besides what the service says.
@@ -50,6 +53,8 @@ class Request:
     repeatable: bool = True
     #: Seconds that the answer may take beyond the usual time.
     held_back: float = 0.0
+    #: When nobody wants the answer any more, whatever patience is left; on the client's clock.
+    until: float = math.inf
 
     @property
     def target(self) -> str:
@@ -127,8 +132,11 @@ class Transport:
                 # What became of one attempt, the next one that is refused does not tell.
                 uncertain = error.uncertain = uncertain or error.uncertain
                 wait = _wait_after(error, request, failures)
-                left = began + self.patience - self.clock.monotonic()
-                if wait is None or wait > left:
+                now = self.clock.monotonic()
+                if wait is None or wait > began + self.patience - now:
+                    raise
+                if now + wait >= request.until:
+                    self.clock.sleep(max(0.0, request.until - now))
                     raise
                 failures += 1
                 if self._on_retry is not None:
@@ -149,7 +157,8 @@ class Transport:
 
     def _open(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, float]:
         """Return an answer whose body is still to be read, and until when; raise otherwise."""
-        seconds = self.timeout + request.held_back
+        began = self.clock.monotonic()
+        seconds = min(self.timeout + request.held_back, max(_SHORTEST, request.until - began))
         headers = {**self._headers, **(request.headers or {})}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
@@ -163,11 +172,11 @@ class Transport:
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds),
+                timeout=urllib3.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
             )
         except (HTTPError, OSError, UnicodeError) as error:
             raise self._unreachable(error) from error
-        deadline = self.clock.monotonic() + seconds
+        deadline = began + seconds
         if not _has_an_end(response):
             # As of a head that was cut off: nobody could tell what is missing.
             response.close()
@@ -196,6 +205,10 @@ class Transport:
     ) -> Iterator[bytes]:
         """Yield the body; with a `limit` in bytes also the deadline is of the whole body."""
         length = 0
+        connected = getattr(response.connection, "sock", None)
+        if limit is not None and connected is not None:
+            # What the head has taken, the body has no more.
+            connected.settimeout(max(0.01, deadline - self.clock.monotonic()))
         try:
             while piece := response.read1(_PIECE):
                 length += len(piece)

@@ -1,13 +1,15 @@
 """What is tried again, for how long, and what is not."""
 
+import socket
+import time
 from collections.abc import Callable
 
 import pytest
 
-from ingest_service.client import Busy, IngestClient, IngestError, Unreachable
+from ingest_service.client import Busy, IngestClient, IngestError, TimedOut, Unreachable
 from tests.client.support import QuickClock
 from tests.client.test_hostile_servers import STATUS
-from tests.realtime import Reply, Request, Scripted, answer, reset
+from tests.realtime import Reply, Request, Scripted, answer, drip, reset, silence
 
 QUEUE = answer(200, {"state": "running"})
 ACCEPTED = answer(200, {"ingestion_id": "x"})
@@ -109,6 +111,30 @@ def test_whoever_waits_is_told_why() -> None:
         )
         client.status("x")
     assert told == ["full 7"]
+
+
+def test_whoever_waits_for_so_long_does_not_wait_for_longer() -> None:
+    """Neither for those who are away, nor for those who say when to come again."""
+    for reply in (reset, BUSY):
+        with Scripted(lambda _, reply=reply: reply) as server:  # type: ignore[misc]
+            client, clock = client_of(server)
+            with pytest.raises(TimedOut, match="not finished after 2 s"):
+                client.ingestion("x").wait(timeout=2)
+        assert 1.5 < sum(clock.slept) <= 2
+
+
+def test_a_time_out_is_also_one_of_an_answer_that_does_not_come() -> None:
+    def late(connection: socket.socket) -> bool:
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", 0.005)(connection)
+        return silence(connection)
+
+    for reply in (silence, late):
+        with Scripted(lambda _, reply=reply: reply) as server:  # type: ignore[misc]
+            client = IngestClient(f"http://127.0.0.1:{server.port}", timeout=20)
+            began = time.monotonic()
+            with pytest.raises(TimedOut):
+                client.ingestion("x").wait(timeout=0.6)
+        assert time.monotonic() - began < 1.0
 
 
 def test_an_unchanged_status_costs_one_request_a_minute() -> None:

@@ -1,5 +1,6 @@
 """Following several ingestions at once: a live picture, or a line a change."""
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -10,10 +11,14 @@ import click
 
 from ingest_service.cli.output import clock_time, is_terminal, say, say_json
 from ingest_service.cli.remote.asking import INTERRUPTED, SOME_FAILED, line, tell
-from ingest_service.client import IngestClient, IngestError, Status
+from ingest_service.client import IngestClient, IngestError, Status, TimedOut
+from ingest_service.clock import SystemClock
 
 #: How many can be followed at once: each occupies a place at the service.
 MOST = 32
+#: Seconds after the time-out within which all that is followed should have noticed it.
+_GRACE = 1.0
+_CLOCK = SystemClock()
 
 _News = tuple[str, Status | Exception]
 
@@ -26,6 +31,8 @@ def watch_all(
     Interrupted, it leaves them alone and prints the command that goes on.
     """
     ids = list(dict.fromkeys(ids))
+    # One for all, also for those that have to wait until others are finished.
+    deadline = math.inf if timeout is None else _CLOCK.monotonic() + timeout
     news: queue.SimpleQueue[_News] = queue.SimpleQueue()
     waiting, worst = list(ids), 0
     with _screen(ids, as_json=as_json) as show:
@@ -34,7 +41,11 @@ def watch_all(
         later = ids[MOST:]
         try:
             while waiting:
-                ingestion_id, status = news.get()
+                late = deadline + (_GRACE if len(waiting) > len(later) else 0.0)
+                ingestion_id, status = _next(news, late) or (waiting[0], _too_late(timeout))
+                if ingestion_id not in waiting:
+                    # It was given up, and is heard of all the same.
+                    continue
                 if isinstance(status, Status):
                     show(ingestion_id, status)
                     if not status.is_finished:
@@ -46,8 +57,11 @@ def watch_all(
                 else:
                     raise status
                 waiting.remove(ingestion_id)
-                if later:
-                    _follow(client, later.pop(0), timeout, news)
+                if ingestion_id in later:
+                    later.remove(ingestion_id)
+                elif later and (now := _CLOCK.monotonic()) < deadline:
+                    left = None if timeout is None else deadline - now
+                    _follow(client, later.pop(0), left, news)
         except KeyboardInterrupt:
             worst = INTERRUPTED
     if waiting:
@@ -64,6 +78,20 @@ def _url(client: IngestClient) -> list[str]:
 def _arguments() -> list[str]:
     arguments: list[str] = click.get_current_context().meta["arguments"]
     return [argument.partition("=")[0] for argument in arguments]
+
+
+def _next(news: queue.SimpleQueue[_News], late: float) -> _News | None:
+    """Return what comes next, None if nothing does until `late`."""
+    left = late - _CLOCK.monotonic()
+    try:
+        # A time that no lock can wait for is none.
+        return news.get(timeout=max(0.0, left) if left < threading.TIMEOUT_MAX else None)
+    except queue.Empty:
+        return None
+
+
+def _too_late(timeout: float | None) -> TimedOut:
+    return TimedOut(f"It is not finished after {timeout or 0.0:g} s; it goes on.")
 
 
 def _follow(
