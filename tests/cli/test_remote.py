@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from tests.cli.support import Run, ids_in, run_at
 from tests.client.support import listening
 from tests.client.test_hostile_servers import STATUS
 from tests.keys.support import secret, table, write
-from tests.realtime import Reply, Scripted, answer, cut, drip, reset, silence
+from tests.realtime import Reply, Scripted, answer, cut, reset
 
-UNKNOWN = "8f14e45f-ceea-467f-a8f5-1c2b3d4e5f60"
 ARGUMENTS: dict[str, list[str]] = {
     "submit": ["1"],
     "status": ["x"],
@@ -59,57 +57,6 @@ def test_a_status_is_one_line(run: Run, waiting: list[str]) -> None:
     assert ids_in(ran.stdout) == waiting
     assert lines[0].endswith("LOW  yet_to_start  0 %, 0 of 6 settled; The queue is paused: tests.")
     assert json.loads(run("status", waiting[0], "--json").stdout)["priority"] == "LOW"
-
-
-def test_several_are_watched_to_their_end(run: Run, client: IngestClient) -> None:
-    ids = [client.submit(ids=[1, 2, 3, 4], priority="LOW").ingestion_id for _ in range(3)]
-    ran = run("watch", *ids)
-    assert ran.exit_code == 0
-    ends = [line for line in ran.stdout.splitlines() if "succeeded at" in line]
-    assert sorted(ids_in("\n".join(ends))) == sorted(ids)
-
-
-def test_watching_what_is_unknown_is_told_beside_the_others(run: Run, client: IngestClient) -> None:
-    fine = client.submit(ids=[1], priority="LOW").ingestion_id
-    ran = run("watch", UNKNOWN, fine)
-    assert ran.exit_code == 4
-    assert "succeeded at" in ran.stdout
-    assert "Ingestion ID not found" in ran.stderr
-
-
-@pytest.mark.parametrize("command", ["watch", "status", "cancel", "results"])
-def test_an_id_that_is_no_text_is_a_usage_error(run: Run, command: str) -> None:
-    ran = run(command, os.fsdecode(b"\xff"))
-    assert ran.exit_code == 2
-    assert "is no id" in ran.stderr
-
-
-@pytest.mark.parametrize("reply", ["nobody", "silence", "drip"])
-def test_the_time_out_of_watching_is_one_for_all(
-    monkeypatch: pytest.MonkeyPatch, reply: str
-) -> None:
-    """Also of those that have to wait, and of a head that never ends."""
-    monkeypatch.setattr("ingest_service.cli.remote.asking.PATIENCE", 60.0)
-    monkeypatch.setattr("ingest_service.cli.remote.watching.MOST", 2)
-    monkeypatch.setattr("ingest_service.cli.remote.watching._GRACE", 0.1)
-    acts = {"nobody": reset, "silence": silence, "drip": drip(b"HTTP/1.1 200 OK" * 99, 0.05)}
-    with Scripted(lambda _: acts[reply]) as server:
-        url = "http://127.0.0.1:1" if reply == "nobody" else f"http://127.0.0.1:{server.port}"
-        began = time.monotonic()
-        ran = run_at(url)("watch", *map(str, range(8)), "--timeout", "0.3")
-        assert time.monotonic() - began < 1.0
-    assert ran.exit_code == 5
-    assert ran.stderr.count("is not finished after 0.3 s") == 8
-
-
-def test_a_fault_while_following_ends_the_command(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def follow(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(IngestClient, "follow", follow)
-    assert isinstance(run("watch", "x").exception, RuntimeError)
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv", "json"])

@@ -66,13 +66,15 @@ def watch_all(
             worst = INTERRUPTED
     if waiting:
         say("Nothing was stopped. To go on watching:", err=True)
-        say(f"  {line('ingest-service', 'watch', *waiting, *_url(client))}", err=True)
+        say(f"  {line('ingest-service', 'watch', *waiting, *_where(client))}", err=True)
     return worst
 
 
-def _url(client: IngestClient) -> list[str]:
-    url = click.get_current_context().params.get("url")
-    return ["--url", client.url] if url is not None and "--url" in _arguments() else []
+def _where(client: IngestClient) -> list[str]:
+    """Return the options that lead to the same service with the same key, as they were given."""
+    key_file = click.get_current_context().params.get("key_file")
+    url = ["--url", client.url] if "--url" in _arguments() else []
+    return [*url, *(["--key-file", key_file] if key_file is not None else [])]
 
 
 def _arguments() -> list[str]:
