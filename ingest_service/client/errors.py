@@ -122,6 +122,13 @@ _KINDS: dict[int, type[Refused]] = {
 }
 
 
+def is_problem(document: Any) -> bool:
+    """Tell whether a JSON value is a problem document as the service writes them."""
+    return isinstance(document, dict) and all(
+        isinstance(document.get(name), str) for name in ("type", "title", "detail")
+    )
+
+
 def refused(status: int, document: Any, retry_after: float | None) -> Refused:
     """Return the error for an answer with an error's status."""
     return _KINDS.get(status, Refused)(Problem.parse(status, document), retry_after)

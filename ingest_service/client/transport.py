@@ -15,7 +15,14 @@ import orjson
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from ingest_service.client.errors import BadAnswer, IngestError, Refused, Unreachable, refused
+from ingest_service.client.errors import (
+    BadAnswer,
+    IngestError,
+    Refused,
+    Unreachable,
+    is_problem,
+    refused,
+)
 from ingest_service.client.fields import Fields
 from ingest_service.clock import Clock
 from ingest_service.version import VERSION
@@ -34,6 +41,8 @@ _SHORTEST = 0.5
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 #: What a proxy answers while the service behind it is away, besides what the service says.
 _COME_AGAIN = frozenset((429, 502, 503, 504))
+#: What a proxy, or the web server, may answer by itself and in words of its own.
+_BY_PROXIES = _COME_AGAIN | {400, 401, 403, 407, 408, 413, 414, 431}
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 #: Told before each further attempt: why, and in how many seconds.
 OnRetry = Callable[[str, float], None]
@@ -198,6 +207,12 @@ class Transport:
             document = orjson.loads(text)
         except ValueError:
             document = None
+        is_json = "json" in response.headers.get("Content-Type", "").lower()
+        if response.status not in _BY_PROXIES and not (is_json and is_problem(document)):
+            return BadAnswer(
+                f"{self.url} answers {response.status} without a reason as this service would "
+                "give it; what answers is not this service. Is the address right?"
+            )
         return refused(response.status, document, self._retry_after(response.headers))
 
     def _pieces(

@@ -298,12 +298,13 @@ class TestAnyCommand:
 
     @pytest.mark.parametrize(
         "reply",
-        ["redirect", "reset", "nonsense", "number", "types"],
+        ["redirect", "reset", "nonsense", "number", "types", "another"],
     )
     def test_a_hostile_server_is_exit_3_and_no_traceback(self, command: str, reply: str) -> None:
         replies: dict[str, Reply] = {
             "redirect": answer(302, {}, Location="http://127.0.0.1:1/"),
             "reset": reset,
+            "another": answer(404, b"<p>Not found", Content_Type="text/html"),
             "nonsense": answer(200, b"\x1b[31m<html>"),
             "number": answer(200, b'{"progress":' + b"1" * 1_000_000 + b"}"),
             "types": answer(200, {"ingestion_id": [], "status": 1, "ingestions": 3, "starts": "1"}),

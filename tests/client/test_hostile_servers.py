@@ -91,12 +91,26 @@ def test_what_is_no_status_is_said_to_be_none(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<p>", b"[]", b'{"detail": 3, "errors": 7}', b"9" * 10**6])
-@pytest.mark.parametrize("status", [400, 404, 418, 500, 503])
-def test_an_error_without_a_problem_document_is_still_an_error(status: int, body: bytes) -> None:
+@pytest.mark.parametrize("status", [400, 401, 413, 431, 502, 503])
+def test_a_refusal_of_a_proxy_is_one_without_a_problem_document(status: int, body: bytes) -> None:
     with pytest.raises(Refused) as caught:
         asked(answer(status, body))
     assert caught.value.problem.status == status
     assert str(status) in str(caught.value)
+
+
+PROBLEM = {"type": "about:blank", "title": "t", "status": 404, "detail": "d"}
+
+
+@pytest.mark.parametrize("status", [404, 409, 500, 999])
+def test_an_error_of_another_server_is_none_of_the_service(status: int) -> None:
+    bodies: list[object] = [b"", b"<p>", [], {"detail": "Not Found"}]
+    replies = [answer(status, body) for body in bodies]
+    for reply in (*replies, answer(status, PROBLEM, Content_Type="text/html")):
+        with pytest.raises(BadAnswer, match=f"{status} .*not this service"):
+            asked(reply)
+    with pytest.raises(Refused, match="d"):
+        asked(answer(status, PROBLEM, Content_Type="application/problem+json"))
 
 
 def test_a_redirect_is_not_followed() -> None:
