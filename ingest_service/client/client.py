@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, TypeVar
@@ -65,6 +66,13 @@ class IngestClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error may have an ingestion with it into another process. The key stays here.
+        again = partial(
+            IngestClient, timeout=self._transport.timeout, patience=self._transport.patience
+        )
+        return again, (self.url,)
 
     @property
     def url(self) -> str:

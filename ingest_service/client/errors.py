@@ -93,6 +93,10 @@ class Refused(IngestError):
         #: Seconds after which to come again, if the answer says so.
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way would give the text of the error to `__init__`.
+        return type(self), (self.problem, self.retry_after), self.__dict__
+
 
 class NotAllowed(Refused):
     """The key is missing or wrong, or may not do this."""
