@@ -247,6 +247,24 @@ class TestControl:
         # There is nothing to lose any more.
         assert run("cancel", waiting[0]).exit_code == 0
 
+    def test_one_that_is_refused_keeps_nothing_from_the_others(
+        self, run: Run, client: IngestClient
+    ) -> None:
+        finished = client.submit(ids=[1], priority="LOW")
+        finished.wait(timeout=20)
+        client.pause("tests")
+        waits = client.submit(ids=[1, 2, 3], priority="LOW").ingestion_id
+        ids = ["unknown", finished.ingestion_id, waits]
+
+        looked = run("status", *ids)
+        assert (looked.exit_code, ids_in(looked.stdout)) == (4, ids[1:])
+        assert looked.stderr.startswith("unknown:\n")
+        ran = run("cancel", *ids, "--yes")
+        assert (ran.exit_code, ran.stdout) == (4, f"{waits}  3 items cancelled\n")
+        assert "3 items of 1 ingestion will never be sent" in ran.stderr
+        assert f"{finished.ingestion_id}:\ningest-service: It is finished" in ran.stderr
+        assert ran.stderr.startswith("unknown:\n")
+
     def test_pausing_and_slowing_down_are_asked_about(
         self, run: Run, waiting: list[str], client: IngestClient
     ) -> None:

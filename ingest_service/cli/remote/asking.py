@@ -4,7 +4,7 @@ import errno
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,6 +137,21 @@ def tell(error: IngestError) -> int:
     if advice:
         say(advice, err=True)
     return REFUSED
+
+
+def for_each(ids: Iterable[str], act: Callable[[str], Any]) -> int:
+    """Do `act` with each of `ids` once; return the exit status.
+
+    Those that are refused are named, and keep nothing from the others.
+    """
+    worst = 0
+    for ingestion_id in dict.fromkeys(ids):
+        try:
+            act(ingestion_id)
+        except Refused as error:
+            say(f"{ingestion_id}:", err=True)
+            worst = max(worst, tell(error))
+    return worst
 
 
 def line(*words: str) -> str:

@@ -9,12 +9,13 @@ from ingest_service.cli.output import clock_time, duration, plural, say, say_jso
 from ingest_service.cli.remote.asking import (
     Command,
     confirm,
+    for_each,
     json_option,
     priority_argument,
     remote,
     yes_option,
 )
-from ingest_service.client import IngestClient, Moved, Queue
+from ingest_service.client import Counts, IngestClient, Moved, Queue
 
 _ID = "0056f4ac-779d-41c1-8ebf-ae438b976afa"
 
@@ -27,23 +28,34 @@ _ID = "0056f4ac-779d-41c1-8ebf-ae438b976afa"
 @yes_option
 @json_option
 @remote()
-def cancel(client: IngestClient, *, ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Cancel what has not been started; batches under way end."""
-    waiting = {each: client.status(each).counts for each in ids}
-    queued = sum(counts.queued for counts in waiting.values())
-    if queued:
-        under_way = sum(counts.in_flight for counts in waiting.values())
-        confirm(
-            f"{plural(queued, 'item')} of {plural(len(waiting), 'ingestion')} will never be sent; "
-            f"{under_way:,} under way will end.",
-            yes=yes,
-        )
-    for ingestion_id in waiting:
+def cancel(client: IngestClient, *, ids: tuple[str, ...], yes: bool, as_json: bool) -> int:
+    """Cancel what has not been started; batches under way end.
+
+    One that cannot be cancelled, as one that is finished, keeps nothing from the others.
+    """
+    found: dict[str, Counts] = {}
+
+    def look(ingestion_id: str) -> None:
+        found[ingestion_id] = client.status(ingestion_id).counts
+
+    def stop(ingestion_id: str) -> None:
         done = client.cancel(ingestion_id)
         if as_json:
             say_json(done.document)
         else:
             say(f"{done.ingestion_id}  {plural(done.cancelled_items, 'item')} cancelled")
+
+    worst = for_each(ids, look)
+    waiting = [counts for counts in found.values() if counts.queued]
+    if waiting:
+        queued = sum(counts.queued for counts in waiting)
+        under_way = sum(counts.in_flight for counts in waiting)
+        confirm(
+            f"{plural(queued, 'item')} of {plural(len(waiting), 'ingestion')} will never be sent; "
+            f"{under_way:,} under way will end.",
+            yes=yes,
+        )
+    return max(worst, for_each(found, stop))
 
 
 @click.command(

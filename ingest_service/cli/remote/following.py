@@ -3,7 +3,7 @@
 import click
 
 from ingest_service.cli.output import say, say_json
-from ingest_service.cli.remote.asking import Command, json_option, remote
+from ingest_service.cli.remote.asking import Command, for_each, json_option, remote
 from ingest_service.cli.remote.watching import sentence, watch_all
 from ingest_service.client import IngestClient
 
@@ -17,14 +17,17 @@ _ID = "0056f4ac-779d-41c1-8ebf-ae438b976afa"
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @json_option
 @remote()
-def status(client: IngestClient, *, ids: tuple[str, ...], as_json: bool) -> None:
+def status(client: IngestClient, *, ids: tuple[str, ...], as_json: bool) -> int:
     """Look at ingestions once: a line each."""
-    for ingestion_id in ids:
+
+    def look(ingestion_id: str) -> None:
         found = client.status(ingestion_id)
         if as_json:
             say_json(found.document)
         else:
             say(sentence(found))
+
+    return for_each(ids, look)
 
 
 @click.command(
