@@ -1,6 +1,7 @@
 """What is printed: the one place through which everything goes that others have written."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,6 +12,8 @@ import click
 from ingest_service.clock import SystemClock
 
 _CLOCK = SystemClock()
+#: Seconds that nobody counts any more, as a server may make them up.
+_FOR_EVER = 1e12
 
 
 def shown(value: object) -> str:
@@ -43,6 +46,11 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def can_draw() -> bool:
+    """Tell whether there is a terminal that can go back to what it has printed."""
+    return is_terminal() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under one another; each column is as wide as its widest cell."""
     cells = [list(head), *([shown(cell) for cell in row] for row in rows)]
@@ -67,7 +75,9 @@ def age(moment: datetime | None) -> str:
 
 def duration(seconds: float) -> str:
     """Return a duration in one or two units."""
-    whole = max(0, round(seconds))
+    if not seconds < _FOR_EVER:
+        return "for ever"
+    whole = round(max(0.0, seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

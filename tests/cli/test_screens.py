@@ -33,6 +33,7 @@ class Terminal:
     url: str
     width: int
     colour: bool = True
+    kind: str = "xterm-256color"
     text: bytes = b""
     _screen: pyte.Screen = field(init=False)
 
@@ -47,7 +48,7 @@ class Terminal:
             if not name.startswith("INGEST_")
             and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
         }
-        environment |= {"TERM": "xterm-256color", "INGEST_URL": self.url}
+        environment |= {"TERM": self.kind, "INGEST_URL": self.url}
         if not self.colour:
             environment["NO_COLOR"] = "1"
         self.process = subprocess.Popen(  # noqa: S603
@@ -178,6 +179,20 @@ def test_ctrl_c_leaves_the_ingestion_running_and_says_how_to_go_on(slow: str) ->
         assert "Traceback" not in terminal.screen
         assert client.resume().state == "running"
         assert client.ingestion(ingestion.ingestion_id).wait(timeout=GUARD).outcome == "succeeded"
+
+
+def test_a_terminal_that_draws_nothing_gets_lines(slow: str) -> None:
+    with IngestClient(slow) as client:
+        ingestion_id = client.submit(ids=[1], priority="LOW").ingestion_id
+    tried = (
+        (["top", "--times", "2", "--every", "0.2"], "one batch every 0.3 s"),
+        (["watch", ingestion_id], f"{ingestion_id}  LOW  completed"),
+    )
+    for arguments, told in tried:
+        with Terminal(arguments, slow, 200, kind="dumb") as terminal:
+            assert terminal.end() == 0
+        assert told in terminal.screen
+        assert b"\x1b" not in terminal.text
 
 
 def test_a_question_is_asked_at_a_terminal(slow: str) -> None:

@@ -9,9 +9,9 @@ import click
 
 from ingest_service.cli.output import (
     age,
+    can_draw,
     clock_time,
     duration,
-    is_terminal,
     plural,
     say,
     say_json,
@@ -79,7 +79,7 @@ def queue(client: IngestClient, *, as_json: bool) -> None:
 
 @click.command(cls=Command, examples=("ingest-service top", "ingest-service top --every 5"))
 @click.option(
-    "--every", type=click.FloatRange(0.2), default=1.0, show_default=True, help="Seconds."
+    "--every", type=click.FloatRange(0.2, 86_400), default=1.0, show_default=True, help="Seconds."
 )
 @click.option("--times", type=click.IntRange(1), help="How often; without it until Ctrl-C.")
 @json_option
@@ -95,7 +95,7 @@ def top(client: IngestClient, *, every: float, times: int | None, as_json: bool)
         if as_json:
             for report in reports:
                 say_json(report.document)
-        elif is_terminal():
+        elif can_draw():
             from ingest_service.cli.remote.screens import pictures
 
             pictures(reports)

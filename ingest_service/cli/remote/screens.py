@@ -24,7 +24,7 @@ _LISTED = 8
 
 
 def console() -> Console:
-    """Return the terminal; `NO_COLOR` and `TERM=dumb` are obeyed."""
+    """Return the terminal; `NO_COLOR` is obeyed."""
     return Console(highlight=False, no_color=True if os.environ.get("NO_COLOR") else None)
 
 

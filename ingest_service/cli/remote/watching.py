@@ -9,7 +9,7 @@ from datetime import datetime
 
 import click
 
-from ingest_service.cli.output import clock_time, is_terminal, say, say_json
+from ingest_service.cli.output import can_draw, clock_time, say, say_json
 from ingest_service.cli.remote.asking import INTERRUPTED, SOME_FAILED, line, tell
 from ingest_service.client import IngestClient, IngestError, Status, TimedOut
 from ingest_service.clock import SystemClock
@@ -116,7 +116,7 @@ def _screen(
 ) -> AbstractContextManager[Callable[[str, Status], None]]:
     if as_json:
         return nullcontext(lambda _, status: say_json(status.document))
-    if not is_terminal():
+    if not can_draw():
         return nullcontext(lambda _, status: say(sentence(status)))
     from ingest_service.cli.remote.screens import Watch
 
