@@ -213,7 +213,7 @@ class IngestClient:
                 "PATCH",
                 f"/ingestions/{_path(ingestion_id)}",
                 {"dry_run": "true" if dry_run else None},
-                orjson.dumps({"priority": priority}),
+                _json({"priority": priority}),
             )
         )
 
@@ -227,7 +227,7 @@ class IngestClient:
 
     def pause(self, reason: str | None = None) -> Queue:
         """Start nothing until `resume`; batches under way end."""
-        body = None if reason is None else orjson.dumps({"reason": reason})
+        body = None if reason is None else _json({"reason": reason})
         return Queue.parse(self._ask("POST", "/queue/pause", body=body, repeatable=True))
 
     def resume(self) -> Queue:
@@ -236,7 +236,7 @@ class IngestClient:
 
     def set_interval(self, seconds: float) -> Queue:
         """Change the seconds from one batch start to the next."""
-        body = orjson.dumps({"interval_seconds": seconds})
+        body = _json({"interval_seconds": seconds})
         return Queue.parse(self._ask("PATCH", "/queue", body=body, repeatable=True))
 
     def rate_proof(self, since: datetime | None = None, until: datetime | None = None) -> RateProof:
@@ -348,6 +348,13 @@ def _usable(key: str | None) -> str:
 
 def _part_key(key: str, number: int) -> str:
     return key if number == 1 else f"{key}-{number}"
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError as error:
+        raise ValueError(f"This cannot be sent as JSON: {error}.") from error
 
 
 def _path(ingestion_id: str) -> str:

@@ -169,12 +169,14 @@ class Transport:
         began = self.clock.monotonic()
         seconds = min(self.timeout + request.held_back, max(_SHORTEST, request.until - began))
         headers = {**self._headers, **(request.headers or {})}
+        # What is no text is not sent, which is the fault of whoever has asked for it.
+        target = f"{self._prefix}{request.target}"
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         try:
             response = self._pool.urlopen(
                 request.method,
-                f"{self._prefix}{request.target}",
+                target,
                 body=request.body,
                 headers=headers,
                 redirect=False,

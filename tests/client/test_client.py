@@ -1,5 +1,6 @@
 """Submitting, following, fetching and controlling, over real sockets."""
 
+from collections.abc import Callable
 from itertools import count, pairwise
 
 import pytest
@@ -133,6 +134,18 @@ def test_the_queue_is_controlled(client: IngestClient) -> None:
     assert client.rate_proof().starts == 1
     listed = list(client.ingestions(priority="HIGH", limit=5))
     assert [each.ingestion_id for each in listed] == [high.ingestion_id, low.ingestion_id]
+
+
+def test_what_is_no_text_is_not_sent() -> None:
+    acts: list[Callable[[IngestClient], object]] = [
+        lambda client: client.pause("\udcff"),
+        lambda client: client.move("x", "\udcff"),
+        lambda client: client.status("\udcff"),
+        lambda client: list(client.ingestions(status="\udcff")),
+    ]
+    for act in acts:
+        with pytest.raises(ValueError, match=r"surrogates|no text"):
+            act(IngestClient("http://127.0.0.1:1", patience=0))
 
 
 def test_lists_go_on_over_pages(client: IngestClient, monkeypatch: pytest.MonkeyPatch) -> None:

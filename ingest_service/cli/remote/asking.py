@@ -117,7 +117,8 @@ def confirm(effect: str, *, yes: bool) -> None:
     say(effect, err=True)
     if yes:
         return
-    if not sys.stdin.isatty():
+    # There is none at all where it was closed.
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("There is nobody to ask: repeat it with --yes.")
     click.confirm("Go on?", abort=True, err=True)
 
