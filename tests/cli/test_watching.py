@@ -49,10 +49,10 @@ def test_the_time_out_of_watching_is_one_for_all(
     with Scripted(lambda _: acts[reply]) as server:
         url = "http://127.0.0.1:1" if reply == "nobody" else f"http://127.0.0.1:{server.port}"
         began = time.monotonic()
-        ran = run_at(url)("watch", *map(str, range(8)), "--timeout", "0.3")
-        assert time.monotonic() - began < 1.0
+        ran = run_at(url)("watch", *map(str, range(40)), "--timeout", "0.3")
+        assert time.monotonic() - began < 2.0
     assert ran.exit_code == 5
-    assert ran.stderr.count("is not finished after 0.3 s") == 8
+    assert ran.stderr.count("is not finished after 0.3 s") == 40
 
 
 def test_the_line_that_goes_on_has_the_service_and_the_key(

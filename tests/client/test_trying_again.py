@@ -125,7 +125,7 @@ def test_whoever_waits_for_so_long_does_not_wait_for_longer() -> None:
 
 def test_a_time_out_is_also_one_of_an_answer_that_does_not_come() -> None:
     def late(connection: socket.socket) -> bool:
-        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", 0.005)(connection)
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", 0.012)(connection)
         return silence(connection)
 
     for reply in (silence, late):
