@@ -11,13 +11,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import orjson
-
 from ingest_service.client import following, results
 from ingest_service.client.errors import BadAnswer, IngestError
 from ingest_service.client.fields import Fields
 from ingest_service.client.service_values import Limits, Queue, RateProof
-from ingest_service.client.submitting import Items, Part, parts
+from ingest_service.client.submitting import Items, Part, parts, to_json
 from ingest_service.client.transport import Answer, OnRetry, Request, Transport
 from ingest_service.client.values import Cancelled, Moved, Plan, Result, Retried, Status, Summary
 from ingest_service.clock import Clock, SystemClock
@@ -213,7 +211,7 @@ class IngestClient:
                 "PATCH",
                 f"/ingestions/{_path(ingestion_id)}",
                 {"dry_run": "true" if dry_run else None},
-                _json({"priority": priority}),
+                to_json({"priority": priority}),
             )
         )
 
@@ -227,7 +225,7 @@ class IngestClient:
 
     def pause(self, reason: str | None = None) -> Queue:
         """Start nothing until `resume`; batches under way end."""
-        body = None if reason is None else _json({"reason": reason})
+        body = None if reason is None else to_json({"reason": reason})
         return Queue.parse(self._ask("POST", "/queue/pause", body=body, repeatable=True))
 
     def resume(self) -> Queue:
@@ -236,7 +234,7 @@ class IngestClient:
 
     def set_interval(self, seconds: float) -> Queue:
         """Change the seconds from one batch start to the next."""
-        body = _json({"interval_seconds": seconds})
+        body = to_json({"interval_seconds": seconds})
         return Queue.parse(self._ask("PATCH", "/queue", body=body, repeatable=True))
 
     def rate_proof(self, since: datetime | None = None, until: datetime | None = None) -> RateProof:
@@ -348,13 +346,6 @@ def _usable(key: str | None) -> str:
 
 def _part_key(key: str, number: int) -> str:
     return key if number == 1 else f"{key}-{number}"
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except TypeError as error:
-        raise ValueError(f"This cannot be sent as JSON: {error}.") from error
 
 
 def _path(ingestion_id: str) -> str:

@@ -102,7 +102,7 @@ def _split(piece: Piece, most: int) -> tuple[Piece, Piece | None]:
 def _of_ids(ids: Iterable[int]) -> Iterator[Piece]:
     remaining = iter(ids)
     while some := list(islice(remaining, _AT_A_TIME)):
-        yield Piece(_dump(some)[1:-1], len(some))
+        yield Piece(to_json(some)[1:-1], len(some))
 
 
 def _of_mappings(mappings: Iterable[Mapping[str, Any]]) -> Iterator[Piece]:
@@ -110,7 +110,7 @@ def _of_mappings(mappings: Iterable[Mapping[str, Any]]) -> Iterator[Piece]:
         value = dict(mapping)
         if not _is_finite(value):
             raise ValueError("This cannot be sent as JSON: a number is infinite or none at all.")
-        yield Piece(_dump(value, orjson.OPT_SORT_KEYS), 1)
+        yield Piece(to_json(value, orjson.OPT_SORT_KEYS), 1)
 
 
 def _is_finite(value: Any) -> bool:
@@ -122,7 +122,8 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, list | tuple) or all(map(_is_finite, value))
 
 
-def _dump(value: Any, option: int = 0) -> bytes:
+def to_json(value: Any, option: int = 0) -> bytes:
+    """Return a value as JSON text; raise ValueError for what cannot be sent."""
     try:
         return orjson.dumps(value, option=option)
     except TypeError as error:

@@ -1,7 +1,7 @@
 """What an ingestion consists of, kept compact: an object an item would cost ten times as much."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import accumulate, islice
 from typing import Any, Self
@@ -70,8 +70,10 @@ class Mappings(Sequence[dict[str, Any]]):
         remaining = iter(texts)
         # Some at a time: orjson leaves up to 4 KiB allocated behind each text it returns.
         while some := list(islice(remaining, _AT_A_TIME)):
-            # What begins behind each of them, the first one's beginning left out.
-            self._bounds.extend(islice(_begins(some, len(joined)), 1, None))
+            begins = accumulate((len(text) + 1 for text in some), initial=len(joined))
+            # Where the first of them begins is known.
+            next(begins)
+            self._bounds.extend(begins)
             joined += b"\n".join(some) + b"\n"
         self._text = bytes(joined)
 
@@ -105,11 +107,6 @@ class Mappings(Sequence[dict[str, Any]]):
         mappings = cls(())
         mappings._keep(content.split(b"\n"))
         return mappings
-
-
-def _begins(lines: Iterable[bytes], first: int) -> Iterator[int]:
-    """Return where each of the lines begins, and where what is behind the last one does."""
-    return accumulate((len(line) + 1 for line in lines), initial=first)
 
 
 Items = Ids | Mappings
