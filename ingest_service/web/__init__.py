@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import flask
-from flask import Flask, Response, g
+from flask import Flask, Response
 from marshmallow import EXCLUDE, RAISE
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import UnicodeConverter
@@ -52,7 +52,6 @@ def init_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     http_counts.init_app(app)
-    app.before_request(_name_request)
     admission.init_app(app, settings, keyring)
     app.after_request(_finish)
     problems.init_app(app)
@@ -66,10 +65,6 @@ def init_app(
     dashboard.init_app(app, settings, service, keyring)
 
 
-def _name_request() -> None:
-    g.request_id = request_id_of(flask.request.environ)
-
-
 def _discard_body() -> None:
     """Read what nobody wanted to read: it lies before the connection's next request."""
     with suppress(HTTPException, OSError):
@@ -81,7 +76,7 @@ def _finish(response: Response) -> Response:
     environ = flask.request.environ
     if ADMITTED not in environ:
         _discard_body()
-    complete_head(response, g.request_id)
+    complete_head(response, request_id_of(environ))
     if environ["REQUEST_METHOD"] == "OPTIONS" and response.status_code == 200:
         # Flask calls its empty body HTML.
         response.headers.pop("Content-Type", None)

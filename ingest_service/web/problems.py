@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 
@@ -22,6 +22,7 @@ from ingest_service.errors import (
     Stopping,
     StorageUnavailable,
 )
+from ingest_service.web.answer_headers import request_id_of
 from ingest_service.web.request import InvalidBody
 from ingest_service.web.responses import JsonResponse, to_json
 from ingest_service.web.strict_json import InvalidJson
@@ -333,7 +334,8 @@ def _try_again(answer: Response) -> Response:
 
 
 def _crash(_: Exception) -> Response:
-    logs.event("request_crashed", level=logging.ERROR, exc_info=True, request_id=g.request_id)
+    request_id = request_id_of(request.environ)
+    logs.event("request_crashed", level=logging.ERROR, exc_info=True, request_id=request_id)
     return problem("internal-error", "Something went wrong here; the operator's log tells more.")
 
 

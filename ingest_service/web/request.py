@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import current_app, g, request
+from flask import current_app, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden, RequestEntityTooLarge, UnsupportedMediaType
 
@@ -12,6 +12,7 @@ from ingest_service.domain.model import Priority
 from ingest_service.keys.key import Key
 from ingest_service.service import Service
 from ingest_service.web import media_type, request_schemas
+from ingest_service.web.answer_headers import request_id_of
 from ingest_service.web.media_type import ADMITTED
 from ingest_service.web.scopes import KEY
 from ingest_service.web.strict_json import read_json
@@ -31,12 +32,13 @@ def the_service() -> Service:
 
 def the_caller() -> Caller:
     """Return who asks."""
-    key = the_key()
+    environ = request.environ
+    key: Key | None = environ.get(KEY)
     if key is None:
-        return Caller(request_id=g.request_id)
+        return Caller(request_id=request_id_of(environ))
     return Caller(
         key=key.name,
-        request_id=g.request_id,
+        request_id=request_id_of(environ),
         own_only=key.own_only,
         max_queued_items=key.max_queued_items,
     )
