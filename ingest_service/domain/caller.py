@@ -1,10 +1,9 @@
 """Who asks, as far as the queue cares."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """The key behind a request, and what the queue grants it; without keys, anybody."""
 
     #: Name of the API key, None where there are none.

@@ -16,15 +16,15 @@ from ingest_service.domain.runs import Moment
 from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.domain.snapshot import Forecast, PendingRetry
 
-#: Behind every sequence.
-_END = 2**62 + 1
+#: Most urgent first.
+_CLASSES = tuple(Priority)
 
 
 class Sums(Protocol):
     """Sums over what is ready in each class, in the order of arrival."""
 
-    def total(self, priority: Priority) -> int:
-        """Return how many batches are ready in a class."""
+    def total(self, priority: Priority) -> tuple[int, int]:
+        """Return how many ingestions of a class are ready, and their batches."""
         ...
 
     def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
@@ -65,7 +65,7 @@ class _Line:
             self.groups.append(_Group(after, before - counted, single=False))
             self.groups.append(_Group(sequence, own, single=True))
             after, counted = sequence, before + own
-        self.groups.append(_Group(after, sums.total(priority) - counted, single=False))
+        self.groups.append(_Group(after, sums.total(priority)[1] - counted, single=False))
         self.left = sum(group.left for group in self.groups)
         self._head = 0
 
@@ -124,12 +124,14 @@ def _in_line(moment: Moment, sums: Sums, target: QueueEntry, joining: int) -> Fo
     own = joining or sums.batches(target.priority, target.sequence)
     if not own:
         return None
-    above = [sums.before(priority, _END) for priority in Priority if priority < target.priority]
-    ahead = [*above, sums.before(target.priority, target.sequence)]
-    batches = sum(of_class for _, of_class in ahead)
+    ingestions, batches = sums.before(target.priority, target.sequence)
+    for priority in _CLASSES[: target.priority - 1]:
+        more_urgent, their_batches = sums.total(priority)
+        ingestions += more_urgent
+        batches += their_batches
     times = SlotTimes(moment.model, moment.now)
     return Forecast(
-        position=1 + sum(ingestions for ingestions, _ in ahead),
+        position=1 + ingestions,
         batches_ahead=batches,
         next_start_at=times.at(batches),
         finish_at=times.at(batches + own - 1) + moment.model.duration,

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from ingest_service.domain.items import Items, Kind
 from ingest_service.domain.model import (
@@ -17,8 +18,7 @@ from ingest_service.domain.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """What was asked for; never changes."""
 
     ingestion_id: str
@@ -54,8 +54,7 @@ class Submission:
         return self.items.keys(first, min(last, len(self.items))) if first < last else ()
 
 
-@dataclass(frozen=True, slots=True)
-class IngestionSnapshot:
+class IngestionSnapshot(NamedTuple):
     """An ingestion at one moment, with the items of the batches asked for."""
 
     ingestion_id: str

@@ -1,11 +1,10 @@
 """When the next slot opens: arithmetic over readings it is given, no clock, no I/O."""
 
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """Slots at least `interval` seconds apart, start to start; instants are monotonic.
 
     Instants are compared and never subtracted: `now - last < interval` is wrong
@@ -74,7 +73,7 @@ class Pace:
 
     def held(self, until: float) -> "Pace":
         """Return the pace that leaves the upstream alone until then; never shorter than before."""
-        return replace(self, held_until=until) if until > self.held_until else self
+        return self._replace(held_until=until) if until > self.held_until else self
 
     def resumed(self, last: float | None, now: float) -> "Pace":
         """Return the pace after a restart at `now`; the last slot was taken at `last`, if known.
@@ -82,4 +81,4 @@ class Pace:
         Waits for the rest of the interval, or for a whole one if nobody can tell
         how much of it is over; never longer.
         """
-        return replace(self, started_at=last, last_at=now if last is None else min(last, now))
+        return self._replace(started_at=last, last_at=now if last is None else min(last, now))

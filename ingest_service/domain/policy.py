@@ -48,8 +48,11 @@ class QueueEntry(NamedTuple):
 def choose(heads: Sequence[QueueEntry], rule: Rule, slot: int, at: float) -> int:
     """Return which of `heads` slot number `slot`, open at `at`, serves.
 
-    `heads` are the first of each class; there is at least one. `slot` counts from 0.
+    `heads` are the first of each class, most urgent class first; there is at least one.
+    `slot` counts from 0.
     """
+    if rule.policy is Policy.STRICT:
+        return 0
     if rule.policy is Policy.WEIGHTED:
         turn = CYCLE[slot % len(CYCLE)]
         for index, head in enumerate(heads):

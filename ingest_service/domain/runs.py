@@ -8,7 +8,6 @@ import math
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -170,8 +169,8 @@ def as_if_moved(
         for retry in snapshot.retries
     )
     forecasts = walked(Moment.of(snapshot), rest, retries)
-    place = replace(place, priority=priority, forecast=forecasts.get(place.sequence))
-    return replace(snapshot, retries=retries, place=place), rest
+    place = place._replace(priority=priority, forecast=forecasts.get(place.sequence))
+    return snapshot._replace(retries=retries, place=place), rest
 
 
 def _by_sequence(entry: QueueEntry) -> int:

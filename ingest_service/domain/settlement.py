@@ -1,14 +1,14 @@
 """What is done about the outcomes of a batch: a plain decision, nothing is changed here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ingest_service.domain.model import Batch, Outcome, Resend
 from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of the items of a batch."""
 
     #: One an item that was sent, in their order; final unless it is transient.

@@ -1,11 +1,10 @@
 """When the slots to come open, as long as there is always something to send."""
 
 import heapq
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class SlotModel:
+class SlotModel(NamedTuple):
     """What decides when slots open; instants are monotonic, durations seconds."""
 
     #: The first slot, as far as the pace is concerned.
@@ -45,6 +44,7 @@ class SlotTimes:
     def __init__(self, model: SlotModel, now: float) -> None:
         self._model = model
         self._base = 0
+        self._simulation: _Simulation | None = None
         self._begin(model, now)
 
     def at(self, number: int) -> float:
@@ -52,6 +52,9 @@ class SlotTimes:
         number -= self._base
         if not self._under_way:
             return self._opens_at + self._pattern(number)
+        if self._simulation is None:
+            # Most are asked while nothing is under way, and need none.
+            self._simulation = _Simulation(*self._begun)
         while len(self._first) <= min(number, 4 * self._model.concurrent):
             self._first.append(self._simulation.take())
         if number < len(self._first):
@@ -70,7 +73,8 @@ class SlotTimes:
         before = range(max(self._base, number - concurrent), number)
         ends = [self.at(earlier) + duration for earlier in before] + list(self._model.ends)
         self._base = number
-        self._begin(replace(self._model, opens_at=at, ends=tuple(e for e in ends if e > at)), at)
+        later = tuple(end for end in ends if end > at)
+        self._begin(self._model._replace(opens_at=at, ends=later), at)
 
     def count_before(self, instant: float, number: int, most: int) -> int:
         """Return how many slots, from `number` on and at most `most`, open before `instant`."""
@@ -97,8 +101,9 @@ class SlotTimes:
 
     def _begin(self, model: SlotModel, now: float) -> None:
         self._opens_at, self._under_way = max(model.opens_at, now), bool(model.ends)
+        self._begun = model, now
         self._first: list[float] = []
-        self._simulation = _Simulation(model, now)
+        self._simulation = None
 
 
 def expected_end(started_at: float, duration: float, now: float) -> float:

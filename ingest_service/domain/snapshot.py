@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -65,8 +64,7 @@ class TakenSlot(NamedTuple):
     retried: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """When an ingestion is served, if nothing changes; instants are monotonic."""
 
     #: Its place among the ingestions that wait, from 1.
@@ -78,8 +76,7 @@ class Forecast:
     latest_finish_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One ingestion, or one newcomer, in the queue."""
 
     sequence: int
@@ -94,8 +91,7 @@ class Place:
     forecast: Forecast | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerState:
+class WorkerState(NamedTuple):
     """The thread, or the processes, that send batches."""
 
     alive: bool
@@ -111,8 +107,7 @@ class WorkerState:
     stepped_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSnapshot:
+class QueueSnapshot(NamedTuple):
     """Everything that decides what happens next, at one moment."""
 
     #: The moment on both clocks.

@@ -1,7 +1,7 @@
 """Why an ingestion waits, and until when: a pure function of a snapshot."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ingest_service.domain.model import Priority, QueueState, WaitCode
 from ingest_service.domain.runs import next_served
@@ -16,8 +16,7 @@ _HELD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WaitReason:
+class WaitReason(NamedTuple):
     """The one reason why an ingestion is not finished yet."""
 
     code: WaitCode
@@ -26,8 +25,7 @@ class WaitReason:
     until: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Standstill:
+class Standstill(NamedTuple):
     """What the queue as a whole does, and why."""
 
     state: QueueState

@@ -174,8 +174,7 @@ class Move(NamedTuple):
     longest_delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """The permission to start one batch, used by that batch."""
 
     #: Counted from 1 over all restarts.

@@ -1,6 +1,7 @@
 """From monotonic instants to times for people."""
 
 import math
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ingest_service.domain.snapshot import QueueSnapshot
@@ -16,15 +17,20 @@ class Calendar:
         #: The wall-clock time at which the monotonic clock was 0.
         self._zero: datetime | None = None
 
-    def wall(self, snapshot: QueueSnapshot, instant: float | None) -> datetime | None:
-        """Return when `instant` is, seen from `snapshot`; None if nobody can tell."""
-        if instant is None or not math.isfinite(instant):
-            return None
+    def of(self, snapshot: QueueSnapshot) -> Callable[[float | None], datetime | None]:
+        """Return what tells when an instant is, seen from `snapshot`; None if nobody can tell."""
         zero = snapshot.at - timedelta(seconds=snapshot.now)
-        if self._zero is None or abs(zero - self._zero) > CLOCK_JITTER:
-            self._zero = zero
-        try:
-            return self._zero + timedelta(seconds=instant)
-        except OverflowError:
-            # Beyond all calendars.
-            return None
+        known = self._zero
+        if known is None or abs(zero - known) > CLOCK_JITTER:
+            known = self._zero = zero
+
+        def wall(instant: float | None) -> datetime | None:
+            if instant is None or not math.isfinite(instant):
+                return None
+            try:
+                return known + timedelta(seconds=instant)
+            except OverflowError:
+                # Beyond all calendars.
+                return None
+
+        return wall

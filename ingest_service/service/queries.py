@@ -99,13 +99,13 @@ class Queries:
             eta=self.eta(snapshot),
             code=reason.code,
             message=reason.message,
-            until=self._calendar.wall(snapshot, reason.until),
+            until=self._calendar.of(snapshot)(reason.until),
             changes_in=max(0.0, min(changes) - snapshot.now) if changes else UNKNOWN,
         )
 
     def eta(self, snapshot: QueueSnapshot) -> Eta:
         """Return when what the place in `snapshot` tells about will run."""
-        wall, place = partial(self._calendar.wall, snapshot), snapshot.place
+        wall, place = self._calendar.of(snapshot), snapshot.place
         if place is None:
             return Eta()
         ahead, finish_at = place.forecast, wall(_finish_at(place))
@@ -193,11 +193,11 @@ class Queries:
         ids = {entry.ingestion_id for _, entry in coming}
         ids |= {batch.ingestion_id for batch in snapshot.in_flight}
         ids |= {slot.ingestion_id for slot in snapshot.taken}
-        hidden = self._hidden(ids, caller)
+        hidden, wall = self._hidden(ids, caller), self._calendar.of(snapshot)
         slots = [
             ComingSlot(at, _unless(hidden, entry.ingestion_id), entry.priority)
             for instant, entry in coming
-            if (at := self._calendar.wall(snapshot, instant)) is not None
+            if (at := wall(instant)) is not None
         ]
         return QueueReport(
             health=self._health(snapshot),
@@ -212,7 +212,7 @@ class Queries:
             ],
             taken=[_told(slot, hidden) for slot in snapshot.taken],
             upcoming=slots,
-            empty_at=self._calendar.wall(snapshot, _empty_at(snapshot)),
+            empty_at=wall(_empty_at(snapshot)),
         )
 
     def rate_proof(
@@ -312,7 +312,7 @@ class Queries:
             queued_items=snapshot.queued_items,
             state=still.state,
             reason=still.reason,
-            until=self._calendar.wall(snapshot, still.until),
+            until=self._calendar.of(snapshot)(still.until),
         )
 
     def _await(self, snapshot: IngestionSnapshot, seconds: float) -> None:

@@ -11,8 +11,7 @@ from ingest_service.domain.snapshot import ClassTotals, QueueSnapshot
 from ingest_service.engines.vitals import Vitals
 
 
-@dataclass(frozen=True, slots=True)
-class Eta:
+class Eta(NamedTuple):
     """When an ingestion will run, if nothing changes; None is what nobody can tell."""
 
     #: Its place in the queue and the batches ahead of it, None if nothing of it waits.
@@ -24,8 +23,7 @@ class Eta:
     latest_finish_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What an unfinished ingestion can expect, and why it is not finished."""
 
     eta: Eta

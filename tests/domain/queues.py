@@ -89,8 +89,9 @@ class Sums:
                     each.sequence, None, batches=each.batches, items=each.batches, slots=1
                 )
 
-    def total(self, priority: Priority) -> int:
-        return self._index[priority].batches
+    def total(self, priority: Priority) -> tuple[int, int]:
+        index = self._index[priority]
+        return index.ready, index.batches
 
     def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
         return self._index[priority].before(sequence)

@@ -91,7 +91,7 @@ def test_every_slot_serves_what_the_policy_chooses_at_that_moment(queue: Queue) 
 @given(model=models, number=st.integers(0, 200))
 def test_a_far_slot_is_where_counting_up_to_it_leads(model: SlotModel, number: int) -> None:
     """The pattern that repeats itself is the right one."""
-    model = replace(model, ends=())
+    model = model._replace(ends=())
     times, far = SlotTimes(model, 0.0), SlotTimes(model, 0.0)
     one_by_one = [SlotTimes(model, 0.0).at(each) for each in range(number + 1)]
 

@@ -1,7 +1,6 @@
 """When the next slot opens, by hand."""
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -45,14 +44,14 @@ def test_a_slot_that_is_taken_and_sent_ends_neither_a_pause_nor_a_hold() -> None
     pace = Pace(5.0, 0.5, held_until=200.0, probe_at=300.0, paused="maintenance")
     after = pace.taken(100.0).sent(101.0)
 
-    assert after == replace(pace, last_at=101.0, started_at=100.0)
+    assert after == pace._replace(last_at=101.0, started_at=100.0)
 
 
 def test_a_hold_a_probe_and_a_pause_all_keep_the_slot_closed() -> None:
     """The longest of them counts, and nobody knows when a pause ends."""
     pace = Pace(5.0, 0.5, held_until=200.0, probe_at=300.0)
     assert pace.opens_at(filled_at=0.0) == 300.0
-    assert replace(pace, paused="maintenance").opens_at(filled_at=0.0) == math.inf
+    assert pace._replace(paused="maintenance").opens_at(filled_at=0.0) == math.inf
 
 
 def test_a_hold_is_only_ever_extended() -> None:

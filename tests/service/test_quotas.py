@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -60,7 +59,7 @@ def test_a_key_may_have_so_many_items_waiting_and_not_one_more(api: Api) -> None
 
 def test_fifty_at_once_get_exactly_the_room_there_is(api: Api) -> None:
     """Those whose record is under way count as well."""
-    start, caller = Barrier(50), replace(ANNA, max_queued_items=60)
+    start, caller = Barrier(50), ANNA._replace(max_queued_items=60)
 
     def ask(_: int) -> bool:
         start.wait()
@@ -135,7 +134,7 @@ def test_what_is_tried_again_counts_as_well(api: Api) -> None:
     submit(api, ANNA, 9)
     api.advance(0.1)
     with pytest.raises(QuotaFull):
-        api.parts.service.operator.retry(one, replace(ANNA, max_queued_items=9))
+        api.parts.service.operator.retry(one, ANNA._replace(max_queued_items=9))
     full = Caller("operator", max_queued_items=1)
     assert api.parts.service.operator.retry(one, full) == 4
     refused_for(api, ANNA, 1)

@@ -102,9 +102,10 @@ class ClassIndex:
 
     # Sums over what is ready, see `forecast.Sums`.
 
-    def total(self, priority: Priority) -> int:
-        """Return how many batches are ready in a class."""
-        return self._by_class[priority].batches
+    def total(self, priority: Priority) -> tuple[int, int]:
+        """Return how many ingestions of a class are ready, and their batches."""
+        index = self._by_class[priority]
+        return index.ready, index.batches
 
     def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
         """Return how many ingestions with a smaller sequence are ready, and their batches."""

@@ -200,8 +200,8 @@ class Core:
             certain = recovered.last_slot.boot_id == self.clock.boot_id and not recovered.unsettled
             pace = pace.resumed(recovered.last_slot.monotonic if certain else None, now)
         if operator.interval is not None and operator.configured_interval == self.options.interval:
-            pace = replace(pace, interval=operator.interval)
-        pace = replace(pace, paused=operator.paused)
+            pace = pace._replace(interval=operator.interval)
+        pace = pace._replace(paused=operator.paused)
         return pace if operator.hold is None else pace.held(self._held_until(operator.hold, now))
 
     def _held_until(self, hold: Hold, now: float) -> float:
@@ -235,7 +235,7 @@ class Core:
         self.state.meter.advance(self.state.pace, self.clock.monotonic())
         interval = self.options.interval if operator.interval is None else operator.interval
         self.state.operator = operator
-        self.state.pace = replace(self.state.pace, paused=operator.paused, interval=interval)
+        self.state.pace = self.state.pace._replace(paused=operator.paused, interval=interval)
 
     def attach(self, wake: Callable[[], None], worker_state: Callable[[], WorkerState]) -> None:
         """Say who drains the queue."""

@@ -278,7 +278,7 @@ class EmbeddedDispatch:
         if decision.probe_wait is not None:
             probe_at = decision.decided_at + decision.probe_wait
         if probe_at != state.pace.probe_at:
-            state.pace = replace(state.pace, probe_at=probe_at)
+            state.pace = state.pace._replace(probe_at=probe_at)
 
 
 def _count_start(ingestion: Ingestion, batch: Batch, at: datetime, gap: float | None) -> Counted:

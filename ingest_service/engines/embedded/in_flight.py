@@ -28,6 +28,8 @@ class InFlightBatches:
         self._by_slot: dict[int, _UnderWay] = {}
         #: How long the last ones took.
         self._durations: deque[float] = deque(maxlen=100)
+        #: Their median, None until it is asked for.
+        self._typical: float | None = 0.0
 
     def __len__(self) -> int:
         return len(self._by_slot)
@@ -57,6 +59,7 @@ class InFlightBatches:
         """Forget a batch that has ended."""
         del self._by_slot[slot.number]
         self._durations.append(ended_at - slot.at)
+        self._typical = None
 
     def is_starting(self, ingestion_id: str | None = None) -> bool:
         """Tell whether a batch (of one ingestion) is between its record and the upstream."""
@@ -71,7 +74,9 @@ class InFlightBatches:
         latency = self._latency()
         if latency is not None:
             return latency
-        return statistics.median(self._durations) if self._durations else 0.0
+        if self._typical is None:
+            self._typical = statistics.median(self._durations)
+        return self._typical
 
     def ends(self, now: float) -> tuple[float, ...]:
         """Return when each will have ended, as far as one can tell."""

@@ -1,7 +1,6 @@
 """Telling about it: frozen pictures, taken under the lock, finished outside of it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from ingest_service.domain.forecast import forecast
@@ -76,7 +75,7 @@ class EmbeddedReading:
             forecasts = walked(moment, joined_by(entry, lines(), joining), snapshot.retries)
             if not joining:
                 self._walked = current, forecasts
-        return replace(snapshot, place=replace(place, forecast=forecasts.get(entry.sequence)))
+        return snapshot._replace(place=place._replace(forecast=forecasts.get(entry.sequence)))
 
     def _asked(self, of: str | Draft | None, now: float) -> tuple[QueueEntry, int] | None:
         """Return what stands at the place asked for, and how many batches would join."""

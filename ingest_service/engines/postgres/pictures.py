@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ingest_service.clock import Clock
@@ -67,13 +66,13 @@ class Pictures:
             under_way = tx.rows("under_way_now")
             snapshot = self._picture(tx, row, of, self._duration(durations), under_way)
             if of is None:
-                return replace(snapshot, taken=_taken(tx))
+                return snapshot._replace(taken=_taken(tx))
             joining = of.batches_total if isinstance(of, Draft) else 0
             entry, place = self._placed(tx, row, snapshot, of, under_way)
             if place is None:
                 return snapshot
             tell = self._forecast(tx, row, snapshot, entry, joining)
-        return replace(snapshot, place=replace(place, forecast=tell()))
+        return snapshot._replace(place=place._replace(forecast=tell()))
 
     def lines(self) -> Lines:
         """Return everything that is ready, a line a class."""

@@ -1,7 +1,6 @@
 """When the next slot opens: the row that everybody locks, as the domain's plain values."""
 
 import math
-from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -47,7 +46,7 @@ def pace_of(row: Any, options: EngineOptions, settle: float) -> Pace:
 def fenced(pace: Pace, row: Any) -> Pace:
     """Return the pace that leaves room for a call that was confirmed, and maybe not made yet."""
     in_doubt = row.stage in (Stage.CONFIRMED, Stage.CALLED)
-    return replace(pace, last_at=pace.last_at + FENCE) if in_doubt else pace
+    return pace._replace(last_at=pace.last_at + FENCE) if in_doubt else pace
 
 
 def concurrent(row: Any, options: EngineOptions) -> int:

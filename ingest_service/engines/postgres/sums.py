@@ -16,14 +16,15 @@ class DatabaseSums:
         self._tx = tx
         self._depth = depth
 
-    def total(self, priority: Priority) -> int:
+    def total(self, priority: Priority) -> tuple[int, int]:
         """Look it up in the depth."""
-        return int(self._depth.batches[priority - 1])
+        of_class = priority - 1
+        return int(self._depth.ready[of_class]), int(self._depth.batches[of_class])
 
     def before(self, priority: Priority, sequence: int) -> tuple[int, int]:
         """Add up what is ahead in the class, by the index alone."""
         if sequence >= _BEHIND_ALL:
-            return int(self._depth.ready[priority - 1]), self.total(priority)
+            return self.total(priority)
         row = self._tx.row("sums_before", priority=int(priority), sequence=sequence)
         return row.ingestions, row.batches
 

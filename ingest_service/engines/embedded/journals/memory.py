@@ -4,7 +4,7 @@ import threading
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -163,8 +163,7 @@ class MemoryJournal:
                 return None
             size, total = kept.submission.batch_size, len(kept.submission.items)
             first, last = batches.start * size, min(batches.stop * size, total)
-            return replace(
-                kept.snapshot(),
+            return kept.snapshot()._replace(
                 first_batch=batches.start,
                 keys=kept.submission.items.keys(first, last) if first < last else (),
                 states=kept.item_states[first:last],

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, cast
@@ -37,8 +36,7 @@ def find(db: apsw.Connection, ingestion_id: str, batches: range) -> IngestionSna
         return None
     snapshot = to_snapshot(head)
     span = _span(batches, snapshot.batch_size, snapshot.counts.total)
-    return replace(
-        snapshot,
+    return snapshot._replace(
         first_batch=batches.start,
         keys=keys_of(snapshot.kind, _chunks(db, "content", snapshot.sequence, span), span),
         states=states_of(_chunks(db, "final_states", snapshot.sequence, span), span),
