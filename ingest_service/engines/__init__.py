@@ -34,8 +34,7 @@ class IdempotencyKey:
     owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A request that has not been accepted yet."""
 
     items: Items

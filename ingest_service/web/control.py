@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from ingest_service.engines.audit import NEWEST
 from ingest_service.errors import (
@@ -28,8 +28,14 @@ from ingest_service.web.control_schemas import (
     RetriedMappings,
 )
 from ingest_service.web.openapi import operation
-from ingest_service.web.query_schemas import AuditQuery, MoveQuery, PeriodQuery, parse_query
-from ingest_service.web.request import check_priority, parse_body, the_caller, the_service
+from ingest_service.web.query_schemas import AuditQuery, MoveQuery, PeriodQuery
+from ingest_service.web.request import (
+    check_priority,
+    parse_body,
+    parse_query,
+    the_caller,
+    the_service,
+)
 from ingest_service.web.request_schemas import IntervalRequest, MoveRequest, PauseRequest
 from ingest_service.web.responses import answer, conditional
 
@@ -70,7 +76,7 @@ def move(ingestion_id: str) -> Response:
     """
     priority = parse_body(MoveRequest)["priority"]
     check_priority(priority)
-    dry_run = parse_query(MoveQuery, request.args)["dry_run"]
+    dry_run = parse_query(MoveQuery)["dry_run"]
     report = the_service().operator.move(ingestion_id, priority, the_caller(), dry_run=dry_run)
     return answer(render.moved(report))
 
@@ -181,7 +187,7 @@ def show_rate_proof() -> Response:
     For the owner of the upstream: how many batches were started in a period, the smallest gap
     between two starts, and those that came too early, as recorded before each call.
     """
-    period = parse_query(PeriodQuery, request.args)
+    period = parse_query(PeriodQuery)
     since, until = period.get("from"), period.get("to")
     proof = the_service().queries.rate_proof(since, until, the_caller())
     return answer(render.rate_proof(since, until, proof))
@@ -204,7 +210,7 @@ def show_audit() -> Response:
     finished work is kept. `next_cursor` leads to the next page; it is null on the last one. As
     `ndjson` all of them come as a stream, and `limit` and `cursor` have no meaning.
     """
-    query = parse_query(AuditQuery, request.args)
+    query = parse_query(AuditQuery)
     audit_query, queries = query["entries"], the_service().queries
     if query["format"] == "ndjson":
         return streams.audit(

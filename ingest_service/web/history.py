@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from marshmallow import ValidationError, post_load, validate
 
 from ingest_service.domain.history import PeriodError, Step
@@ -25,8 +25,8 @@ from ingest_service.errors import StorageUnavailable
 from ingest_service.keys.scope import Scope
 from ingest_service.web.history_schemas import History
 from ingest_service.web.openapi import operation
-from ingest_service.web.query_schemas import PeriodQuery, WholeNumber, parse_query
-from ingest_service.web.request import the_service
+from ingest_service.web.query_schemas import PeriodQuery, WholeNumber
+from ingest_service.web.request import parse_query, the_service
 from ingest_service.web.responses import answer, timestamp
 
 bp = Blueprint("history", __name__)
@@ -83,7 +83,7 @@ def show_history() -> Response:
     they are counted.
     """
     try:
-        told = the_service().queries.history(**parse_query(HistoryQuery, request.args))
+        told = the_service().queries.history(**parse_query(HistoryQuery))
     except PeriodError as error:
         raise ValidationError({error.part: [str(error)]}) from None
     return answer(rendered(told))

@@ -16,8 +16,14 @@ from ingest_service.keys.scope import Scope
 from ingest_service.web import render
 from ingest_service.web.http_counts import the_counts
 from ingest_service.web.openapi import operation
-from ingest_service.web.query_schemas import SubmitQuery, parse_query
-from ingest_service.web.request import check_priority, parse_submission, the_caller, the_service
+from ingest_service.web.query_schemas import SubmitQuery
+from ingest_service.web.request import (
+    check_priority,
+    parse_query,
+    parse_submission,
+    the_caller,
+    the_service,
+)
 from ingest_service.web.request_schemas import IdsRequest, MappingsRequest
 from ingest_service.web.response_schemas import AcceptedIds, AcceptedMappings, DryRun
 from ingest_service.web.responses import answer
@@ -53,7 +59,7 @@ def submit() -> Response:
     items, priority = parse_submission()
     check_priority(priority)
     key, caller, submissions = _idempotency_key(), the_caller(), the_service().submissions
-    if parse_query(SubmitQuery, request.args)["dry_run"]:
+    if parse_query(SubmitQuery)["dry_run"]:
         return answer(render.plan(submissions.plan(items, priority, caller), items, priority))
     accepted = submissions.accept(items, priority, key, caller)
     headers = {"Location": f"/status/{accepted.ingestion_id}"}

@@ -260,7 +260,7 @@ class AuditQuery(_Period):
         return {"entries": entries, "format": data["format"]}
 
 
-def parse_query(schema: type[QuerySchema], values: Mapping[str, str]) -> dict[str, Any]:
+def load_query(schema: type[QuerySchema], values: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of a query string; raise `ValidationError`."""
     if not values:
         return dict(_of_nothing(schema))

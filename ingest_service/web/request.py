@@ -14,6 +14,7 @@ from ingest_service.service import Service
 from ingest_service.web import media_type, request_schemas
 from ingest_service.web.answer_headers import request_id_of
 from ingest_service.web.media_type import ADMITTED
+from ingest_service.web.query_schemas import QuerySchema, load_query
 from ingest_service.web.scopes import KEY
 from ingest_service.web.strict_json import read_json
 from ingest_service.web.strict_schema import StrictSchema
@@ -55,6 +56,11 @@ def check_priority(priority: Priority) -> None:
     key = the_key()
     if key is not None and priority < key.max_priority:
         raise Forbidden(f"This key may ask for {key.max_priority.name} at most.")
+
+
+def parse_query(schema: type[QuerySchema]) -> dict[str, Any]:
+    """Return the values of the query string of the request; raise `ValidationError`."""
+    return load_query(schema, request.args if request.query_string else {})
 
 
 def read_body() -> bytes:

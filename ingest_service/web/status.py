@@ -20,9 +20,8 @@ from ingest_service.web.query_schemas import (
     IngestionsQuery,
     ResultsQuery,
     StatusQuery,
-    parse_query,
 )
-from ingest_service.web.request import parse_body, the_caller, the_service
+from ingest_service.web.request import parse_body, parse_query, the_caller, the_service
 from ingest_service.web.request_schemas import FindRequest
 from ingest_service.web.response_schemas import (
     IdsResults,
@@ -59,7 +58,7 @@ def show(ingestion_id: str) -> Response:
     unfinished also its place in the queue, when it will be finished and why it waits. With
     `wait` the answer comes at the first change.
     """
-    return _follow(ingestion_id, parse_query(StatusQuery, request.args))
+    return _follow(ingestion_id, parse_query(StatusQuery))
 
 
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
@@ -92,7 +91,7 @@ def find() -> Response:
 
     The same as `GET /status/{ingestion_id}`; the body is looked at if the query names none.
     """
-    query = parse_query(FindQuery, request.args)
+    query = parse_query(FindQuery)
     ingestion_id = _named(query)
     if ingestion_id is None:
         # A body that names none either is not valid.
@@ -121,7 +120,7 @@ def show_results(ingestion_id: str) -> Response:
     What became of the items, in their order; what is settled so far while it runs. As `ndjson`
     or `csv` all of them come as a stream, and `offset` and `limit` have no meaning.
     """
-    query = parse_query(ResultsQuery, request.args)
+    query = parse_query(ResultsQuery)
     states = [_OUTCOMES[query["outcome"]]] if "outcome" in query else list(_OUTCOMES.values())
     if query["format"] != "json":
         pages = the_service().queries.stream(ingestion_id, states, the_caller())
@@ -146,7 +145,7 @@ def show_ingestions() -> Response:
 
     Newest first. `next_cursor` leads to the next page; it is null on the last one.
     """
-    query = parse_query(IngestionsQuery, request.args)
+    query = parse_query(IngestionsQuery)
     limit = query["limit"]
     # One more tells whether there is another page.
     snapshots = the_service().queries.ingestions(

@@ -25,9 +25,9 @@ from ingest_service.web.query_schemas import (
     ShownWord,
     WholeNumber,
     cursor,
-    parse_query,
+    load_query,
 )
-from ingest_service.web.request import the_caller, the_service
+from ingest_service.web.request import parse_query, the_caller, the_service
 
 bp = blueprint("dashboard", __name__)
 
@@ -39,7 +39,7 @@ MOST_ROWS = 100
 #: Batches at a glance, and items a page.
 BATCHES = 1_000
 ITEMS = 50
-_NEWEST = parse_query(IngestionsQuery, {})["cursor"]
+_NEWEST = load_query(IngestionsQuery, {})["cursor"]
 _STATES = {
     "": (ItemState.SUCCEEDED, ItemState.FAILED),
     "succeeded": (ItemState.SUCCEEDED,),
@@ -75,7 +75,7 @@ class OneQuery(QuerySchema):
 @shows(Scope.READ)
 def now() -> Response:
     """Return what happens at this moment."""
-    query = parse_query(NowQuery, request.args)
+    query = parse_query(NowQuery)
     queries = the_service().queries
     queue = queries.queue(the_caller())
     caller = the_caller()
@@ -102,7 +102,7 @@ def now() -> Response:
 def ingestions() -> Response:
     """Return a page of the list of ingestions."""
     chosen = {name: value for name, value in request.args.items() if value}
-    query = parse_query(RowsQuery, chosen)
+    query = load_query(RowsQuery, chosen)
     snapshots = the_service().queries.ingestions(
         ListQuery(
             query["cursor"],
@@ -134,7 +134,7 @@ def ingestions() -> Response:
 @shows(Scope.READ)
 def ingestion(ingestion_id: str) -> Response:
     """Return one ingestion: how far it is, why it waits, what became of its items."""
-    query = parse_query(OneQuery, {name: value for name, value in request.args.items() if value})
+    query = load_query(OneQuery, {name: value for name, value in request.args.items() if value})
     queries = the_service().queries
     first = query["batches"] - query["batches"] % BATCHES
     snapshot = queries.status(ingestion_id, first, BATCHES, the_caller())
