@@ -2,8 +2,8 @@
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import flask
 from flask import Flask, Response
@@ -72,13 +72,16 @@ class HttpCounts:
 
 
 def init_app(app: Flask) -> None:
-    """Count what `app` answers, from before any other hook until after all."""
+    """Count what `app` answers, from before any hook until after all."""
     counts = HttpCounts(SystemClock().monotonic)
     app.extensions["http_counts"] = counts
     monotonic = counts.monotonic
 
-    def begin() -> None:
-        flask.request.environ[_BEGAN] = monotonic()
+    plain = app.wsgi_app
+
+    def wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ[_BEGAN] = monotonic()
+        return plain(environ, start_response)
 
     def end(response: Response) -> Response:
         # Once behind the proxy, and not once for each of its fields.
@@ -92,7 +95,7 @@ def init_app(app: Flask) -> None:
         )
         return response
 
-    app.before_request(begin)
+    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     app.after_request(end)
 
 

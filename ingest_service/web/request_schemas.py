@@ -114,11 +114,12 @@ def load(schema: type[StrictSchema], payload: Any, unknown: Unknown) -> dict[str
 def load_submission(payload: Any, unknown: Unknown, item_limit: int) -> tuple[Items, Priority]:
     """Return what a valid `POST /ingest` body asks for; raise `ValidationError`."""
     key = _what_is_there(payload)
-    schema = MappingsRequest if key == "mappings" else IdsRequest
-    loaded = _instance(schema, unknown=unknown, item_limit=item_limit).load(
-        _without_null(payload, key)
-    )
-    values = cast(dict[str, Any], loaded)
+    schema, other = (MappingsRequest, "ids") if key == "mappings" else (IdsRequest, "mappings")
+    if isinstance(payload, dict) and other in payload:
+        # It is null, which counts as absent.
+        payload = {name: value for name, value in payload.items() if name != other}
+    reader = _instance(schema, unknown=unknown, item_limit=item_limit, exclude=(other,))
+    values = cast(dict[str, Any], reader.load(payload))
     return values[key], values["priority"]
 
 
@@ -131,13 +132,6 @@ def _what_is_there(payload: Any) -> str:
     if payload.get("ids") is not None:
         raise ValidationError("Give either ids or mappings, not both.")
     return "mappings"
-
-
-def _without_null(payload: Any, key: str) -> Any:
-    other = "ids" if key == "mappings" else "mappings"
-    if isinstance(payload, dict) and other in payload:
-        return {name: value for name, value in payload.items() if name != other}
-    return payload
 
 
 @cache

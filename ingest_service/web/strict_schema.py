@@ -66,7 +66,8 @@ class PriorityField(fields.Enum[Priority]):
             self.error_messages[key] = allowed
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        # The base class looks names up as attributes, so it needs a string.
-        if not isinstance(value, str):
+        # The base class looks names up as attributes, of which there are more.
+        priority = Priority.__members__.get(value) if isinstance(value, str) else None
+        if priority is None:
             raise self.make_error("unknown", choices=self.choices_text)
-        return super()._deserialize(value, *args, **kwargs)
+        return priority
