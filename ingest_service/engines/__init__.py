@@ -242,8 +242,12 @@ class Reading(Protocol):
 class Following(Protocol):
     """Following an ingestion, for who may not be kept waiting."""
 
-    def is_at_hand(self, ingestion_id: str) -> bool:
-        """Tell whether `Reading.find` needs no disk; a guess, for who may not wait."""
+    def is_at_hand(self, ingestion_id: str | None = None) -> bool:
+        """Tell whether `Reading.find` needs no disk; a guess, for who may not wait.
+
+        Without an id: whether the queue is in this process, so that it can be looked at, and
+        work be taken, without waiting for anybody.
+        """
         ...
 
     def watch(

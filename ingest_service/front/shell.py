@@ -45,7 +45,7 @@ class Shell:
         self._streams = Pool(loop, limits.STREAM_THREADS, 0)
         self._large = asyncio.Semaphore(1)
         self._commits = Commits(loop)
-        self._waiters = Waiters(loop, self._queries.watch)
+        self._waiters = Waiters(loop, self._pool, self._queries.watch)
         self.arrivals = Arrivals(app.config["BODY_LIMIT"], loop)
         #: Paths whose last answer was large; the next one is made in a thread.
         self._long: dict[str, None] = {}

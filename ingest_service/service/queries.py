@@ -79,8 +79,8 @@ class Queries:
         """
         return self._find(ingestion_id, caller, range(offset, offset + limit))
 
-    def is_at_hand(self, ingestion_id: str) -> bool:
-        """Tell whether `status` needs no disk, most likely."""
+    def is_at_hand(self, ingestion_id: str | None = None) -> bool:
+        """Tell whether `status` needs no disk, most likely; see `Following`."""
         return self._following.is_at_hand(ingestion_id)
 
     def estimate(self, ingestion_id: str) -> Estimate | None:

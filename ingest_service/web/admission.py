@@ -31,7 +31,8 @@ _UNAUTHORIZED = "Send a key that is in force, in the header `Authorization: Bear
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")
-_ALWAYS_QUICK = frozenset(("/", "/health", "/health/", "/health/live", "/health/live/"))
+_ALWAYS_QUICK = frozenset(("/", "/health/live", "/health/live/"))
+_HEALTH = ("/health", "/health/")
 _RATE = "ingest.rate"
 #: Most characters of what is remembered about a request.
 _LONGEST = 300
@@ -194,19 +195,22 @@ def _start_nothing(*_: Any) -> Callable[[bytes], object]:
 def is_quick(app: Flask, environ: Environ) -> bool:
     """Tell whether a request with a small body is answered in well below a millisecond.
 
-    True only for what needs no disk and does not grow with the queue.
+    True only for what needs no disk and no database, and does not grow with the queue.
     """
     path: str = environ["PATH_INFO"]
     if path in _ALWAYS_QUICK:
         return True
+    service: Service = app.extensions["ingest_service"]
     if path in _SUBMIT:
         # A key is looked up on the disk; a dry run looks at the whole queue.
-        return not environ["QUERY_STRING"] and "HTTP_IDEMPOTENCY_KEY" not in environ
+        plain = not environ["QUERY_STRING"] and "HTTP_IDEMPOTENCY_KEY" not in environ
+        return plain and service.queries.is_at_hand()
+    if path in _HEALTH:
+        return service.queries.is_at_hand()
     status = _STATUS.fullmatch(path)
     if status is None or environ["REQUEST_METHOD"] not in _SAFE:
         return False
     # What has finished some time ago is on the disk alone.
-    service: Service = app.extensions["ingest_service"]
     return service.queries.is_at_hand(status[1].lower())
 
 

@@ -120,14 +120,14 @@ class Fleet:
         """Wait until all replicas answer."""
         deadline = time.monotonic() + 60
         for port in self.ports:
-            while _get(port, "/health") is None:
+            while get(port, "/health") is None:
                 assert time.monotonic() < deadline, "a replica does not answer"
                 time.sleep(0.1)
 
     def await_workers(self) -> None:
         """Wait until work is done."""
         deadline = time.monotonic() + 60
-        while (health := _get(self.ports[0], "/health/ready")) is None:
+        while (health := get(self.ports[0], "/health/ready")) is None:
             assert time.monotonic() < deadline, health
             time.sleep(0.1)
 
@@ -181,7 +181,7 @@ class Clients:
         body = json.dumps({"ids": list(ids), "priority": PRIORITIES[priority - 1]})
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"request-{number}"}
         while True:
-            answer = _request(self._random.choice(self._fleet.ports), body, headers)
+            answer = post(self._random.choice(self._fleet.ports), body, headers)
             if answer is not None:
                 posted = Posted(answer["ingestion_id"], priority, time.monotonic(), ids)
                 with self._lock:
@@ -196,7 +196,8 @@ class Clients:
             self._stopped.wait(pause(self._random))
 
 
-def _request(port: int, body: str, headers: dict[str, str]) -> dict[str, str] | None:
+def post(port: int, body: str, headers: dict[str, str]) -> dict[str, str] | None:
+    """Submit to a replica; None if it does not answer, or refuses."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     try:
         connection.request("POST", "/ingest", body, headers)
@@ -209,7 +210,8 @@ def _request(port: int, body: str, headers: dict[str, str]) -> dict[str, str] | 
         connection.close()
 
 
-def _get(port: int, path: str) -> dict[str, object] | None:
+def get(port: int, path: str) -> dict[str, object] | None:
+    """Ask a replica; None if it does not answer, or not well."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)

@@ -11,9 +11,9 @@ class EmbeddedFollowing:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def is_at_hand(self, ingestion_id: str) -> bool:
+    def is_at_hand(self, ingestion_id: str | None = None) -> bool:
         """Look in memory, without the lock: it is one look into a dictionary."""
-        return self._core.state.get(ingestion_id) is not None
+        return ingestion_id is None or self._core.state.get(ingestion_id) is not None
 
     def watch(
         self, ingestion_id: str, version: int, on_change: Callable[[], None]

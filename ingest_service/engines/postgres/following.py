@@ -15,7 +15,7 @@ class PostgresFollowing:
         self._pictures = pictures
         self._listening = listening
 
-    def is_at_hand(self, ingestion_id: str) -> bool:
+    def is_at_hand(self, ingestion_id: str | None = None) -> bool:
         """Nothing is: everything is asked of the database."""
         del ingestion_id
         return False
