@@ -1,5 +1,6 @@
 """Processes die, sleep and are cut off, the database crashes: nothing is lost, nobody is early."""
 
+import math
 import os
 import random
 import time
@@ -21,7 +22,8 @@ from tests.scale.upstream import read_arrivals
 INTERVAL = 0.2
 #: Seconds of chaos; `SECONDS` makes it longer.
 SECONDS = float(os.environ.get("SECONDS", "80"))
-KILLS = 30
+#: In proportion; it goes on until there were so many.
+KILLS = math.ceil(30 * max(1.0, SECONDS / 80))
 
 
 class Chaos:
