@@ -1,7 +1,7 @@
 """What waits in each class, in the order of arrival: sums over it, and its first entries."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Priority
@@ -12,8 +12,7 @@ from ingest_service.domain.snapshot import FRONT, ClassTotals
 from ingest_service.engines.embedded.order_index import OrderIndex
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """An ingestion in the index, and since when it has been waiting (monotonic)."""
 
     ingestion: Ingestion

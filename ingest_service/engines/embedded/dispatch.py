@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ingest_service import logs
 from ingest_service.domain import rollup
 from ingest_service.domain.ingestion import Ingestion
-from ingest_service.domain.model import Batch, ItemState, Priority
+from ingest_service.domain.model import Batch, ItemState
 from ingest_service.domain.policy import choose
 from ingest_service.domain.settlement import Decision
 from ingest_service.engines import Ended, Hold, Slot
@@ -92,8 +92,8 @@ class EmbeddedDispatch:
             if now < due:
                 return min(due, state.next_retry())
             entries = [state.entry(head, now) for head in heads]
-            chosen = entries[choose(entries, core.options.rule, state.slots, now)]
-            return state.take(Priority(chosen.priority))
+            chosen = heads[choose(entries, core.options.rule, state.slots, now)]
+            return state.take(chosen.priority)
 
     def confirm(self, slot: Slot) -> bool:
         """Nobody can have taken another slot in between."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -28,8 +27,7 @@ class Instant(NamedTuple):
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A batch is started, before the upstream hears of it."""
 
     batch: Batch
@@ -42,8 +40,7 @@ class Started:
     required: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """The last request of a batch so far went out; the pace counts on from there."""
 
     batch: Batch
@@ -52,8 +49,7 @@ class Sent:
     gap: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """How a start of a batch has ended; recording it twice changes nothing."""
 
     batch: Batch
@@ -65,8 +61,7 @@ class Settled:
     resend_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """The end of an ingestion; from then on `Journal.find` knows it."""
 
     sequence: int
@@ -76,8 +71,7 @@ class Finished:
     counts: Counts
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(NamedTuple):
     """What has not been started is given up."""
 
     sequence: int
@@ -85,8 +79,7 @@ class Cancelled:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(NamedTuple):
     """What is left of an ingestion has another class."""
 
     sequence: int
@@ -94,8 +87,7 @@ class Moved:
     priority: Priority
 
 
-@dataclass(frozen=True, slots=True)
-class Reopened:
+class Reopened(NamedTuple):
     """Failed items of an ingestion, which may be finished, are sent once more.
 
     Undoes the end and a cancellation. The start number of each resend is 2 more than
@@ -108,8 +100,7 @@ class Reopened:
     failed: Sequence[Resend]
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(NamedTuple):
     """A finished ingestion is forgotten with its items, its results and its idempotency key.
 
     What is left are its starts, for the rate proof, and that it was submitted.
@@ -119,15 +110,13 @@ class Deleted:
     ingestion_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorChanged:
+class OperatorChanged(NamedTuple):
     """What the operator wants, in place of what he wanted before."""
 
     state: OperatorState
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """What the history counts of the changes beside it; see `domain.rollup`."""
 
     at: datetime
@@ -149,8 +138,7 @@ Change = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """What a journal knows when the service starts."""
 
     #: In the order of their sequences; what was in flight is to be sent again.
@@ -171,8 +159,7 @@ class Recovered:
     operator: OperatorState | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedQuery:
+class FinishedQuery(NamedTuple):
     """Which finished ingestions, newest first."""
 
     #: Only those with a smaller sequence.
