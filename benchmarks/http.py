@@ -1,6 +1,7 @@
 """Items a second through the HTTP upstream, against the same client in a plain loop."""
 
 import itertools
+import queue
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import apsw
 import orjson
 import urllib3
 
@@ -36,6 +39,7 @@ def tables() -> Iterator[Table]:
             _row("10 at a time", address, size=10, batches=1),
             _row("5 batches of 2", address, size=2, batches=5),
             _row("defaults, with the journal", address, size=3, batches=1, folder=folder),
+            _least_row("the same", address, size=3, folder=folder),
             _batch_row("batches of 100 a request", address, size=100),
         ]
     yield Table(
@@ -59,6 +63,25 @@ def _row(what: str, address: str, *, size: int, batches: int, folder: str | None
     with _service(settings) as serve, urllib3.PoolManager(maxsize=threads) as pool:
         taken = take_turns(serve, partial(_loop, pool, address, threads), rounds=ROUNDS)
     return Row(what, taken[0], f"urllib3 in {threads} threads", taken[1], limit=AIM)
+
+
+def _least_row(what: str, address: str, *, size: int, folder: str) -> Row:
+    """Measure against the least that a service with a journal can take, one batch at a time."""
+    settings = Settings(
+        interval=0,
+        settle=0,
+        upstream=f"{address}/items/{{id}}",
+        batch_size_ids=size,
+        journal=str(Path(folder) / "least.sqlite3"),
+    )
+    bare = apsw.Connection(str(Path(folder) / "bare.sqlite3"))
+    bare.execute("PRAGMA journal_mode = wal; PRAGMA synchronous = full").fetchall()
+    bare.execute("CREATE TABLE starts (number)").fetchall()
+    with _service(settings) as serve, urllib3.PoolManager(maxsize=size) as pool:
+        in_step = partial(_loop_in_step, pool, address, size, bare)
+        taken = take_turns(serve, in_step, rounds=ROUNDS)
+    bare.close()
+    return Row(what, taken[0], f"urllib3 in {size} threads, in step, a commit each", taken[1])
 
 
 def _batch_row(what: str, address: str, *, size: int) -> Row:
@@ -103,6 +126,33 @@ def _loop(pool: urllib3.PoolManager, address: str, threads: int) -> None:
     running = [threading.Thread(target=run) for _ in range(threads)]
     for thread in running:
         thread.start()
+    for thread in running:
+        thread.join()
+
+
+def _loop_in_step(
+    pool: urllib3.PoolManager, address: str, threads: int, bare: apsw.Connection
+) -> None:
+    """Ask for so many at a time, each time after a commit of a single row."""
+    asked: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run() -> None:
+        while (number := asked.get()) is not None:
+            answer = pool.request("GET", f"{address}/items/{number}", retries=False)
+            answered.put(orjson.loads(answer.data))
+
+    running = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for first in range(1, ITEMS + 1, threads):
+        bare.execute("INSERT INTO starts VALUES (?)", (first,))
+        for number in range(first, first + threads):
+            asked.put(number)
+        for _ in range(threads):
+            answered.get()
+    for _ in running:
+        asked.put(None)
     for thread in running:
         thread.join()
 
