@@ -19,6 +19,8 @@ def follow(transport: Transport, ingestion_id: str, timeout: float | None) -> It
 
     Raise `TimedOut` after `timeout` seconds, if there is one.
     """
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("A time-out is a number of seconds.")
     deadline = math.inf if timeout is None else transport.clock.monotonic() + timeout
     etag: str | None = None
     while True:

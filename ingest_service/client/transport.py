@@ -35,6 +35,8 @@ _MAX_PROBLEM = 2**20
 _PIECE = 2**16
 #: Seconds within which a connection is made.
 _CONNECT_SECONDS = 5.0
+#: Seconds that an answer may be given at most; no socket waits for all numbers.
+_LONGEST_TIMEOUT = 86_400.0
 #: Seconds that an attempt has at least, however little is left.
 _SHORTEST = 0.5
 #: The waits between attempts double from the first of these to the second, in seconds.
@@ -98,6 +100,10 @@ class Transport:
         patience: float,
         on_retry: OnRetry | None = None,
     ) -> None:
+        if not 0 < timeout <= _LONGEST_TIMEOUT:
+            raise ValueError(f"The time-out is above 0 and at most {_LONGEST_TIMEOUT:g} seconds.")
+        if math.isnan(patience):
+            raise ValueError("The patience is a number of seconds.")
         self.url = checked_url(url)
         self._prefix = urlsplit(self.url).path
         self.clock = clock

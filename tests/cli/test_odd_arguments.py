@@ -3,16 +3,19 @@
 import math
 import os
 import sys
+import time
+from collections.abc import Iterator
 
 import click
 import pytest
 
-from ingest_service.cli import cli
+from ingest_service.cli import _LOCAL, _REMOTE, cli
 from ingest_service.cli.output import duration
 from ingest_service.cli.remote import screens
 from ingest_service.client import PRIORITIES, IngestClient, Queue
 from ingest_service.client.fields import Fields
 from tests.cli.support import Run
+from tests.cli.test_help import command
 
 NO_TEXT = os.fsdecode(b"\xff")
 
@@ -23,6 +26,13 @@ NO_TEXT = os.fsdecode(b"\xff")
         ["top", "--every", "inf"],
         ["top", "--every", "1e300"],
         ["top", "--every", "nan"],
+        ["top", "--times", "1", "--every", "nan"],
+        ["watch", "x", "--timeout", "nan"],
+        ["watch", "x", "--timeout", "inf"],
+        ["submit", "1", "--timeout", "nan"],
+        ["submit", "1", "--timeout", "-1"],
+        ["interval", "nan"],
+        ["interval", "nan", "--yes"],
         ["pause", "--yes", "--reason", NO_TEXT],
         ["ls", "--status", NO_TEXT],
     ],
@@ -30,6 +40,35 @@ NO_TEXT = os.fsdecode(b"\xff")
 )
 def test_what_nobody_means_is_a_usage_error(run: Run, arguments: list[str]) -> None:
     ran = run(*arguments)
+    assert (ran.exit_code, type(ran.exception)) == (2, SystemExit)
+    assert "Error: " in ran.stderr
+
+
+@pytest.mark.parametrize("name", [*_REMOTE, *_LOCAL])
+def test_every_option_that_is_a_number_refuses_what_is_none(name: str) -> None:
+    context = click.Context(command(name))
+    for parameter in command(name).params:
+        if isinstance(parameter.type, click.types.FloatParamType):
+            for value in ("nan", "inf", "-inf"):
+                with pytest.raises(click.BadParameter):
+                    parameter.process_value(context, value)
+
+
+@pytest.fixture(params=["EST+12", "EST-12"])
+def _far_from_utc(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_from_utc")
+@pytest.mark.parametrize("bound", ["--from=0001-01-01", "--to=9999-12-31T23:59:59"])
+def test_a_day_that_no_calendar_has_is_refused(run: Run, bound: str) -> None:
+    ran = run("proof", bound)
     assert (ran.exit_code, type(ran.exception)) == (2, SystemExit)
     assert "Error: " in ran.stderr
 

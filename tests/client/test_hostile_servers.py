@@ -1,5 +1,6 @@
 """Whatever a server does: a clear error, in time, and little memory."""
 
+import math
 import socket
 import tracemalloc
 from collections.abc import Callable
@@ -200,6 +201,27 @@ def test_a_key_is_sent_as_a_bearer_token() -> None:
 def test_what_cannot_be_a_key_is_not_sent(key: str) -> None:
     with pytest.raises(ValueError, match="key"):
         IngestClient(key=key)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf, 1e300])
+def test_what_is_no_time_out_is_refused_at_once(seconds: float) -> None:
+    with pytest.raises(ValueError, match="time-out"):
+        IngestClient(timeout=seconds)
+
+
+def test_what_has_no_end_is_no_patience() -> None:
+    with pytest.raises(ValueError, match="patience"):
+        IngestClient(patience=math.nan)
+
+
+def test_nobody_waits_for_what_is_no_number() -> None:
+    with (
+        Scripted(lambda _: answer(200, {**STATUS, "outcome": None})) as server,
+        IngestClient(f"http://127.0.0.1:{server.port}") as client,
+        pytest.raises(ValueError, match="time-out"),
+    ):
+        client.ingestion("x").wait(timeout=math.nan)
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

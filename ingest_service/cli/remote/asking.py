@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,19 @@ class Command(click.Command):
         """Remember the arguments, so that the line can be repeated."""
         ctx.meta["arguments"] = list(args)
         return super().parse_args(ctx, args)
+
+
+class Seconds(click.FloatRange):
+    """Seconds within bounds; a range of click's has room for what is no number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{seconds} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 def called() -> list[str]:

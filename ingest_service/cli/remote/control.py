@@ -8,6 +8,7 @@ import click
 from ingest_service.cli.output import clock_time, duration, plural, say, say_json
 from ingest_service.cli.remote.asking import (
     Command,
+    Seconds,
     confirm,
     for_each,
     json_option,
@@ -145,7 +146,7 @@ def resume(client: IngestClient, *, as_json: bool) -> None:
 @click.command(
     cls=Command, examples=("ingest-service interval 2.5", "ingest-service interval 10 --yes")
 )
-@click.argument("seconds", type=click.FloatRange(0, 86_400))
+@click.argument("seconds", type=Seconds(0, 86_400))
 @yes_option
 @json_option
 @remote()

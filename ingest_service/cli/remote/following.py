@@ -3,7 +3,7 @@
 import click
 
 from ingest_service.cli.output import say, say_json
-from ingest_service.cli.remote.asking import Command, for_each, json_option, remote
+from ingest_service.cli.remote.asking import Command, Seconds, for_each, json_option, remote
 from ingest_service.cli.remote.watching import sentence, watch_all
 from ingest_service.client import IngestClient
 
@@ -35,7 +35,7 @@ def status(client: IngestClient, *, ids: tuple[str, ...], as_json: bool) -> int:
     examples=(f"ingest-service watch {_ID}", f"ingest-service watch {_ID} --timeout 600"),
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to follow them at most.")
+@click.option("--timeout", type=Seconds(0), help="Seconds to follow them at most.")
 @json_option
 @remote(patient=True)
 def watch(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -21,6 +22,7 @@ from ingest_service.cli.output import (
 from ingest_service.cli.remote.asking import (
     SOME_FAILED,
     Command,
+    Seconds,
     json_option,
     priority_option,
     remote,
@@ -31,6 +33,14 @@ from ingest_service.clock import SystemClock
 _MOMENT = click.DateTime(
     ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d")
 )
+
+
+def _with_offset(_: object, __: object, moment: datetime | None) -> datetime | None:
+    """Take a moment without an offset for one of this machine."""
+    try:
+        return moment and moment.astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter("no calendar has this moment in all places") from None
 
 
 @click.command(
@@ -78,9 +88,7 @@ def queue(client: IngestClient, *, as_json: bool) -> None:
 
 
 @click.command(cls=Command, examples=("ingest-service top", "ingest-service top --every 5"))
-@click.option(
-    "--every", type=click.FloatRange(0.2, 86_400), default=1.0, show_default=True, help="Seconds."
-)
+@click.option("--every", type=Seconds(0.2, 86_400), default=1.0, show_default=True, help="Seconds.")
 @click.option("--times", type=click.IntRange(1), help="How often; without it until Ctrl-C.")
 @json_option
 @remote(patient=True)
@@ -130,17 +138,20 @@ def when(client: IngestClient, *, items: int, priority: str, as_json: bool) -> N
     cls=Command,
     examples=("ingest-service proof", "ingest-service proof --from 2026-01-01 --to 2026-02-01"),
 )
-@click.option("--from", "since", type=_MOMENT, help="The first moment.")
-@click.option("--to", "until", type=_MOMENT, help="The moment after the last one.")
+@click.option("--from", "since", type=_MOMENT, callback=_with_offset, help="The first moment.")
+@click.option(
+    "--to", "until", type=_MOMENT, callback=_with_offset, help="The moment after the last one."
+)
 @json_option
 @remote()
-def proof(client: IngestClient, *, since: Any, until: Any, as_json: bool) -> int:
+def proof(
+    client: IngestClient, *, since: datetime | None, until: datetime | None, as_json: bool
+) -> int:
     """Show that the rate was kept; the exit status is 1 if it was not.
 
     A time without an offset is one of this machine.
     """
-    bounds = [moment and moment.astimezone() for moment in (since, until)]
-    report = client.rate_proof(*bounds)
+    report = client.rate_proof(since, until)
     if as_json:
         say_json(report.document)
     else:

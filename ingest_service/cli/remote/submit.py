@@ -11,6 +11,7 @@ from ingest_service.cli.remote import reading
 from ingest_service.cli.remote.asking import (
     SOME_FAILED,
     Command,
+    Seconds,
     called,
     json_option,
     line,
@@ -43,7 +44,7 @@ from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 @click.option("--key", metavar="TEXT", help="The idempotency key of an earlier run.")
 @click.option("--once", is_flag=True, help="The same content is never queued twice in 24 hours.")
 @click.option("--wait", is_flag=True, help="Follow it to its end.")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to follow it at most.")
+@click.option("--timeout", type=Seconds(0), help="Seconds to follow it at most.")
 @click.option(
     "--results", metavar="FILE", type=click.Path(), help="Follow it; then fetch the results."
 )
