@@ -2,14 +2,15 @@
 
 import contextlib
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from ssl import SSLContext
 from typing import Any
 
 import orjson
@@ -131,6 +132,17 @@ def answer(status: int = 200, body: object = None, **headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + text
 
 
+def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return a certificate for 127.0.0.1 that vouches for itself, and what serves it."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+    command += f"-subj /CN=upstream -addext subjectAltName=IP:127.0.0.1 -out {certificate}"
+    subprocess.run([*command.split(), "-keyout", key], check=True, capture_output=True)  # noqa: S603
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
 def cut(text: bytes) -> Act:
     """Send `text` and hang up."""
 
@@ -170,7 +182,7 @@ class Scripted:
     """A server that answers every request with what `reply` makes of it, byte for byte."""
 
     reply: Callable[[Request], Reply]
-    tls: SSLContext | None = None
+    tls: ssl.SSLContext | None = None
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     connections: int = 0

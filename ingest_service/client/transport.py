@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import orjson
-import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Timeout
 
+from ingest_service.client.connection import Connection, pool_of
 from ingest_service.client.errors import (
     BadAnswer,
     IngestError,
@@ -33,8 +35,6 @@ MAX_ANSWER = 64 * 2**20
 #: Largest text of an error that is read.
 _MAX_PROBLEM = 2**20
 _PIECE = 2**16
-#: Seconds within which a connection is made.
-_CONNECT_SECONDS = 5.0
 #: Seconds that an answer may be given at most; no socket waits for all numbers.
 _LONGEST_TIMEOUT = 86_400.0
 #: Seconds that an attempt has at least, however little is left.
@@ -115,9 +115,7 @@ class Transport:
             if not _VISIBLE_ASCII.fullmatch(key):
                 raise ValueError("A key consists of visible ASCII characters.")
             self._headers["Authorization"] = f"Bearer {key}"
-        self._pool = urllib3.connection_from_url(
-            self.url, maxsize=64, block=False, retries=False, headers=self._headers
-        )
+        self._pool = pool_of(self.url)
 
     def close(self) -> None:
         """Close the connections."""
@@ -130,9 +128,9 @@ class Transport:
     @contextmanager
     def stream(self, request: Request) -> Iterator[Iterator[bytes]]:
         """Give the body of an answer in pieces as they come; nothing of it is kept."""
-        response, deadline = self._persist(request, self._open)
+        response = self._persist(request, self._open)
         try:
-            yield self._pieces(response, deadline, None)
+            yield self._pieces(response, None)
         finally:
             response.close()
             response.release_conn()
@@ -159,9 +157,9 @@ class Transport:
             self.clock.sleep(wait)
 
     def _send(self, request: Request) -> Answer:
-        response, deadline = self._open(request)
+        response = self._open(request)
         try:
-            body = b"".join(self._pieces(response, deadline, MAX_ANSWER))
+            body = b"".join(self._pieces(response, MAX_ANSWER))
         except IngestError:
             # What was not read makes the connection useless.
             response.close()
@@ -170,10 +168,9 @@ class Transport:
             response.release_conn()
         return Answer(response.status, response.headers, body)
 
-    def _open(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, float]:
-        """Return an answer whose body is still to be read, and until when; raise otherwise."""
-        began = self.clock.monotonic()
-        seconds = min(self.timeout + request.held_back, max(_SHORTEST, request.until - began))
+    def _open(self, request: Request) -> BaseHTTPResponse:
+        """Return an answer whose body is still to be read; raise otherwise."""
+        left = max(_SHORTEST, request.until - self.clock.monotonic())
         headers = {**self._headers, **(request.headers or {})}
         # What is no text is not sent, which is the fault of whoever has asked for it.
         target = f"{self._prefix}{request.target}"
@@ -189,28 +186,28 @@ class Transport:
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
+                # Of all of it: `Connection` sees to that.
+                timeout=Timeout(min(self.timeout + request.held_back, left)),
             )
         except (HTTPError, OSError, UnicodeError) as error:
             raise self._unreachable(error) from error
-        deadline = began + seconds
         if not _has_an_end(response):
             # As of a head that was cut off: nobody could tell what is missing.
             response.close()
             raise Unreachable(f"{self.url}: the answer was cut off.")
         if 200 <= response.status < 300 or response.status == 304:
-            return response, deadline
+            return response
         with contextlib.closing(response):
-            raise self._not_good(response, deadline)
+            raise self._not_good(response)
 
-    def _not_good(self, response: urllib3.BaseHTTPResponse, deadline: float) -> IngestError:
+    def _not_good(self, response: BaseHTTPResponse) -> IngestError:
         if 300 <= response.status < 400:
             where = response.headers.get("Location", "nowhere")[:200]
             return BadAnswer(
                 f"{self.url} answers {response.status} and points to {where}; redirects are not "
                 "followed. Is the address right?"
             )
-        text = b"".join(self._pieces(response, deadline, _MAX_PROBLEM))
+        text = b"".join(self._pieces(response, _MAX_PROBLEM))
         try:
             document = orjson.loads(text)
         except ValueError:
@@ -223,22 +220,19 @@ class Transport:
             )
         return refused(response.status, document, self._retry_after(response.headers))
 
-    def _pieces(
-        self, response: urllib3.BaseHTTPResponse, deadline: float, limit: int | None
-    ) -> Iterator[bytes]:
-        """Yield the body; with a `limit` in bytes also the deadline is of the whole body."""
-        length = 0
-        connected = getattr(response.connection, "sock", None)
-        if limit is not None and connected is not None:
-            # What the head has taken, the body has no more.
-            connected.settimeout(max(0.01, deadline - self.clock.monotonic()))
+    def _pieces(self, response: BaseHTTPResponse, limit: int | None) -> Iterator[bytes]:
+        """Yield the body; without a `limit` in bytes the time-out is of each piece."""
+        length, connection = 0, response.connection
         try:
-            while piece := response.read1(_PIECE):
+            while True:
+                if limit is None and isinstance(connection, Connection):
+                    connection.allow(self.timeout)
+                piece = response.read1(_PIECE)
+                if not piece:
+                    return
                 length += len(piece)
                 if limit is not None and length > limit:
                     raise BadAnswer(f"The answer of {self.url} is larger than {limit} bytes.")
-                if limit is not None and self.clock.monotonic() > deadline:
-                    raise Unreachable(f"The answer of {self.url} does not end.")
                 yield piece
         except (HTTPError, OSError) as error:
             raise self._unreachable(error) from error
@@ -265,7 +259,7 @@ class Transport:
         return raised
 
 
-def _has_an_end(response: urllib3.BaseHTTPResponse) -> bool:
+def _has_an_end(response: BaseHTTPResponse) -> bool:
     """Tell whether the head of an answer says where its body ends."""
     headers = response.headers
     return (

@@ -2,15 +2,28 @@
 
 import math
 import socket
+import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ingest_service.client import BadAnswer, IngestClient, IngestError, Refused, Unreachable
+from ingest_service.client import connection as connection_module
 from ingest_service.client import transport as transport_module
-from tests.realtime import Reply, Request, Scripted, answer, cut, drip, reset, silence
+from tests.realtime import (
+    Reply,
+    Request,
+    Scripted,
+    answer,
+    cut,
+    drip,
+    reset,
+    self_signed,
+    silence,
+)
 
 STATUS: dict[str, Any] = {
     "ingestion_id": "x",
@@ -138,18 +151,109 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        silence,
-        drip(CHUNKED + b"1\r\n{\r\n" * 1_000, 0.05),
-    ],
-    ids=["says nothing", "drips a body"],
-)
-def test_an_answer_that_does_not_come_is_given_up(reply: Reply) -> None:
-    """It would be waited for longer than any test may take."""
+def flood(text: bytes) -> Reply:
+    """Return what sends `text` again and again, as fast as it goes."""
+
+    def act(connection: socket.socket) -> bool:
+        while True:
+            connection.sendall(text)
+
+    return act
+
+
+SLOW: dict[str, Reply] = {
+    "says nothing": silence,
+    "drips a head": drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 60_000, 0.05),
+    "drips a body": drip(CHUNKED + b"1\r\n{\r\n" * 1_000, 0.05),
+    "drips the length of a chunk": drip(CHUNKED + b"1;" + b"y" * 60_000, 0.05),
+    "drips trailers": drip(CHUNKED + b"0\r\n" + b"X: y\r\n" * 1_000, 0.05),
+    "announces an answer for ever": flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000),
+}
+
+
+# Each would be waited for longer than that.
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("reply", SLOW)
+def test_an_answer_that_does_not_come_is_given_up(reply: str) -> None:
     with pytest.raises(IngestError):
-        asked(reply, timeout=0.5)
+        asked(SLOW[reply], timeout=0.5)
+
+
+@pytest.mark.timeout(30)
+def test_an_error_that_does_not_come_is_given_up() -> None:
+    head = b"HTTP/1.1 503 No\r\nContent-Length: 60000\r\n\r\n"
+    with pytest.raises(IngestError):
+        asked(drip(head + b" " * 60_000, 0.05), timeout=0.5)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("reply", [name for name in SLOW if name != "drips a body"])
+def test_a_stream_of_which_nothing_more_comes_is_given_up(reply: str) -> None:
+    """For what comes slowly there is no hurry."""
+    with (
+        Scripted(lambda _: SLOW[reply]) as server,
+        IngestClient(f"http://127.0.0.1:{server.port}", timeout=0.5, patience=0) as client,
+        pytest.raises(IngestError),
+    ):
+        list(client.results_text("x", "csv", None))
+
+
+def test_a_stream_takes_as_long_as_it_takes() -> None:
+    lines = b"1\r\n\n\r\n" * 20 + b"0\r\n\r\n"
+    with (
+        Scripted(lambda _: drip(CHUNKED + lines, 0.01)) as server,
+        IngestClient(f"http://127.0.0.1:{server.port}", timeout=0.5, patience=0) as client,
+    ):
+        assert b"".join(client.results_text("x", "csv", None)) == b"\n" * 20
+
+
+@pytest.mark.timeout(30)
+def test_the_same_holds_for_what_is_encrypted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, tls = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    replies = iter((answer(200, STATUS), SLOW["drips a head"]))
+    with (
+        Scripted(lambda _: next(replies), tls=tls) as server,
+        IngestClient(f"https://127.0.0.1:{server.port}", timeout=0.5, patience=0) as client,
+    ):
+        assert client.status("x").progress == 100
+        with pytest.raises(Unreachable, match="timed out"):
+            client.status("x")
+    assert server.connections == 1
+
+
+class Busy(Scripted):
+    """One that takes its time before it reads."""
+
+    def _respond(self, connection: socket.socket, stream: Any) -> bool:
+        time.sleep(0.3)
+        return super()._respond(connection, stream)
+
+
+def test_sending_may_take_longer_than_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a slow line; more than this the sockets do not hold."""
+    monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.1)
+    with (
+        Busy(lambda _: answer(200, {})) as server,
+        IngestClient(f"http://127.0.0.1:{server.port}", patience=0) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises(BadAnswer):
+                client.pause("x" * 2**24)
+
+
+@pytest.mark.timeout(30)
+def test_a_body_that_nobody_reads_is_given_up() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        IngestClient(
+            f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout=0.5, patience=0
+        ) as client,
+        pytest.raises(Unreachable),
+    ):
+        client.pause("x" * 2**24)
 
 
 BROKEN: dict[str, Reply] = {

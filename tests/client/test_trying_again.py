@@ -129,7 +129,8 @@ def test_a_time_out_is_also_one_of_an_answer_that_does_not_come() -> None:
         drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", 0.012)(connection)
         return silence(connection)
 
-    for reply in (silence, late):
+    head = drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 60_000, 0.012)
+    for reply in (silence, late, head):
         with Scripted(lambda _, reply=reply: reply) as server:  # type: ignore[misc]
             client = IngestClient(f"http://127.0.0.1:{server.port}", timeout=60)
             with pytest.raises(TimedOut):
