@@ -10,6 +10,9 @@ IngestServiceError
  +- IdempotencyMismatch   the key was used for another request
  +- StorageUnavailable    the journal cannot be written now
  +- JournalUnusable       the journal cannot be opened; the service does not start
+ |   +- JournalDamaged       something in it is not what was written
+ |   +- JournalOutdated      its database has an older schema
+ |   +- JournalUnreachable   its database does not answer
  +- Stopping              no work is done any more, so none is taken
 """
 
@@ -68,6 +71,18 @@ class StorageUnavailable(IngestServiceError):
 
 class JournalUnusable(IngestServiceError):
     """The journal cannot be opened; the message is one line that says why and what to do."""
+
+
+class JournalDamaged(JournalUnusable):
+    """What is in the journal is not what was written; or it is none."""
+
+
+class JournalOutdated(JournalUnusable):
+    """The database has no schema yet, or that of an older version: `migrate` mends it."""
+
+
+class JournalUnreachable(JournalUnusable):
+    """The database does not answer, or not any more."""
 
 
 class Stopping(IngestServiceError):

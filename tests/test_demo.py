@@ -155,7 +155,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with demo() as upstream:
         port = upstream.address.rpartition(":")[2]
         ran = CliRunner().invoke(cli, ["demo-upstream", "--port", port])
-    assert ran.exit_code == 1
+    assert ran.exit_code == 2
     assert f"Port {port} cannot be listened on" in ran.stderr
 
 

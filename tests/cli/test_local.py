@@ -1,21 +1,32 @@
 """The commands on this machine: the journal, and the announcement of a server."""
 
 import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from ingest_service.cli import cli
 from ingest_service.cli.local import serve as serving
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
+from ingest_service.errors import JournalOutdated
 from ingest_service.settings import Settings
 
 
 def run(*arguments: str) -> Result:
     """Run the command."""
     return CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the logging of the other tests as it is."""
+    monkeypatch.setattr("ingest_service.logs.configure", lambda _: None)
 
 
 @pytest.fixture
@@ -43,11 +54,108 @@ def test_what_does_not_work_is_one_line(
     monkeypatch.setenv("INGEST_JOURNAL", "memory")
     ran = run("check")
     assert (ran.exit_code, ran.stderr) == (
-        1, "ingest_service: INGEST_JOURNAL=memory is no file; name one with --journal.\n",
+        2, "ingest_service: INGEST_JOURNAL=memory is no file; name one with --journal.\n",
     )  # fmt: skip
-    assert run("backup", "--journal", journal, journal).exit_code == 1
     monkeypatch.setenv("INGEST_INTERVAL", "soon")
     assert run("check").stderr.startswith("ingest_service: INGEST_INTERVAL")
+
+
+UNUSABLE = {
+    "check what is not there": "check --journal none",
+    "check a folder": "check --journal .",
+    "check what is empty": "check --journal empty",
+    "back up what is not there": "backup --journal none copy",
+    "back up into nowhere": "backup --journal {journal} none/copy",
+    "back up onto a file": "backup --journal {journal} {journal}",
+    "restore what is not there": "restore --journal {journal} none",
+    "restore what is damaged": "restore --journal {journal} damaged",
+    "restore into nowhere": "restore --journal none/journal {journal}",
+    "export what is not there": "export --journal none copy",
+    "import what is not there": "import --journal new none",
+    "import what is no export": "import --journal new damaged",
+    "keys in no file": "keys --file none list",
+    "keys in a folder": "keys --file . list",
+    "a key into nowhere": "keys --file none/keys new a --scope read",
+    "a key that nobody has": "keys --file none revoke a",
+    "no keys file": "keys list",
+    "no database": "migrate",
+    "work for no database": "work",
+    "a wrong setting": "serve --interval nan",
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_used_is_exit_2(
+    journal: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: str
+) -> None:
+    """In one line, also where it is a file and no option."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    Path("empty").touch()
+    Path("damaged").write_bytes(b"\xa5" * 4096)
+    ran = run(*UNUSABLE[case].format(journal=journal).split())
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert re.fullmatch(r"ingest_service: .*\n", ran.stderr)
+
+
+def test_damage_is_an_answer_and_exit_1(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"\xa5" * 4096)
+    ran = run("check", "--journal", str(damaged))
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert "damaged, or not a journal" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "migrate --check", "work", "export copy"])
+def test_a_database_that_does_not_answer_is_exit_3(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INGEST_JOURNAL", "postgresql://ingest@127.0.0.1:1/nothing")
+    ran = run(*command.split())
+    assert (ran.exit_code, ran.stdout) == (3, "")
+    assert ran.stderr.startswith("ingest_service: The database cannot be reached: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_schema_that_has_to_be_brought_up_to_date_is_an_answer_and_exit_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def check(*_: object, **__: object) -> str:
+        raise JournalOutdated("The database has no schema yet.")
+
+    monkeypatch.setattr("ingest_service.app.migrate", check)
+    ran = run("migrate", "--check")
+    assert (ran.exit_code, ran.stderr) == (1, "ingest_service: The database has no schema yet.\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["check --journal {journal}", "keys --file {keys} list", "export --journal {journal} -"],
+)
+def test_an_output_that_cannot_be_written_is_one_line(
+    journal: str, tmp_path: Path, command: str
+) -> None:
+    keys = str(tmp_path / "keys.toml")
+    assert run("keys", "--file", keys, "new", "a", "--scope", "read").exit_code == 0
+    words = command.format(journal=journal, keys=keys).split()
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "ingest_service", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 2
+    assert re.fullmatch(r"ingest_service: .*No space left on device.*\n", ran.stderr)
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_without_an_output_or_an_input_there_is_no_stream(
+    journal: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(click.UsageError, match="There is no standard"):
+        cli.main([command, "--journal", journal, "-"], standalone_mode=False)
 
 
 def test_serving_hands_over_to_gunicorn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +175,7 @@ def test_serving_hands_over_to_gunicorn(monkeypatch: pytest.MonkeyPatch) -> None
     for port in ("abc", "", "99999", "-1"):
         os.environ["PORT"] = port
         ran = run("serve")
-        assert (ran.exit_code, ran.stdout) == (1, "")
+        assert (ran.exit_code, ran.stdout) == (2, "")
         assert ran.stderr.startswith(f"ingest_service: PORT={port!r} is not allowed")
 
 
@@ -88,7 +196,7 @@ def test_a_taken_port_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = run("serve", "--port", str(port))
-    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert (ran.exit_code, ran.stdout) == (2, "")
     assert ran.stderr == (
         f"ingest_service: 127.0.0.1:{port} cannot be used: another program listens there. "
         "Choose another port with PORT.\n"

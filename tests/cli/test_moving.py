@@ -71,7 +71,7 @@ def test_what_does_not_work_is_one_line(journal: str, tmp_path: Path) -> None:
         (("import", "--journal", f"{tmp_path}/none/new", file), "is the folder there"),
     ):
         ran = run(*arguments)
-        assert (ran.exit_code, ran.stdout) == (1, ""), ran.output
+        assert (ran.exit_code, ran.stdout) == (2, ""), ran.output
         assert re.fullmatch(rf"ingest_service: .*{reason}.*\n", ran.stderr), ran.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "journal.sqlite3"]
 
@@ -91,5 +91,5 @@ def test_a_journal_of_a_newer_version_is_refused_in_one_line(
         "import": ["--journal", journal, file],
     }
     ran = run(command, *others[command])
-    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert (ran.exit_code, ran.stdout) == (2, "")
     assert re.fullmatch(r"ingest_service: .*newer version \(format 999, .*\n", ran.stderr)

@@ -304,7 +304,7 @@ def test_a_backup_of_a_running_service_can_be_gone_back_to(
     target = tmp_path / "backup"
     made = server.command("backup", str(target))
     assert made.returncode == 0, made.stderr
-    assert server.command("backup", str(target)).returncode == 1
+    assert server.command("backup", str(target)).returncode == 2
     assert verify(str(target))[0] == 5
     server.kill()
     for leftover in tmp_path.glob("journal*"):

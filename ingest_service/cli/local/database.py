@@ -6,10 +6,10 @@ import sys
 import click
 
 from ingest_service import logs
-from ingest_service.cli.local.failing import told
+from ingest_service.cli.local.failing import answered_by, told
 from ingest_service.cli.output import say
 from ingest_service.cli.remote.asking import Command
-from ingest_service.errors import SettingsError
+from ingest_service.errors import JournalOutdated, JournalUnreachable
 from ingest_service.settings import SERVER_JOURNAL, Settings
 
 
@@ -20,7 +20,8 @@ def migrate(*, check: bool) -> None:
     """Bring the database that INGEST_JOURNAL names up to date; safe to run by all at once."""
     from ingest_service import app
 
-    say(app.migrate(_settings(), check=check))
+    with answered_by(JournalOutdated):
+        say(app.migrate(_settings(), check=check))
 
 
 @click.command(cls=Command, examples=("ingest-service work", "ingest-service work --threads 8"))
@@ -45,7 +46,7 @@ def work(*, threads: int) -> None:
     say(process.greeting)
     sys.stdout.flush()
     if not process.run():
-        raise SettingsError("The worker has lost its database; start it again.")
+        raise JournalUnreachable("The worker has lost its database; start it again.")
     say("Stopped; the batches under way have ended.")
 
 

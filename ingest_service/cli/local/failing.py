@@ -2,24 +2,46 @@
 
 import functools
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
 
 from ingest_service.cli.output import say
-from ingest_service.errors import IngestServiceError
+from ingest_service.cli.remote.asking import SOME_FAILED, UNREACHABLE, USAGE
+from ingest_service.errors import IngestServiceError, JournalUnreachable
 
 T = TypeVar("T")
 
 
 def told(function: Callable[..., T]) -> Callable[..., T]:
-    """Answer the errors of the service with a line, and the exit status 1."""
+    """Answer errors with a line, and with the exit status that docs/command.md gives them."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> T:
         try:
             return function(*arguments, **options)
+        except JournalUnreachable as error:
+            _end(error, UNREACHABLE)
         except IngestServiceError as error:
-            say(f"ingest_service: {error}", err=True)
-            sys.exit(1)
+            _end(error, USAGE)
+        except BrokenPipeError:
+            # Whoever reads has seen enough.
+            raise
+        except OSError as error:
+            _end(f"{error.filename or 'the output'}: {error.strerror or error}.", USAGE)
 
     return wrapped
+
+
+@contextmanager
+def answered_by(error: type[IngestServiceError]) -> Iterator[None]:
+    """Take an error for what was asked for: no is the answer, and nothing has gone wrong."""
+    try:
+        yield
+    except error as answer:
+        _end(answer, SOME_FAILED)
+
+
+def _end(text: object, status: int) -> NoReturn:
+    say(f"ingest_service: {text}", err=True)
+    sys.exit(status)

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from ingest_service.cli.local.failing import told
+from ingest_service.cli.local.failing import answered_by, told
 from ingest_service.cli.output import plural, say
 from ingest_service.cli.remote.asking import Command
-from ingest_service.errors import SettingsError
+from ingest_service.errors import JournalDamaged, SettingsError
 from ingest_service.settings import DATABASE, IN_MEMORY, SERVER_JOURNAL, Settings
 
 _INSTEAD = (
@@ -62,7 +62,8 @@ def check(journal: str) -> None:
     """Look for damage in the journal, also while the service runs."""
     from ingest_service.engines.embedded.journals import files
 
-    ingestions, unfinished = files.verify(journal)
+    with answered_by(JournalDamaged):
+        ingestions, unfinished = files.verify(journal)
     say(f"{journal}: sound; {plural(ingestions, 'ingestion')}, {unfinished} of them unfinished.")
 
 

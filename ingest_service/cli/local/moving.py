@@ -101,7 +101,10 @@ def _writing(file: str) -> Iterator[IO[bytes]]:
     from ingest_service.engines.embedded.journals.files import sync
 
     if file == _STREAM:
+        if sys.stdout is None:
+            raise click.UsageError("There is no standard output; name a file.")
         yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -121,6 +124,8 @@ def _writing(file: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def _reading(file: str) -> Iterator[IO[bytes]]:
     if file == _STREAM:
+        if sys.stdin is None:
+            raise click.UsageError("There is no standard input; name a file.")
         yield sys.stdin.buffer
         return
     try:

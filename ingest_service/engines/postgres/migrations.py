@@ -7,7 +7,7 @@ from procrastinate import App, SyncPsycopgConnector
 
 from ingest_service.engines.postgres.database import Connection
 from ingest_service.engines.postgres.statements import MIGRATIONS, VERSION
-from ingest_service.errors import JournalUnusable
+from ingest_service.errors import JournalOutdated, JournalUnreachable, JournalUnusable
 
 #: Whoever migrates holds this lock: "ingest".
 _LOCK = 0x696E67657374
@@ -44,7 +44,7 @@ def check_version(connection: Connection) -> str:
     _refuse_newer(version)
     if version < VERSION:
         state = f"has the schema {version}" if version else "has no schema yet"
-        raise JournalUnusable(
+        raise JournalOutdated(
             f"The database {state}, this version needs {VERSION}: "
             "run `python -m ingest_service migrate`."
         )
@@ -60,13 +60,13 @@ def _refuse_newer(version: int) -> None:
 
 
 def connected(conninfo: str) -> Connection:
-    """Connect; raise `JournalUnusable` if that is not possible."""
+    """Connect; raise `JournalUnreachable` if that is not possible."""
     try:
         return psycopg.connect(conninfo)
     except psycopg.OperationalError as error:
         # The first line says it; it names the server and never the password.
         reason = str(error).strip().splitlines()[0]
-        raise JournalUnusable(f"The database cannot be reached: {reason}") from None
+        raise JournalUnreachable(f"The database cannot be reached: {reason}") from None
 
 
 def _version(connection: Connection) -> int:

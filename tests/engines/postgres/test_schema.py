@@ -8,7 +8,7 @@ import pytest
 
 from ingest_service.engines.postgres.database import connection_string
 from ingest_service.engines.postgres.migrations import check_schema, migrate
-from ingest_service.errors import JournalUnusable
+from ingest_service.errors import JournalOutdated, JournalUnreachable, JournalUnusable
 from tests.postgres import empty_database
 
 
@@ -29,7 +29,7 @@ def test_all_at_once_make_it_once(empty: str) -> None:
 
 
 def test_without_one_nothing_starts(empty: str) -> None:
-    with pytest.raises(JournalUnusable, match="has no schema yet"):
+    with pytest.raises(JournalOutdated, match="has no schema yet"):
         check_schema(empty)
 
 
@@ -44,7 +44,7 @@ def test_a_newer_one_is_refused_in_words(empty: str) -> None:
 
 def test_a_server_that_is_not_there_is_named_and_the_password_is_not() -> None:
     address = "postgresql://ingest:secret@127.0.0.1:1/nothing"
-    with pytest.raises(JournalUnusable, match="cannot be reached") as caught:
+    with pytest.raises(JournalUnreachable, match="cannot be reached") as caught:
         check_schema(address)
     assert "secret" not in str(caught.value)
 

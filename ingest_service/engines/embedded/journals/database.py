@@ -29,7 +29,7 @@ from ingest_service.engines.embedded.journals.connections import (
 from ingest_service.engines.embedded.journals.files import unusable
 from ingest_service.engines.embedded.journals.journal_file import JournalFile
 from ingest_service.engines.embedded.journals.statements import SQL
-from ingest_service.errors import JournalUnusable, StorageUnavailable
+from ingest_service.errors import StorageUnavailable
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class Database:
         except BaseException as error:
             self._file.close()
             if isinstance(error, apsw.Error):
-                raise JournalUnusable(unusable(self._file.path, error)) from error
+                raise unusable(self._file.path, error) from error
             raise
         self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
         #: Whether pages were given back that the file still has.
@@ -114,7 +114,7 @@ class Database:
             with self._reading:
                 return read(self._connection_for_reading())
         except apsw.Error as error:
-            raise JournalUnusable(unusable(self._file.path, error)) from error
+            raise unusable(self._file.path, error) from error
 
     def read(self, read: Callable[[apsw.Connection], T]) -> T:
         """Return what `read` reads, of one moment however many statements it takes."""

@@ -10,7 +10,7 @@ import apsw
 from ingest_service.engines.embedded.journals.formats import format_of, refuse_newer
 from ingest_service.engines.embedded.journals.journal_file import SIDE_FILES, JournalFile
 from ingest_service.engines.embedded.journals.statements import SQL
-from ingest_service.errors import JournalUnusable
+from ingest_service.errors import JournalDamaged, JournalUnusable
 
 T = TypeVar("T")
 
@@ -18,15 +18,17 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 1_000
 
 
-def unusable(path: Path, error: apsw.Error) -> str:
+def unusable(path: Path, error: apsw.Error) -> JournalUnusable:
     """Return why the journal at `path` cannot be used, and what to do."""
     reason = " ".join(str(error).split())
     if isinstance(error, apsw.NotADBError | apsw.CorruptError):
-        return (
+        return JournalDamaged(
             f"{path}: damaged, or not a journal ({reason}); put a backup in its place, "
             "or move it away to begin with an empty one."
         )
-    return f"{path}: cannot be opened ({reason}); is the folder there and writable?"
+    return JournalUnusable(
+        f"{path}: cannot be opened ({reason}); is the folder there and writable?"
+    )
 
 
 def back_up(path: str, target: str) -> None:
@@ -34,9 +36,12 @@ def back_up(path: str, target: str) -> None:
 
     Works while a service uses the journal: it is one consistent read.
     """
-    if Path(target).exists():
-        raise JournalUnusable(f"{target}: exists already; choose another name.")
-    use_existing(path, lambda db: copy_into(db, Path(target)))
+    try:
+        use_existing(path, lambda db: copy_into(db, Path(target)))
+    except FileExistsError as error:
+        raise JournalUnusable(f"{target}: exists already; choose another name.") from error
+    except OSError as error:
+        raise JournalUnusable(f"{target}: cannot be written ({error.strerror}).") from error
 
 
 def copy_into(db: apsw.Connection, target: Path) -> None:
@@ -70,7 +75,8 @@ def sync(path: Path) -> None:
 def verify(path: str) -> tuple[int, int]:
     """Read everything in the journal at `path`; return how many ingestions, and unfinished ones.
 
-    Raise `JournalUnusable` if anything is damaged, or of a newer version.
+    Raise `JournalDamaged` if anything is, `JournalUnusable` if that cannot be told, as of a
+    newer version.
     """
 
     def look(db: apsw.Connection) -> tuple[int, int]:
@@ -132,7 +138,7 @@ def _fold(journal: Path) -> None:
         # Which may be why somebody restores; nothing is lost with its log.
         left = []
     except apsw.Error as error:
-        raise JournalUnusable(unusable(journal, error)) from error
+        raise unusable(journal, error) from error
     if left:
         raise JournalUnusable(f"{journal}: another program reads it; end that first.")
     for path in _beside(journal):
@@ -155,6 +161,4 @@ def use_existing(path: str, use: Callable[[apsw.Connection], T]) -> T:
         finally:
             db.close(True)
     except apsw.Error as error:
-        raise JournalUnusable(unusable(Path(path), error)) from error
-    except OSError as error:
-        raise JournalUnusable(f"{path}: cannot be copied ({error.strerror}).") from error
+        raise unusable(Path(path), error) from error

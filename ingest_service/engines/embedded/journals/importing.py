@@ -108,7 +108,7 @@ def _write(fresh: Path, reader: Reader) -> Summary:
             f"{fresh}: cannot be filled ({error}); nothing was imported."
         ) from error
     except apsw.Error as error:
-        raise JournalUnusable(unusable(fresh, error)) from error
+        raise unusable(fresh, error) from error
     except OSError as error:
         raise JournalUnusable(f"{fresh}: cannot be written ({error.strerror}).") from error
     return summary
