@@ -24,6 +24,9 @@ def told(function: Callable[..., T]) -> Callable[..., T]:
             _end(error, UNREACHABLE)
         except IngestServiceError as error:
             _end(error, USAGE)
+        except UnicodeEncodeError as error:
+            # SQLite knows no other names.
+            _end(f"{error.object!r} is no text, so it can name nothing here.", USAGE)
         except BrokenPipeError:
             # Whoever reads has seen enough.
             raise
