@@ -5,8 +5,12 @@ journal, or run something. Each is imported when it is called, and what it runs 
 only when it runs, so that help comes at once.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
+from typing import Any
 
 import click
 
@@ -44,8 +48,31 @@ _LOCAL = {
 }
 
 
+class _NobodyReads(click.ClickException):
+    """Whoever has read the output has seen enough."""
+
+    #: As of a program that SIGPIPE has ended, which is what scripts know.
+    exit_code = 128 + 13
+
+    def show(self, file: Any = None) -> None:
+        """Say nothing, and let nothing be said about what could not be written."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+
+
 class _LazyGroup(click.Group):
     """Commands that are imported when they are called."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the arguments; help is printed on the way."""
+        with _while_somebody_reads():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was called."""
+        with _while_somebody_reads():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*_REMOTE, *_LOCAL]
@@ -62,6 +89,15 @@ class _LazyGroup(click.Group):
         for title, commands in (("Of a service", _REMOTE), ("On this machine", _LOCAL)):
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+
+@contextmanager
+def _while_somebody_reads() -> Iterator[None]:
+    # click takes it for a fault and ends with 1, which is for what has failed.
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _NobodyReads("") from error
 
 
 def _name(command: str) -> str:
