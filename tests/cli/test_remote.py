@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ingest_service.cli import _REMOTE
-from ingest_service.client import IngestClient
+from ingest_service.client import PRIORITIES, IngestClient
 from tests.cli.support import Run, ids_in, run_at
 from tests.client.support import listening
 from tests.client.test_hostile_servers import STATUS
 from tests.keys.support import secret, table, write
-from tests.realtime import Reply, Scripted, answer, cut, reset
+from tests.realtime import Reply, Request, Scripted, answer, cut, reset
 
 ARGUMENTS: dict[str, list[str]] = {
     "submit": ["1"],
@@ -277,6 +277,40 @@ class TestControl:
         assert "one batch every 10 s" in run("interval", "10", "--yes").stdout
         assert run("interval", "5").exit_code == 0
         assert run("resume").stdout.startswith("The queue is running; one batch every 5 s")
+
+    @pytest.mark.parametrize("reason", ["x" * 1_025, os.fsdecode(b"\xff")], ids=["long", "no text"])
+    def test_a_reason_that_cannot_be_given_is_not_asked_about(
+        self, run: Run, waiting: list[str], client: IngestClient, reason: str
+    ) -> None:
+        client.resume()
+        ran = run("pause", "--reason", reason)
+        assert (ran.exit_code, "--reason" in ran.stderr) == (2, True)
+        assert "will wait" not in ran.stderr
+        assert client.queue().state == "running"
+
+    def test_the_longest_reason_is_one(self, run: Run, client: IngestClient) -> None:
+        assert run("pause", "--reason", "x" * 1_024).exit_code == 0
+        assert client.queue().reason == "x" * 1_024
+
+    def test_what_is_not_tried_again_is_not_asked_about(self) -> None:
+        failed = {**STATUS["counts"], "total": 3, "succeeded": 0, "failed": 1, "cancelled": 1}
+        depth = {"batches": 1, "items": 1, "ingestions": 1, "oldest_at": None}
+        queue = {
+            "state": "running", "interval_seconds": 5, "policy": "strict", "in_flight": [],
+            "next": [], "depth": dict.fromkeys(PRIORITIES, depth),
+        }  # fmt: skip
+        refusal = answer(409, {"type": "t", "title": "t", "detail": "It was cancelled."})
+
+        def reply(request: Request) -> Reply:
+            if request.method == "POST":
+                return refusal
+            cancelled = {**STATUS, "outcome": "cancelled", "counts": failed}
+            return answer(200, queue if request.target == "/queue" else cancelled)
+
+        with Scripted(reply) as server:
+            ran = run_at(f"http://127.0.0.1:{server.port}")("retry", "x")
+        assert ran.exit_code == 4
+        assert ran.stderr.startswith("ingest-service: It was cancelled.")
 
     def test_trying_again_is_asked_about_while_others_wait(self) -> None:
         with (

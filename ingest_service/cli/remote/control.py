@@ -19,6 +19,19 @@ from ingest_service.cli.remote.asking import (
 from ingest_service.client import Counts, IngestClient, Moved, Queue
 
 _ID = "0056f4ac-779d-41c1-8ebf-ae438b976afa"
+#: Characters that a reason may have.
+_LONGEST_REASON = 1_024
+
+
+def _reason(_: object, __: object, text: str) -> str:
+    """Refuse what the service would refuse, before anybody is asked whether it is meant."""
+    if len(text) > _LONGEST_REASON:
+        raise click.BadParameter(f"it has more than {_LONGEST_REASON:,} characters.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is no text.") from None
+    return text
 
 
 @click.command(
@@ -104,7 +117,8 @@ def move(
 def retry(client: IngestClient, *, ingestion_id: str, yes: bool, as_json: bool) -> None:
     """Send what has failed once more, in its old place."""
     status, queue = client.status(ingestion_id), client.queue()
-    if status.counts.failed and queue.waiting:
+    # What was cancelled is refused, and not asked about.
+    if status.counts.failed and status.outcome != "cancelled" and queue.waiting:
         confirm(
             f"{plural(status.counts.failed, 'item')} will be sent once more, in their old place, "
             f"before what came later; {plural(queue.waiting, 'ingestion')} "
@@ -125,7 +139,9 @@ def retry(client: IngestClient, *, ingestion_id: str, yes: bool, as_json: bool) 
         "ingest-service pause --reason maintenance --yes",
     ),
 )
-@click.option("--reason", metavar="TEXT", required=True, help="What others are told.")
+@click.option(
+    "--reason", metavar="TEXT", required=True, callback=_reason, help="What others are told."
+)
 @yes_option
 @json_option
 @remote()
