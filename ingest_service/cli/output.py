@@ -19,12 +19,25 @@ _FOR_EVER = 1e12
 def shown(value: object) -> str:
     """Return `value` as text that a terminal shows and does not obey.
 
-    Whatever cannot be seen is written as in JSON, so that JSON stays JSON.
+    Whatever cannot be seen, or has no place in its encoding, is written as in JSON, so that
+    JSON stays JSON.
     """
     text = str(value)
-    if text.isprintable():
+    if encoded(text) is not None:
         return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+    return "".join(c if encoded(c) is not None else _escaped(c) for c in text)
+
+
+def encoded(text: str) -> bytes | None:
+    """Return what is printed for `text`, None if it cannot be shown."""
+    if not text.isprintable():
+        return None
+    # What stands in for it while there is a live picture does not tell its encoding.
+    encodings = (getattr(stream, "encoding", None) for stream in (sys.stdout, sys.__stdout__))
+    try:
+        return text.encode(next(filter(None, encodings), "utf-8"))
+    except UnicodeEncodeError:
+        return None
 
 
 def _escaped(character: str) -> str:

@@ -382,6 +382,29 @@ def test_escape_sequences_are_shown_and_never_obeyed() -> None:
         assert json.loads(run("status", "x", "--json").stdout)["outcome"] == evil
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("command", ["status x", "status x --json", "ls", "ls --json", "watch x"])
+def test_what_an_encoding_has_no_place_for_is_shown_as_in_json(command: str, encoding: str) -> None:
+    told = "\xe4 \u20ac \U0001f600"
+    status = {**STATUS, "kind": "ids", "priority": told}
+    listed = {"ingestions": [status], "next_cursor": None}
+    with Scripted(
+        lambda request: answer(200, listed if request.target.startswith("/ing") else status)
+    ) as server:
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "ingest_service", *command.split()],
+            env=os.environ
+            | {"INGEST_URL": f"http://127.0.0.1:{server.port}", "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert rb" \u20ac \ud83d\ude00" in ran.stdout
+    if "--json" in command:
+        assert json.loads(ran.stdout.decode(encoding))["priority"] == told
+
+
 def test_a_key_comes_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pyte
 import pytest
 
-from ingest_service.client import IngestClient
+from ingest_service.client import PRIORITIES, IngestClient
 from tests.client.support import listening
 from tests.client.test_hostile_servers import STATUS
 from tests.realtime import GUARD, Scripted, answer
@@ -34,6 +34,7 @@ class Terminal:
     width: int
     colour: bool = True
     kind: str = "xterm-256color"
+    encoding: str = "utf-8"
     text: bytes = b""
     _screen: pyte.Screen = field(init=False)
 
@@ -49,6 +50,7 @@ class Terminal:
             and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
         }
         environment |= {"TERM": self.kind, "INGEST_URL": self.url}
+        environment["PYTHONIOENCODING"] = self.encoding
         if not self.colour:
             environment["NO_COLOR"] = "1"
         self.process = subprocess.Popen(  # noqa: S603
@@ -165,6 +167,31 @@ class TestScreens:
         assert b"\x1b[2J" not in terminal.text
         assert b"\x07" not in terminal.text
         assert r"\u001b[2J\u001b]0;owned\u0007[red]\u009b31m" in terminal.screen
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("picture", ["watch", "top"])
+def test_a_terminal_without_all_characters_shows_the_others(picture: str, encoding: str) -> None:
+    """A narrow one, where much is cut off."""
+    told = "20 \u20ac \U0001f600"
+    finished = {**STATUS, "outcome": "succeeded", "priority": told}
+    finished["why_waiting"] = {"code": "x", "message": told}
+    waits = {"batches": 1, "items": 1, "ingestions": 1, "oldest_at": "2026-01-01T12:00:00Z"}
+    queue = {
+        "state": "paused", "reason": told, "interval_seconds": 5, "policy": "strict",
+        "depth": dict.fromkeys(PRIORITIES, waits), "next": [],
+        "in_flight": [{"ingestion_id": "x" * 99, "batch_id": "y", "items": 1, "attempt": 1}],
+    }  # fmt: skip
+    arguments = {"watch": ["watch", "x"], "top": ["top", "--times", "2", "--every", "0.2"]}
+    with (
+        Scripted(lambda request: answer(200, queue if picture == "top" else finished)) as server,
+        Terminal(
+            arguments[picture], f"http://127.0.0.1:{server.port}", 40, encoding=encoding
+        ) as terminal,
+    ):
+        assert terminal.end() == 0
+    assert b"20 \\u20ac \\ud83d\\ude00" in terminal.text
+    assert b"Traceback" not in terminal.text
 
 
 def test_ctrl_c_leaves_the_ingestion_running_and_says_how_to_go_on(slow: str) -> None:

@@ -1,7 +1,10 @@
 """`ingest-service submit`: what it reads, what it says, what is safe to repeat."""
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,15 @@ from ingest_service.client import IngestClient
 from tests.cli.support import Run, ids_in, run_at
 from tests.client.support import listening
 from tests.realtime import Scripted, answer, reset
+
+ROOT = str(Path(__file__).parents[2])
+#: The command, for which it is not worth trying again.
+IMPATIENT = (
+    "from ingest_service.cli import main\n"
+    "from ingest_service.cli.remote import asking\n"
+    "asking.PATIENCE = 0.0\n"
+    "main()"
+)
 
 
 def items_of(client: IngestClient, text: str) -> list[int | str]:
@@ -216,6 +228,37 @@ def test_when_the_connection_breaks_for_good_the_line_to_repeat_is_printed(
     again = words[1:6]
     assert len({ids_in(run(*again).stdout)[0] for _ in range(2)}) == 1
     assert len(list(client.ingestions())) == 1
+
+
+ODD = [
+    b"two words", b"it's", b'"quoted"', b"a\nb\tc", b"\xff\xfe7", b"\x1b[31m", b"\x7f0", b"-f",
+    b"\\n $HOME !x `y`", "k\xe4se".encode(), "\u202eexe.txt \U0001f600".encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_the_line_to_repeat_can_be_pasted_whatever_the_file_is_called(
+    tmp_path: Path, name: bytes, encoding: str
+) -> None:
+    """Into bash; it is one line, and a terminal shows all of it."""
+    path = os.fsencode(tmp_path) + b"/" + name
+    Path(os.fsdecode(path)).write_text("1\n")
+    with Scripted(lambda request: reset if request.method == "POST" else answer(200, {})) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", IMPATIENT, "submit", "-f", path, "--url", url],
+            env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": ROOT},
+            capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 3
+    line = ran.stderr.splitlines()[1]
+    assert line.decode(encoding).isprintable()
+    words = subprocess.run(  # noqa: S603
+        [b"bash", b"-c", line.replace(b"ingest-service", b"printf '%s\\0'", 1)],
+        capture_output=True, timeout=20, check=True,
+    ).stdout.split(b"\0")  # fmt: skip
+    assert [words[0], *words[3:-1]] == [b"submit", b"-f", path, b"--url", url.encode()]
 
 
 def test_what_is_wrong_after_something_was_accepted_does_not_lose_its_key(tmp_path: Path) -> None:

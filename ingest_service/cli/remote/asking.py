@@ -3,7 +3,9 @@
 import errno
 import functools
 import math
+import os
 import shlex
+import string
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest_service.cli.output import say
+from ingest_service.cli.output import encoded, say
 from ingest_service.client import (
     DEFAULT_URL,
     PRIORITIES,
@@ -34,6 +36,8 @@ _ADVICE = {
     409: "`ingest-service status` tells its state.",
     422: "Take another --key for another request.",
 }
+#: What stands for itself wherever it is quoted.
+_PLAIN = frozenset(f"{string.ascii_letters}{string.digits}/._-+,:=@% ")
 _WORDS = click.Choice(PRIORITIES, case_sensitive=False)
 
 
@@ -171,7 +175,17 @@ def for_each(ids: Iterable[str], act: Callable[[str], Any]) -> int:
 
 def line(*words: str) -> str:
     """Return a command line, to be pasted into a shell."""
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell, on one line; what cannot be shown as it is, byte by byte."""
+    text = os.fsencode(word)
+    if encoded(word) == text:
+        return shlex.quote(word)
+    # As bash, zsh and ksh read it.
+    plain = (chr(byte) if chr(byte) in _PLAIN else f"\\{byte:03o}" for byte in text)
+    return f"$'{''.join(plain)}'"
 
 
 def _guarded(function: Callable[[], Any], url: str) -> int:

@@ -1,6 +1,8 @@
 """Live pictures on a terminal. All text of the service goes through `shown`."""
 
+import io
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
@@ -25,6 +27,9 @@ _LISTED = 8
 
 def console() -> Console:
     """Return the terminal; `NO_COLOR` is obeyed."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Of all that is drawn, only some bars and dots can be without a place in its encoding.
+        sys.stdout.reconfigure(errors="replace")
     return Console(highlight=False, no_color=True if os.environ.get("NO_COLOR") else None)
 
 
