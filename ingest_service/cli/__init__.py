@@ -5,6 +5,7 @@ journal, or run something. Each is imported when it is called, and what it runs 
 only when it runs, so that help comes at once.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,4 +131,8 @@ def cli(context: click.Context, journal: str | None) -> None:
 
 def main() -> None:
     """Run the command that this process was started with, and end the process."""
-    cli.main(prog_name="ingest-service")
+    try:
+        cli.main(prog_name="ingest-service")
+    finally:
+        # The process ends: to look through everything for garbage takes longer than most commands.
+        gc.freeze()

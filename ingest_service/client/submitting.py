@@ -87,8 +87,10 @@ def parts(items: Items, priority: str, limits: Limits) -> Iterator[Part]:
 
 
 def _part(kind: str, priority: str, texts: list[bytes], count: int) -> Part:
-    head = f'{{"priority":"{priority}","{kind}":['.encode()
-    return Part(b"".join((head, b",".join(texts), b"]}")), count)
+    # Into the list, and not around what comes of it: that is as large as a request may be.
+    texts[0] = f'{{"priority":"{priority}","{kind}":['.encode() + texts[0]
+    texts[-1] += b"]}"
+    return Part(b",".join(texts), count)
 
 
 def _split(piece: Piece, most: int) -> tuple[Piece, Piece | None]:

@@ -6,9 +6,8 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import orjson
@@ -50,8 +49,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 OnRetry = Callable[[str, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request; it is sent again only if that is harmless."""
 
     method: str
@@ -74,8 +72,7 @@ class Request:
         return f"{self.path}?{urlencode(query)}" if query else self.path
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole answer, below 300 or a 304."""
 
     status: int

@@ -1,5 +1,6 @@
 """`ingest-service submit`: what it reads, what it says, what is safe to repeat."""
 
+import io
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest_service.cli.remote import reading
 from ingest_service.client import IngestClient
 from tests.cli.support import Run, ids_in, run_at
 from tests.client.support import listening
@@ -73,6 +75,24 @@ def test_every_form_of_a_file_is_read(
         ran = run("submit", "-", *options, text=text.encode())
     assert ran.exit_code == 0, ran.stderr
     assert items_of(client, ran.stdout) == items
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("block", range(1, 14))
+def test_lines_are_the_same_wherever_a_block_ends(
+    monkeypatch: pytest.MonkeyPatch, block: int, end: str
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK", block)
+    for lines in (
+        ["12", "3", "", "007", "", "", "50", "8"],
+        ["1\r", "20\r", "3"],
+        ["40", "50", "6"],
+    ):
+        text = "\n".join(lines) + end
+        pieces = list(reading.items_of_file(io.BytesIO(text.encode()), "ids", None).pieces)
+        ids = [int(each) for piece in pieces for each in piece.text.split(b",")]
+        assert ids == [int(line) for line in lines if line.strip()]
+        assert sum(piece.count for piece in pieces) == len(ids)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ from ingest_service.cli.remote.asking import (
     priority_option,
     remote,
 )
-from ingest_service.cli.remote.results import fetch
-from ingest_service.cli.remote.watching import watch_all
 from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 
 
@@ -79,6 +77,9 @@ def submit(
         submitted = _submit(client, chosen, priority, key, once=once, as_json=as_json)
     if not (wait or results):
         return 0
+    from ingest_service.cli.remote.results import fetch
+    from ingest_service.cli.remote.watching import watch_all
+
     ids = [ingestion.ingestion_id for ingestion in submitted]
     status = watch_all(client, ids, timeout, as_json=as_json)
     if results and status in (0, SOME_FAILED):
