@@ -94,7 +94,7 @@ class _LazyGroup(click.Group):
 
 @contextmanager
 def _while_somebody_reads() -> Iterator[None]:
-    # click takes it for a fault and ends with 1, which is for what has failed.
+    """Let a command end when its reader has; click would end it with the status of a failure."""
     try:
         yield
     except BrokenPipeError as error:

@@ -20,7 +20,7 @@ _CLOCK = SystemClock()
 
 
 class Connection(HTTPConnection):
-    """A connection to a service; its time-out is one for sending, and one for the whole answer."""
+    """A connection whose time-out is of sending and the answer together, not of each read."""
 
     #: When what is being read has to be there.
     _deadline = 0.0
@@ -51,7 +51,7 @@ class Connection(HTTPConnection):
             raise TimeoutError("timed out")
         return seconds
 
-    # http.client calls it to read an answer.
+    # What http.client makes of an answer; that this is no class is all the same to it.
     def response_class(self, sock: socket, *arguments: Any, **options: Any) -> HTTPResponse:  # type: ignore[override]
         """Return an answer that is read until the deadline."""
         answer = HTTPResponse(sock, *arguments, **options)
