@@ -199,12 +199,18 @@ def test_a_stream_of_which_nothing_more_comes_is_given_up(reply: str) -> None:
 
 
 def test_a_stream_takes_as_long_as_it_takes() -> None:
-    lines = b"1\r\n\n\r\n" * 20 + b"0\r\n\r\n"
+    """Longer than the time-out in all, and much less from one piece to the next."""
+    lines = drip(b"1\r\n\n\r\n" * 25 + b"0\r\n\r\n", 0.01)
+
+    def head_first(connection: socket.socket) -> bool:
+        connection.sendall(CHUNKED)
+        return lines(connection)
+
     with (
-        Scripted(lambda _: drip(CHUNKED + lines, 0.01)) as server,
-        IngestClient(f"http://127.0.0.1:{server.port}", timeout=0.5, patience=0) as client,
+        Scripted(lambda _: head_first) as server,
+        IngestClient(f"http://127.0.0.1:{server.port}", timeout=1, patience=0) as client,
     ):
-        assert b"".join(client.results_text("x", "csv", None)) == b"\n" * 20
+        assert b"".join(client.results_text("x", "csv", None)) == b"\n" * 25
 
 
 @pytest.mark.timeout(30)
