@@ -222,7 +222,7 @@ def test_the_same_holds_for_what_is_encrypted(
     replies = iter((answer(200, STATUS), SLOW["drips a head"]))
     with (
         Scripted(lambda _: next(replies), tls=tls) as server,
-        IngestClient(f"https://127.0.0.1:{server.port}", timeout=0.5, patience=0) as client,
+        IngestClient(f"https://127.0.0.1:{server.port}", timeout=2, patience=0) as client,
     ):
         assert client.status("x").progress == 100
         with pytest.raises(Unreachable, match="timed out"):
