@@ -1,6 +1,6 @@
 """Looking back: what happened, in steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +35,26 @@ _MINUTE = 60
 _YEAR = 366 * 86_400
 _QUANTILES = {"p50": 0.5, "p95": 0.95}
 _WAITS = _QUANTILES | {"max": 1.0}
+
+
+def _by_class(of: Callable[[Priority], Any]) -> dict[str, Any]:
+    return {priority.name: of(priority) for priority in Priority}
+
+
+def _both(event: str) -> dict[str, Any]:
+    names = "batches", "items"
+    return _by_class(lambda priority: dict(zip(names, both(event, priority), strict=True)))
+
+
+#: What the numbers of a step are counted by.
+_ACCEPTED, _STARTED, _DEPTH = _both("accepted"), _both("started"), _both("depth")
+_SETTLED = _by_class(
+    lambda priority: {
+        "batches": {word: settled_batches(priority, word) for word in BATCH_OUTCOMES},
+        "items": {word: settled_items(priority, word) for word in ITEM_OUTCOMES},
+    }
+)
+_WAIT = _by_class(WAIT.__getitem__)
 
 
 class _Minutes(WholeNumber):
@@ -107,33 +127,20 @@ def _step(step: Step) -> dict[str, Any]:
     counts, depth = step.counts, step.depth
     return {
         "at": timestamp(step.at),
-        "accepted": _by_class(lambda priority: _amount("accepted", priority, counts)),
-        "started": _by_class(lambda priority: _amount("started", priority, counts)),
-        "settled": _by_class(lambda priority: _settled(priority, counts)),
+        "accepted": _each_of(_ACCEPTED, counts),
+        "started": _each_of(_STARTED, counts),
+        "settled": {name: _each_of(of_class, counts) for name, of_class in _SETTLED.items()},
         "slots": step.slots,
-        "depth": _by_class(
-            lambda priority: None if depth is None else _amount("depth", priority, depth)
-        ),
-        "wait_seconds": _by_class(lambda priority: _spread(WAIT[priority], counts, _WAITS)),
+        "depth": dict.fromkeys(_DEPTH) if depth is None else _each_of(_DEPTH, depth),
+        "wait_seconds": {name: _spread(wait, counts, _WAITS) for name, wait in _WAIT.items()},
         "upstream_seconds": _spread(UPSTREAM, counts, _QUANTILES),
     }
 
 
-def _by_class(of: Callable[[Priority], Any]) -> dict[str, Any]:
-    return {priority.name: of(priority) for priority in Priority}
-
-
-def _amount(event: str, priority: Priority, counts: Counts) -> dict[str, int]:
-    batches, items = both(event, priority)
-    return {"batches": counts.get(batches, 0), "items": counts.get(items, 0)}
-
-
-def _settled(priority: Priority, counts: Counts) -> dict[str, dict[str, int]]:
+def _each_of(counters: Mapping[str, Mapping[str, str]], counts: Counts) -> dict[str, Any]:
     return {
-        "batches": {
-            word: counts.get(settled_batches(priority, word), 0) for word in BATCH_OUTCOMES
-        },
-        "items": {word: counts.get(settled_items(priority, word), 0) for word in ITEM_OUTCOMES},
+        key: {word: counts.get(name, 0) for word, name in names.items()}
+        for key, names in counters.items()
     }
 
 

@@ -305,6 +305,19 @@ def test_an_answer_is_as_the_document_says(either: Api) -> None:
     )
 
 
+def test_a_minute_says_the_same_when_it_is_over(either: Api) -> None:
+    """Whatever it tells."""
+    either.upstream.reply = half
+    either.ingest(range(1, 8), "HIGH")
+    either.ingest([1, 2], "LOW")
+    either.advance(60)
+    minute = {"from": clock_time(0), "to": clock_time(60)}
+    told = history(either, **minute)
+    either.ingest([1, 2], "MEDIUM")
+    either.advance(60)
+    assert history(either, **minute) == told
+
+
 def test_hours_say_what_their_minutes_say(either: Api) -> None:
     """Those that are over, and the one that is not."""
     for _ in range(9):

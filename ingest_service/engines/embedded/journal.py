@@ -248,10 +248,10 @@ class Journal(Protocol):
         """Return the newest entries that `query` describes: marks, and what was submitted."""
         ...
 
-    def history(self, since: datetime, until: datetime, *, by_hour: bool = False) -> Recorded:
+    def history(self, since: datetime, until: datetime, cuts: Sequence[int] = ()) -> Recorded:
         """Return what happened from `since` up to, not including, `until`.
 
-        The minutes of an hour may have been put together, if that is enough.
+        What is between two of `cuts`, minutes since 1970, may have been put together.
         """
         ...
 

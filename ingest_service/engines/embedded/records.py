@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from ingest_service.domain.history import HOUR
+from ingest_service.domain.history import MINUTE, minute_of
 from ingest_service.domain.rollup import Counts
 from ingest_service.engines import RateProof
 from ingest_service.engines.audit import AuditEntry, AuditQuery
@@ -36,8 +36,8 @@ class EmbeddedRecords:
     def history(self, since: datetime, until: datetime, step: timedelta) -> History:
         """Ask the journal, and put it together with how it is now."""
         core = self._core
-        by_hour = not (step % HOUR or since.minute)
-        recorded = core.journal.history(max(since, core.expiry()), until, by_hour=by_hour)
+        cuts = range(minute_of(since), minute_of(until) + 1, step // MINUTE)
+        recorded = core.journal.history(max(since, core.expiry()), until, cuts)
         with core.lock:
             pace, depth = core.state.pace, core.state.index.depth()
         now = QueueNow(core.clock.now(), pace.interval, pace.paused is not None, depth)

@@ -22,6 +22,7 @@ from ingest_service.engines.embedded.journals.files import (
 )
 from ingest_service.engines.embedded.journals.formats import format_of, refuse_newer
 from ingest_service.engines.embedded.journals.journal_file import JournalFile
+from ingest_service.engines.embedded.journals.rollups import sum_up
 from ingest_service.engines.embedded.journals.rows import operator_to_json
 from ingest_service.engines.embedded.journals.schema import create
 from ingest_service.engines.embedded.journals.statements import SQL, TRANSFER
@@ -235,6 +236,7 @@ class _Filling(Filling):
         counts: dict[str, int] = {}
         for minute in self._hour:
             add(counts, minute.counts)
+            sum_up(self._db, minute.minute, counts)
         hour, depth = self._hour[0].minute // _HOUR, self._hour[-1].depth or {}
         self._run("add_hour", hour, json_text.dumps(counts), json_text.dumps(depth))
         self._hour.clear()

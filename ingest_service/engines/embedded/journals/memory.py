@@ -238,7 +238,7 @@ class MemoryJournal:
         with self._lock:
             return self._audit.newest(query)
 
-    def history(self, since: datetime, until: datetime, *, by_hour: bool = False) -> Recorded:
+    def history(self, since: datetime, until: datetime, cuts: Sequence[int] = ()) -> Recorded:
         """Look through the minutes and the marks that are kept."""
         with self._lock:
             return self._rollups.recorded(since, until)

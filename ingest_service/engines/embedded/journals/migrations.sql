@@ -239,3 +239,27 @@ CREATE TABLE rollup_hour (
     depth  BLOB NOT NULL
 ) STRICT;
 CREATE INDEX mark_of_queue ON mark (kind, at) WHERE target IS NULL;
+
+-- name: 6
+-- What its hour had counted by the end of a minute, of what steps tell, so that any part of an hour
+-- is the difference of two; NULL while the minute, or one before it in the hour, is counted in.
+ALTER TABLE rollup ADD COLUMN so_far BLOB;
+CREATE INDEX rollup_in_no_sum ON rollup (minute) WHERE so_far IS NULL AND minute > 0;
+WITH RECURSIVE sum (minute, so_far) AS (
+    SELECT 0, '{}'
+    UNION ALL
+    SELECT next.minute, (
+        SELECT json_group_object(key, count) FROM (
+            SELECT key, sum(value) AS count FROM (
+                SELECT key, value FROM json_each(next.counts)
+                WHERE substr(key, 1, instr(key, '.'))
+                    IN ('accepted.', 'started.', 'settled.', 'wait.', 'upstream.')
+                UNION ALL
+                SELECT key, value FROM json_each(sum.so_far) WHERE sum.minute / 60 = next.minute / 60
+            ) GROUP BY key
+        )
+    ) FROM sum JOIN rollup AS next
+    ON next.minute = (SELECT min(minute) FROM rollup WHERE minute > sum.minute)
+)
+UPDATE rollup SET so_far = CAST(sum.so_far AS BLOB) FROM sum
+WHERE sum.minute = rollup.minute AND sum.minute / 60 IN (SELECT hour FROM rollup_hour);

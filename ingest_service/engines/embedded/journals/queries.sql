@@ -263,8 +263,17 @@ UPDATE rollup SET depth = :depth WHERE minute = :minute;
 -- name: rollup
 SELECT counts FROM rollup WHERE minute = :minute;
 
+-- name: unsum_rollups
+-- From one that is counted in again to the end of its hour.
+UPDATE rollup SET so_far = NULL
+WHERE minute BETWEEN :minute AND :minute / 60 * 60 + 59 AND so_far IS NOT NULL;
+
+-- name: sum_rollup
+UPDATE rollup SET so_far = :so_far WHERE minute = :minute;
+
 -- name: rollups_of_hour
-SELECT counts FROM rollup WHERE minute BETWEEN 60 * :hour AND 60 * :hour + 59;
+SELECT minute, counts, so_far IS NULL FROM rollup
+WHERE minute BETWEEN 60 * :hour AND 60 * :hour + 59 ORDER BY minute;
 
 -- name: put_hour
 INSERT INTO rollup_hour (hour, counts, depth) VALUES (:hour, :counts, :depth)
@@ -281,24 +290,20 @@ WHERE minute > 0 AND minute >= coalesce((SELECT 60 * max(hour) + 60 FROM rollup_
 ORDER BY minute;
 
 -- name: rollups
-SELECT minute, counts, depth FROM rollup
-WHERE minute <= :last AND minute > 0 AND minute >= coalesce(
-    (SELECT max(minute) FROM rollup WHERE minute > 0 AND minute < :first), :first)
-ORDER BY minute;
-
--- name: rollups_by_hour
--- Hours, and the minutes of the one that is not over.
-SELECT 60 * hour AS minute, counts, depth FROM rollup_hour
-WHERE hour <= :last / 60 AND hour >= coalesce(
-    (SELECT max(hour) FROM rollup_hour WHERE hour < :first / 60), :first / 60)
-UNION ALL
-SELECT minute, counts, depth FROM rollup
-WHERE minute BETWEEN 1 AND :last
-  AND minute >= coalesce((SELECT 60 * max(hour) + 60 FROM rollup_hour), 0)
+-- The last one before each cut and in each hour, and those in no sum with the last before them.
+SELECT minute, so_far IS NOT NULL, coalesce(so_far, counts), depth FROM rollup
+WHERE minute IN (
+    SELECT (SELECT max(minute) FROM rollup WHERE minute > 0 AND minute < cut) FROM (
+        SELECT value AS cut FROM json_each(:cuts)
+        UNION ALL SELECT 60 * hour + 60 FROM rollup_hour WHERE hour BETWEEN :first / 60 AND :last / 60
+        UNION ALL SELECT minute FROM rollup WHERE so_far IS NULL AND minute > 0
+        UNION ALL SELECT minute + 1 FROM rollup WHERE so_far IS NULL AND minute > 0
+    ) WHERE cut BETWEEN :first AND :last + 1
+)
 ORDER BY minute;
 
 -- name: last_rollup
-SELECT max(minute) FROM rollup WHERE minute > 0;
+SELECT max(minute) FROM rollup WHERE so_far IS NULL AND minute > 0;
 
 -- name: first_rollup
 SELECT min(minute) FROM rollup WHERE minute > 0;

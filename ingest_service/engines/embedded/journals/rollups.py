@@ -1,6 +1,6 @@
 """The history as it is kept: a row a minute, written by the commits that happen anyway."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -9,7 +9,7 @@ import apsw
 from ingest_service import json_text
 from ingest_service.domain.history import MinuteRow, beginning, minute_of
 from ingest_service.domain.ingestion import Submission
-from ingest_service.domain.rollup import Counts, accepted, add
+from ingest_service.domain.rollup import Counts, accepted, add, told_in_steps
 from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journals.rows import Row
 from ingest_service.engines.embedded.journals.statements import SQL
@@ -38,9 +38,11 @@ class MemoryRollups:
         minute = minute_of(at)
         if self._last is not None and minute != self._last:
             self._rows[self._last] = self._rows[self._last]._replace(depth=self.tell_depth())
-        row = self._rows.get(minute) or MinuteRow(minute, {}, None)
-        add(cast(dict[str, int], row.counts), counts)
-        self._rows[minute] = row._replace(depth=None)
+        row = self._rows.get(minute)
+        # Another one, because whoever looks back has the one before.
+        more = dict(row.counts) if row else {}
+        add(more, counts)
+        self._rows[minute] = MinuteRow(minute, more, None)
         self._last = minute
         add(self.totals, counts)
 
@@ -54,11 +56,10 @@ class MemoryRollups:
         first, last = minute_of(since), _last_minute(until)
         rows = [self._rows[minute] for minute in sorted(self._rows) if minute <= last]
         before = sum(row.minute < first for row in rows)
-        copies = [row._replace(counts=dict(row.counts)) for row in rows[max(0, before - 1) :]]
         last_before = {mark.kind: mark for mark in self._marks if mark.at < since}
         marks = [mark for mark in self._marks if mark.at >= since]
         marks = [*sorted(last_before.values(), key=lambda mark: mark.at), *marks]
-        return Recorded(copies, marks, min(self._rows, default=None))
+        return Recorded(rows[max(0, before - 1) :], marks, min(self._rows, default=None))
 
     def forget(self, before: datetime) -> None:
         """Forget what was before."""
@@ -114,6 +115,7 @@ class RollupWriter:
                     self._end(db, row.minute, minute)
                     others = dict(others)
                     add(others, counts)
+                db.execute(SQL["unsum_rollups"], {"minute": minute})
                 row = _row(db, minute)
                 counts = dict(row.counts)
                 others = _without(others, counts)
@@ -134,11 +136,13 @@ class RollupWriter:
         depth = json_text.dumps(self.tell_depth())
         db.execute(SQL["end_rollup"], {"minute": minute, "depth": depth})
         hour = minute // _HOUR
+        # Anew from its minutes: a clock that is set back can end one twice, and before others.
+        counts: dict[str, int] = {}
+        for at, text, is_new in db.execute(SQL["rollups_of_hour"], {"hour": hour}).fetchall():
+            add(counts, json_text.loads(cast(bytes, text)))
+            if is_new:
+                sum_up(db, cast(int, at), counts)
         if then // _HOUR != hour:
-            # Anew from its minutes: a clock that is set back can end an hour twice.
-            counts: dict[str, int] = {}
-            for (text,) in db.execute(SQL["rollups_of_hour"], {"hour": hour}).fetchall():
-                add(counts, json_text.loads(cast(bytes, text)))
             values = {"hour": hour, "counts": json_text.dumps(counts), "depth": depth}
             db.execute(SQL["put_hour"], values)
 
@@ -148,19 +152,17 @@ def count_of(submission: Submission) -> Counts:
     return accepted(submission.priority, submission.batches_total, len(submission.items))
 
 
-def recorded(db: apsw.Connection, since: datetime, until: datetime, *, by_hour: bool) -> Recorded:
-    """Read what is on record of a period."""
-    minutes = {"first": minute_of(since), "last": _last_minute(until)}
-    rows = [
-        MinuteRow(
-            cast(int, minute),
-            json_text.loads(cast(bytes, counts)),
-            None if depth is None else json_text.loads(cast(bytes, depth)),
-        )
-        for minute, counts, depth in db.execute(
-            SQL["rollups_by_hour" if by_hour else "rollups"], minutes
-        )
-    ]
+def sum_up(db: apsw.Connection, minute: int, counts: Counts) -> None:
+    """Write what the hour has counted by the end of a minute."""
+    so_far = json_text.dumps(told_in_steps(counts))
+    db.execute(SQL["sum_rollup"], {"minute": minute, "so_far": so_far})
+
+
+def recorded(
+    db: apsw.Connection, since: datetime, until: datetime, cuts: Iterable[int]
+) -> Recorded:
+    """Read what is on record of a period, put together between `cuts`."""
+    rows = list(_rows(db, minute_of(since), _last_minute(until), cuts))
     ((first,),) = db.execute(SQL["first_rollup"]).fetchall()
     period = {"since": to_micros(since), "limit": MOST_MARKS}
     marks: list[Row] = []
@@ -168,6 +170,23 @@ def recorded(db: apsw.Connection, since: datetime, until: datetime, *, by_hour: 
         marks += db.execute(SQL["pace_marks"], period | {"kind": kind.value})
         marks += db.execute(SQL["pace_mark_before"], period | {"kind": kind.value})
     return Recorded(rows, [_mark(row) for row in sorted(marks)], cast("int | None", first))
+
+
+def _rows(db: apsw.Connection, first: int, last: int, cuts: Iterable[int]) -> Iterator[MinuteRow]:
+    """Yield the last minute of each part, with the counters of all of it."""
+    moments = json_text.dumps([first, *cuts, last + 1]).decode()
+    values = {"cuts": moments, "first": first, "last": last}
+    hour = 0
+    so_far: Counts = {}
+    for minute, is_sum, text, depth in db.execute(SQL["rollups"], values):
+        counts = json_text.loads(text)
+        if is_sum:
+            # Of its hour so far, of which the parts before it were told.
+            before = so_far if minute // _HOUR == hour else {}
+            hour, so_far = minute // _HOUR, counts
+            counts = _without(so_far, before)
+        waited = None if depth is None else json_text.loads(depth)
+        yield MinuteRow(minute, counts if minute >= first else {}, waited)
 
 
 def forget(db: apsw.Connection, before: int) -> int:
@@ -200,7 +219,7 @@ def _put(db: apsw.Connection, minute: int, counts: Counts) -> None:
 
 def _without(counts: Counts, some: Counts) -> dict[str, int]:
     """Return `counts` before `some` of them were added."""
-    return {name: count - some.get(name, 0) for name, count in counts.items()}
+    return {name: more for name, count in counts.items() if (more := count - some.get(name, 0))}
 
 
 def _row(db: apsw.Connection, minute: int) -> MinuteRow:

@@ -153,9 +153,9 @@ class SqliteJournal:
         """Read marks and rows from the newest on."""
         return self._db.read(lambda db: reads.audit(db, query))
 
-    def history(self, since: datetime, until: datetime, *, by_hour: bool = False) -> Recorded:
-        """Read the minutes, or the hours, and the marks of the period."""
-        return self._db.read(lambda db: rollups.recorded(db, since, until, by_hour=by_hour))
+    def history(self, since: datetime, until: datetime, cuts: Sequence[int] = ()) -> Recorded:
+        """Read the minutes before cuts, and the marks of the period."""
+        return self._db.read(lambda db: rollups.recorded(db, since, until, cuts))
 
     def totals(self) -> Counts:
         """Return what the thread that writes has added up."""

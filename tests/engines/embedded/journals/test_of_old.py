@@ -1,7 +1,8 @@
 """Journals that services of every format so far have left behind when they were killed.
 
 Each file in `of_old` is the dump of one, with what its ingestions are in its first line. They
-were written by the last service of their format, and are never changed.
+were written by the last service of their format, and are never changed; that of format 6 by its
+first one, out of that of format 5.
 """
 
 import json
