@@ -26,6 +26,7 @@ from ingest_service.front.waiters import Waiters
 from ingest_service.service.deferral import deferred
 from ingest_service.service.queries import Queries
 from ingest_service.web import admission
+from ingest_service.web.http_counts import HttpCounts
 from ingest_service.web.media_type import ADMITTED
 
 Scope = dict[str, Any]
@@ -41,6 +42,7 @@ class Shell:
     def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
         self._app = app
         self._queries: Queries = app.extensions["ingest_service"].queries
+        self._counts: HttpCounts = app.extensions["http_counts"]
         self._pool = Pool(loop, limits.POOL_THREADS, limits.POOL_WAITING)
         self._streams = Pool(loop, limits.STREAM_THREADS, 0)
         self._large = asyncio.Semaphore(1)
@@ -111,7 +113,8 @@ class Shell:
             try:
                 await self._commits.settled(commits)
             except Exception as error:  # noqa: BLE001 - the application has words for each
-                return call(admission.answer_for(self._app, environ, error), environ)
+                answer = call(admission.answer_for(self._app, environ, error), environ)
+            self._counts.end(environ)
         elif isinstance(answer.body, Parts) or len(answer.body) > limits.QUICK_BODY:
             if len(self._long) >= _MAX_LONG:
                 self._long.clear()

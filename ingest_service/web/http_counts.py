@@ -9,13 +9,15 @@ import flask
 from flask import Flask, Response
 
 from ingest_service.clock import SystemClock
+from ingest_service.service.deferral import deferred
 
 #: In seconds.
 BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 #: What is on no route is counted together: strangers cannot make this grow.
 NO_ROUTE = "none"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"))
-_BEGAN = "ingest.began"
+#: Where a request's environment has when it began, and what was answered.
+_BEGAN, _ANSWERED = "ingest.began", "ingest.answered"
 
 
 class Answered(NamedTuple):
@@ -50,6 +52,13 @@ class HttpCounts:
             durations[0][bisect_left(BOUNDS, seconds)] += 1
             durations[1][0] += seconds
 
+    def end(self, environ: dict[str, Any]) -> None:
+        """Count the answer to a request, once nothing can change it any more."""
+        answered: Answered = environ[_ANSWERED]
+        self.count(
+            answered.route, answered.method, answered.code, self.monotonic() - environ[_BEGAN]
+        )
+
     def count_replay(self) -> None:
         """Count an answer that was given before."""
         with self._lock:
@@ -72,31 +81,31 @@ class HttpCounts:
 
 
 def init_app(app: Flask) -> None:
-    """Count what `app` answers, from before any hook until after all."""
+    """Count what `app` answers, from before any hook until after all.
+
+    An answer that waits for its commit is counted by whoever waits.
+    """
     counts = HttpCounts(SystemClock().monotonic)
     app.extensions["http_counts"] = counts
-    monotonic = counts.monotonic
-
     plain = app.wsgi_app
 
     def wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ[_BEGAN] = monotonic()
-        return plain(environ, start_response)
+        environ[_BEGAN] = counts.monotonic()
+        parts = plain(environ, start_response)
+        if not deferred.get():
+            counts.end(environ)
+        return parts
 
-    def end(response: Response) -> Response:
+    def note(response: Response) -> Response:
         # Once behind the proxy, and not once for each of its fields.
         request = flask.request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
         rule = request.url_rule
-        counts.count(
-            NO_ROUTE if rule is None else rule.rule,
-            request.method,
-            response.status_code,
-            monotonic() - request.environ[_BEGAN],
-        )
+        name = NO_ROUTE if rule is None else rule.rule
+        request.environ[_ANSWERED] = Answered(name, request.method, response.status_code)
         return response
 
     app.wsgi_app = wsgi_app  # type: ignore[method-assign]
-    app.after_request(end)
+    app.after_request(note)
 
 
 def the_counts() -> HttpCounts:

@@ -144,6 +144,25 @@ def test_a_commit_that_fails_is_answered_in_its_words(
     assert b"The disk is full." in body
 
 
+def test_an_answer_is_counted_when_its_commit_has_returned_and_once(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    futures, counts = _defer(app, monkeypatch), app.extensions["http_counts"]
+
+    async def ask(client: Client) -> None:
+        asked = [asyncio.ensure_future(client.ask("POST", "/ingest", _BODY)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert counts.answered() == {}
+        futures[0].set_result(None)
+        futures[1].set_exception(StorageUnavailable("The disk is full."))
+        await asyncio.gather(*asked)
+
+    _run(app, ask)
+    assert counts.answered() == {("/ingest", "POST", 200): 1, ("/ingest", "POST", 503): 1}
+    ((_, (buckets, _)),) = counts.durations().items()
+    assert sum(buckets) == 2
+
+
 def test_a_group_wakes_the_loop_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     futures = _defer(app, monkeypatch)
 
