@@ -88,7 +88,8 @@ BATCH_OUTCOMES = (*map(str, OutcomeWord), RETRIED)
 ITEM_OUTCOMES = (OutcomeWord.SUCCEEDED.value, OutcomeWord.FAILED.value, OutcomeWord.CANCELLED.value)
 #: Why an attempt at an item failed.
 ERRORS = ("unreachable", "unsent", "rate_limited", "client_error", "server_error", "other")
-#: How counters begin that the steps of a history tell. The others are only told in all.
+#: How counters begin that the steps of a history tell. The others are only told in all. Both
+#: engines keep sums of these: another one needs a migration of each.
 _TOLD_IN_STEPS = ("accepted.", "started.", "settled.", "wait.", "upstream.")
 
 
@@ -100,6 +101,11 @@ def add(into: dict[str, int], more: Counts) -> None:
         return
     for name, count in more.items():
         into[name] = into.get(name, 0) + count
+
+
+def without(counts: Counts, some: Counts) -> dict[str, int]:
+    """Return `counts` before `some` of them were added."""
+    return {name: more for name, count in counts.items() if (more := count - some.get(name, 0))}
 
 
 def told_in_steps(counts: Counts) -> dict[str, int]:

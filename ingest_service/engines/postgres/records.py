@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 
+from ingest_service.domain.history import MINUTE, minute_of
 from ingest_service.domain.rollup import Counts
 from ingest_service.engines import EXAMPLES, GAP_TOLERANCE, RateProof, Start
 from ingest_service.engines.audit import Action, AuditEntry, AuditPlace, AuditQuery
@@ -44,9 +45,10 @@ class PostgresRecords:
 
     def history(self, since: datetime, until: datetime, step: timedelta) -> History:
         """Read it together with how it is now."""
+        cuts = range(minute_of(since), minute_of(until) + 1, step // MINUTE)
         with self._database.reading() as tx:
             row = tx.row("moment")
-            of_period = recorded(tx, max(since, row.at - self._options.retention), until)
+            of_period = recorded(tx, max(since, row.at - self._options.retention), until, cuts)
         interval = pace_of(row, self._options, 0.0).interval
         now = QueueNow(row.at, interval, row.paused is not None, depth_of(row))
         return told(of_period, since, until, step, now)

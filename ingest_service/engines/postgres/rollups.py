@@ -1,19 +1,22 @@
 """The history as it is kept: counted in the transactions that happen anyway, added up later."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from ingest_service import json_text
 from ingest_service.domain.history import MinuteRow, minute_of
 from ingest_service.domain.model import Priority
-from ingest_service.domain.rollup import Counts, add, both
+from ingest_service.domain.rollup import Counts, add, both, without
 from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.history import MOST_MARKS, PACE_MARKS, Recorded
 from ingest_service.engines.postgres.database import Transaction
 
 #: Most of what was counted that one step adds up.
 _MOST = 2_000
+_HOUR = 60
 
 
 def count(tx: Transaction, counts: Counts, *, moved: bool = True) -> None:
@@ -33,13 +36,15 @@ def depth_of(row: Any) -> dict[str, int]:
     return depth
 
 
-def recorded(tx: Transaction, since: datetime, until: datetime) -> Recorded:
-    """Read what is on record of a period."""
-    minutes = {"first": minute_of(since), "last": minute_of(until - timedelta(microseconds=1))}
-    counts: dict[int, dict[str, int]] = {}
-    for row in tx.rows("counts_of_minutes", **minutes):
-        add(counts.setdefault(row.minute, {}), row.counts)
-    depths = {row.minute: depth_of(row) for row in tx.rows("depths_of_minutes", **minutes)}
+def recorded(tx: Transaction, since: datetime, until: datetime, cuts: Iterable[int]) -> Recorded:
+    """Read what is on record of a period, put together between `cuts`."""
+    first, last = minute_of(since), minute_of(until - timedelta(microseconds=1))
+    cuts = [first, *(cut for cut in cuts if first < cut <= last), last + 1]
+    parts = tx.later("counts_of_parts", first=first, last=last, cuts=cuts)
+    # Looked up while the others are decoded.
+    waited = tx.later("depths_of_parts", cuts=cuts)
+    counts = _counts(parts, first)
+    depths = {row.minute: depth_of(row) for row in waited}
     rows, depth = [], None
     for minute in sorted(counts.keys() | depths.keys()):
         depth = depths.get(minute, depth)
@@ -50,6 +55,22 @@ def recorded(tx: Transaction, since: datetime, until: datetime) -> Recorded:
         for row in tx.rows("pace_marks", kinds=kinds, since=since, limit=MOST_MARKS)
     ]
     return Recorded(rows, marks, tx.row("first_minute").minute)
+
+
+def _counts(parts: Iterable[Any], first: int) -> dict[int, dict[str, int]]:
+    """Return what was counted from `first` on, by the last minute of each part of an hour."""
+    counts: dict[int, dict[str, int]] = {}
+    hour = 0
+    so_far: Counts = {}
+    for row in parts:
+        more = json_text.loads(row.counts.encode())
+        if row.is_sum:
+            before = so_far if row.minute // _HOUR == hour else {}
+            hour, so_far = row.minute // _HOUR, more
+            more = without(so_far, before) if before else so_far
+        if row.minute >= first:
+            add(counts.setdefault(row.minute, {}), more)
+    return counts
 
 
 def totals(tx: Transaction) -> Counts:
@@ -68,6 +89,6 @@ def roll_up(tx: Transaction) -> bool:
 
 
 def forget(tx: Transaction, before: datetime) -> None:
-    """Forget minutes that ended before; their totals stay."""
+    """Forget hours that ended before; their totals stay."""
     for what in ("rollups", "depths"):
         tx.run(f"forget_{what}", before=minute_of(before))

@@ -1,23 +1,33 @@
 """Looking back: what each transaction has counted, and what was added up of it meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from ingest_service.app import build_worker
+from ingest_service.domain.history import minute_of
 from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.model import Priority
 from ingest_service.domain.rollup import WAIT, Counts
 from ingest_service.engines import Slot
 from ingest_service.engines.postgres.database import Database, Transaction
 from ingest_service.engines.postgres.dispatch import PostgresDispatch
-from ingest_service.engines.postgres.rollups import count, roll_up
+from ingest_service.engines.postgres.exporting import export
+from ingest_service.engines.postgres.importing import import_into
+from ingest_service.engines.postgres.rollups import count, forget, recorded, roll_up
+from ingest_service.engines.postgres.statements import MIGRATIONS
 from ingest_service.settings import Settings
-from tests.postgres import StepInTurn
+from tests.moving import exported, reader
+from tests.postgres import StepInTurn, wipe
+from tests.recounting import CHANGES, NAMES, PERIODS, Change, Period, at, recount, told
 from tests.service.operating import LATER, cancel, move, replies
 from tests.support import Api, FrozenClock
 from tests.web.support import clock_time, get
@@ -200,3 +210,105 @@ def test_a_worker_with_another_interval_is_in_the_history_and_so_is_a_restart(
         {"at": clock_time(at), "kind": "restart", "detail": "0 unfinished"} for at in (0, 60, 120)
     ]
     assert [step["slots"] for step in told["steps"][-4:]] == [None, 12, 30, 12]
+
+
+def write(tx: Transaction, changes: list[Change]) -> None:
+    """Count changes; before some, what was counted is added up. Every other one changes a depth."""
+    for number, (minute, name, more, is_rolled_up) in enumerate(changes):
+        if is_rolled_up:
+            roll_up(tx)
+        changed = Transaction(tx.connection, at(minute))
+        count(changed, {name: more}, moved=False)
+        if number % 2:
+            tx.connection.execute(_DEPTH, [minute_of(at(minute)), [number, 0, 0]])
+
+
+_DEPTH = """INSERT INTO depth_at VALUES (%s, %s, '{0,0,0}')
+            ON CONFLICT (minute) DO UPDATE SET batches = excluded.batches"""
+
+
+def depths(changes: list[Change], period: Period) -> list[int | None]:
+    """Return what waits at the end of each step of a period."""
+    first, length, size = period
+    known = {minute: number for number, (minute, *_) in enumerate(changes) if number % 2}
+    ends = [min(first + size * (step + 1), first + length) for step in range(-(-length // size))]
+    last = [max((minute for minute in known if minute < end), default=-1) for end in ends]
+    return [known.get(minute) for minute in last]
+
+
+def told_of(tx: Transaction, period: Period) -> list[Counts]:
+    return [step.counts for step in told(partial(recorded, tx), period)]
+
+
+@given(CHANGES, PERIODS)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_steps_are_told_as_a_recount_would(
+    database: str, changes: list[Change], periods: list[Period]
+) -> None:
+    """Whoever is late, and whatever is not added up yet; with what waited at their ends."""
+    wipe(database)
+    with psycopg.connect(database) as connection:
+        write(tx := Transaction(connection, None), changes)
+        for period in periods:
+            in_steps = told(partial(recorded, tx), period)
+            waited = [step.depth and step.depth["depth.HIGH.batches"] for step in in_steps]
+            assert [step.counts for step in in_steps] == recount(changes, period)
+            assert waited == depths(changes, period)
+
+
+def move_all(database: str) -> None:
+    """Let everything be moved to another database."""
+    text = exported(export, database)
+    wipe(database)
+    import_into(database, reader(text))
+
+
+def migrate_again(database: str) -> None:
+    """Let everything be of the version that did not sum up hours."""
+    with psycopg.connect(database) as connection:
+        roll_up(Transaction(connection, None))
+        connection.execute("ALTER TABLE rollup DROP so_far; DROP FUNCTION sum_hours CASCADE")
+        connection.execute(MIGRATIONS["2"])
+
+
+@pytest.mark.parametrize("change", [move_all, migrate_again])
+@given(before=CHANGES, after=CHANGES, periods=PERIODS)
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_was_moved_or_comes_from_an_older_version_goes_on_in_the_same_way(
+    database: str,
+    before: list[Change],
+    after: list[Change],
+    periods: list[Period],
+    change: Callable[[str], None],
+) -> None:
+    wipe(database)
+    with psycopg.connect(database) as connection:
+        write(Transaction(connection, None), before)
+    change(database)
+    with psycopg.connect(database) as connection:
+        write(tx := Transaction(connection, None), after)
+        for period in periods:
+            assert told_of(tx, period) == recount(before + after, period)
+
+
+@example([(40, NAMES[0], 1, False), (50, NAMES[0], 2, False)], [], [(45, 9, 9)], 45)
+@given(CHANGES, CHANGES, PERIODS, st.integers(0, 200))
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_left_of_an_hour_is_told_without_what_was_forgotten(
+    database: str, before: list[Change], after: list[Change], periods: list[Period], first: int
+) -> None:
+    """Also if a worker of an older version forgets by the minute."""
+    wipe(database)
+    with psycopg.connect(database) as connection:
+        write(tx := Transaction(connection, None), before)
+        roll_up(tx)
+        forget(tx, at(first))
+        for period in periods:
+            if period[0] >= first:
+                assert told_of(tx, period) == recount(before, period)
+        minute = minute_of(at(first))
+        connection.execute("DELETE FROM rollup WHERE minute > 0 AND minute < %s", [minute])
+        write(tx, after)
+        left = [change for change in before if change[0] >= first]
+        for period in periods:
+            assert told_of(tx, period) == recount(left + after, period)

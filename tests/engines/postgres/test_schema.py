@@ -23,9 +23,9 @@ def test_all_at_once_make_it_once(empty: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(migrate, [empty] * 6))
 
-    assert sorted(answers)[0] == "The schema is at 1 now; it was at 0."
-    assert set(answers) == {"The schema is at 1 now; it was at 0.", "The schema is up to date (1)."}
-    assert check_schema(empty) == "The schema is up to date (1)."
+    assert sorted(answers)[0] == "The schema is at 2 now; it was at 0."
+    assert set(answers) == {"The schema is at 2 now; it was at 0.", "The schema is up to date (2)."}
+    assert check_schema(empty) == "The schema is up to date (2)."
 
 
 def test_without_one_nothing_starts(empty: str) -> None:

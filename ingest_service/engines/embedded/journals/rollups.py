@@ -9,7 +9,7 @@ import apsw
 from ingest_service import json_text
 from ingest_service.domain.history import MinuteRow, beginning, minute_of
 from ingest_service.domain.ingestion import Submission
-from ingest_service.domain.rollup import Counts, accepted, add, told_in_steps
+from ingest_service.domain.rollup import Counts, accepted, add, told_in_steps, without
 from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journals.rows import Row
 from ingest_service.engines.embedded.journals.statements import SQL
@@ -91,7 +91,7 @@ class RollupWriter:
             add(others, json_text.loads(cast(bytes, counts)))
         ((minute,),) = db.execute(SQL["last_rollup"]).fetchall()
         row = None if minute is None else _row(db, cast(int, minute))
-        self._known = self._next = row, _without(others, row.counts if row else {})
+        self._known = self._next = row, without(others, row.counts if row else {})
 
     def totals(self) -> Counts:
         """Return everything that was ever counted."""
@@ -118,7 +118,7 @@ class RollupWriter:
                 db.execute(SQL["unsum_rollups"], {"minute": minute})
                 row = _row(db, minute)
                 counts = dict(row.counts)
-                others = _without(others, counts)
+                others = without(others, counts)
             add(counts, more)
         if row is not None and self._unwritten:
             _put(db, row.minute, counts)
@@ -184,7 +184,7 @@ def _rows(db: apsw.Connection, first: int, last: int, cuts: Iterable[int]) -> It
             # Of its hour so far, of which the parts before it were told.
             before = so_far if minute // _HOUR == hour else {}
             hour, so_far = minute // _HOUR, counts
-            counts = _without(so_far, before)
+            counts = without(so_far, before)
         waited = None if depth is None else json_text.loads(depth)
         yield MinuteRow(minute, counts if minute >= first else {}, waited)
 
@@ -215,11 +215,6 @@ def _last_minute(until: datetime) -> int:
 
 def _put(db: apsw.Connection, minute: int, counts: Counts) -> None:
     db.execute(SQL["put_rollup"], {"minute": minute, "counts": json_text.dumps(counts)})
-
-
-def _without(counts: Counts, some: Counts) -> dict[str, int]:
-    """Return `counts` before `some` of them were added."""
-    return {name: more for name, count in counts.items() if (more := count - some.get(name, 0))}
 
 
 def _row(db: apsw.Connection, minute: int) -> MinuteRow:

@@ -354,3 +354,37 @@ BEGIN
         RAISE EXCEPTION 'the queue is full' USING ERRCODE = 'IG001';
     END IF;
 END $$;
+
+-- name: 2
+-- What its hour had counted by the end of a minute, of what steps tell (see `told_in_steps`) and as
+-- JSON, so that any part of an hour is the difference of two.
+ALTER TABLE rollup ADD COLUMN so_far text NOT NULL DEFAULT '{}';
+
+-- Those of an hour anew from the first one on that has changed, whoever has changed it.
+CREATE FUNCTION sum_hours() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    first bigint;
+    next  rollup;
+    sum_  jsonb;
+BEGIN
+    FOR first IN SELECT min(minute) FROM changed WHERE minute > 0 GROUP BY minute / 60 LOOP
+        SELECT so_far INTO sum_ FROM rollup
+        WHERE minute >= first / 60 * 60 AND minute < first ORDER BY minute DESC LIMIT 1;
+        FOR next IN
+            SELECT * FROM rollup WHERE minute BETWEEN first AND first / 60 * 60 + 59 ORDER BY minute
+        LOOP
+            SELECT add_counts(coalesce(sum_, '{}'), coalesce(jsonb_object_agg(key, value), '{}'))
+            INTO sum_ FROM jsonb_each(next.counts)
+            WHERE split_part(key, '.', 1) IN ('accepted', 'started', 'settled', 'wait', 'upstream');
+            UPDATE rollup SET so_far = sum_ WHERE minute = next.minute;
+        END LOOP;
+    END LOOP;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sum_added AFTER INSERT ON rollup REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION sum_hours();
+CREATE TRIGGER sum_changed AFTER UPDATE ON rollup REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION sum_hours();
+CREATE TRIGGER sum_forgotten AFTER DELETE ON rollup REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION sum_hours();
+UPDATE rollup SET counts = counts WHERE minute > 0;

@@ -24,23 +24,34 @@ WITH gone AS (
 SELECT count(*) AS number FROM gone;
 
 -- name: forget_rollups
-DELETE FROM rollup WHERE minute > 0 AND minute < %(before)s;
+-- By the hour: those that stay would have to be summed up anew.
+DELETE FROM rollup WHERE minute > 0 AND minute < %(before)s / 60 * 60;
 
 -- name: forget_depths
 -- The last one before tells what waited until the first one after.
 DELETE FROM depth_at
 WHERE minute < (SELECT max(minute) FROM depth_at WHERE minute < %(before)s);
 
--- name: counts_of_minutes
-SELECT minute, counts FROM rollup WHERE minute BETWEEN greatest(1, %(first)s) AND %(last)s
+-- name: counts_of_parts
+-- The last minute before each cut and of each hour, with all of its hour so far; and what was not
+-- added up yet.
+SELECT last.* FROM (
+    SELECT unnest(%(cuts)s::bigint[])
+    UNION ALL
+    SELECT generate_series(%(first)s / 60 * 60 + 60,
+                           least(%(last)s, (SELECT max(minute) FROM rollup)), 60)
+) AS cuts (cut), LATERAL (
+    SELECT minute, true AS is_sum, so_far AS counts FROM rollup
+    WHERE minute > 0 AND minute < cut ORDER BY minute DESC LIMIT 1
+) AS last
 UNION ALL
-SELECT minute, counts FROM counted WHERE minute BETWEEN %(first)s AND %(last)s;
-
--- name: depths_of_minutes
-SELECT minute, batches, items FROM depth_at
-WHERE minute BETWEEN coalesce(
-    (SELECT max(minute) FROM depth_at WHERE minute < %(first)s), %(first)s) AND %(last)s
+SELECT minute, false, counts::text FROM counted WHERE minute BETWEEN %(first)s AND %(last)s
 ORDER BY minute;
+
+-- name: depths_of_parts
+SELECT last.* FROM unnest(%(cuts)s::bigint[]) AS cut, LATERAL (
+    SELECT minute, batches, items FROM depth_at WHERE minute < cut ORDER BY minute DESC LIMIT 1
+) AS last;
 
 -- name: first_minute
 SELECT least((SELECT min(minute) FROM rollup WHERE minute > 0), (SELECT min(minute) FROM counted),
