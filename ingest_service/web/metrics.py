@@ -87,7 +87,7 @@ class ServiceCollector(Collector):
         yield answered
         durations = HistogramMetricFamily(
             "ingest_http_request_seconds",
-            "Time in the application, without the disk and the network.",
+            "Time until an answer is ready, without the network.",
             labels=("route", "method"),
         )
         for names, (counts, total) in self._http.durations().items():
