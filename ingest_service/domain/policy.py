@@ -51,14 +51,14 @@ def choose(heads: Sequence[QueueEntry], rule: Rule, slot: int, at: float) -> int
     `heads` are the first of each class, most urgent class first; there is at least one.
     `slot` counts from 0.
     """
-    if rule.policy is Policy.STRICT:
-        return 0
+    if rule.policy is Policy.AGED:
+        return min(range(len(heads)), key=lambda index: _rank(heads[index], rule, at))
     if rule.policy is Policy.WEIGHTED:
         turn = CYCLE[slot % len(CYCLE)]
         for index, head in enumerate(heads):
             if head.priority == turn:
                 return index
-    return min(range(len(heads)), key=lambda index: _rank(heads[index], rule, at))
+    return 0
 
 
 def steps(head: QueueEntry, rule: Rule, at: float) -> int:

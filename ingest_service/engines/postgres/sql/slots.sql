@@ -33,14 +33,17 @@ FROM counted WHERE ingestion.sequence = counted.sequence;
 SELECT min(due) AS due FROM again WHERE NOT lined;
 
 -- name: heads
-(SELECT sequence, priority, since, id, left_ FROM ingestion
- WHERE left_ > 0 AND priority = 1 ORDER BY priority, sequence LIMIT %(most)s)
-UNION ALL
-(SELECT sequence, priority, since, id, left_ FROM ingestion
- WHERE left_ > 0 AND priority = 2 ORDER BY priority, sequence LIMIT %(most)s)
-UNION ALL
-(SELECT sequence, priority, since, id, left_ FROM ingestion
- WHERE left_ > 0 AND priority = 3 ORDER BY priority, sequence LIMIT %(most)s);
+-- Most urgent class first, which no union promises.
+SELECT * FROM (
+    (SELECT sequence, priority, since, id, left_ FROM ingestion
+     WHERE left_ > 0 AND priority = 1 ORDER BY priority, sequence LIMIT %(most)s)
+    UNION ALL
+    (SELECT sequence, priority, since, id, left_ FROM ingestion
+     WHERE left_ > 0 AND priority = 2 ORDER BY priority, sequence LIMIT %(most)s)
+    UNION ALL
+    (SELECT sequence, priority, since, id, left_ FROM ingestion
+     WHERE left_ > 0 AND priority = 3 ORDER BY priority, sequence LIMIT %(most)s)
+) AS head ORDER BY priority, sequence;
 
 -- name: under_way
 SELECT count(*) AS number FROM start WHERE settled_at IS NULL;
