@@ -2,16 +2,17 @@
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from ingest_service.domain.rollup import Counts, add
+from ingest_service.domain.rollup import Counts, add, without
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTES = HOUR // MINUTE
 
 
 class MinuteRow(NamedTuple):
@@ -56,6 +57,23 @@ def minute_of(at: datetime) -> int:
 def beginning(minute: int) -> datetime:
     """Return when a minute begins."""
     return _EPOCH + minute * MINUTE
+
+
+def apart(rows: Iterable[tuple[int, bool, Counts]]) -> Iterator[tuple[int, Counts]]:
+    """Yield minutes, each with what was counted since the one of its hour that comes before it.
+
+    `rows` are in order: a minute, whether its counters are those of its hour so far, and these.
+    Other counters are told as they are.
+    """
+    hour = 0
+    so_far: Counts = {}
+    for minute, is_sum, counts in rows:
+        if is_sum:
+            before = so_far if minute // _MINUTES == hour else {}
+            hour, so_far = minute // _MINUTES, counts
+            yield minute, without(counts, before) if before else counts
+        else:
+            yield minute, counts
 
 
 def steps(

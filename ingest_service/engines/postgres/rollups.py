@@ -7,16 +7,15 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ingest_service import json_text
-from ingest_service.domain.history import MinuteRow, minute_of
+from ingest_service.domain.history import MinuteRow, apart, minute_of
 from ingest_service.domain.model import Priority
-from ingest_service.domain.rollup import Counts, add, both, without
+from ingest_service.domain.rollup import Counts, add, both
 from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.history import MOST_MARKS, PACE_MARKS, Recorded
 from ingest_service.engines.postgres.database import Transaction
 
 #: Most of what was counted that one step adds up.
 _MOST = 2_000
-_HOUR = 60
 
 
 def count(tx: Transaction, counts: Counts, *, moved: bool = True) -> None:
@@ -60,16 +59,10 @@ def recorded(tx: Transaction, since: datetime, until: datetime, cuts: Iterable[i
 def _counts(parts: Iterable[Any], first: int) -> dict[int, dict[str, int]]:
     """Return what was counted from `first` on, by the last minute of each part of an hour."""
     counts: dict[int, dict[str, int]] = {}
-    hour = 0
-    so_far: Counts = {}
-    for row in parts:
-        more = json_text.loads(row.counts.encode())
-        if row.is_sum:
-            before = so_far if row.minute // _HOUR == hour else {}
-            hour, so_far = row.minute // _HOUR, more
-            more = without(so_far, before) if before else so_far
-        if row.minute >= first:
-            add(counts.setdefault(row.minute, {}), more)
+    rows = ((row.minute, row.is_sum, json_text.loads(row.counts.encode())) for row in parts)
+    for minute, more in apart(rows):
+        if minute >= first:
+            add(counts.setdefault(minute, {}), more)
     return counts
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import apsw
 
 from ingest_service import json_text
-from ingest_service.domain.history import MinuteRow, beginning, minute_of
+from ingest_service.domain.history import MinuteRow, apart, beginning, minute_of
 from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.rollup import Counts, accepted, add, told_in_steps, without
 from ingest_service.engines.audit import Mark, MarkKind
@@ -176,15 +176,9 @@ def _rows(db: apsw.Connection, first: int, last: int, cuts: Iterable[int]) -> It
     """Yield the last minute of each part, with the counters of all of it."""
     moments = json_text.dumps([first, *cuts, last + 1]).decode()
     values = {"cuts": moments, "first": first, "last": last}
-    hour = 0
-    so_far: Counts = {}
-    for minute, is_sum, text, depth in db.execute(SQL["rollups"], values):
-        counts = json_text.loads(text)
-        if is_sum:
-            # Of its hour so far, of which the parts before it were told.
-            before = so_far if minute // _HOUR == hour else {}
-            hour, so_far = minute // _HOUR, counts
-            counts = without(so_far, before)
+    rows: list[Any] = db.execute(SQL["rollups"], values).fetchall()
+    told = apart((minute, bool(is_sum), json_text.loads(text)) for minute, is_sum, text, _ in rows)
+    for (minute, counts), (*_, depth) in zip(told, rows, strict=True):
         waited = None if depth is None else json_text.loads(depth)
         yield MinuteRow(minute, counts if minute >= first else {}, waited)
 
