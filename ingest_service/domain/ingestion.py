@@ -279,16 +279,10 @@ class Ingestion:
         return states.translate(_CANCEL) if self.cancelled else states
 
     def _mark(self, batch: Batch, states: bytes) -> None:
-        first = batch.index * self.submission.batch_size
-        if isinstance(batch.offsets, range):
-            # All of them, as nearly always.
-            whole = slice(first, first + len(states))
-            before = bytes(self.item_states[whole])
-            self.item_states[whole] = states
-        else:
-            before = bytes([self.item_states[first + offset] for offset in batch.offsets])
-            for offset, state in zip(batch.offsets, states, strict=True):
-                self.item_states[first + offset] = state
+        positions = list(self._positions(batch))
+        before = bytes([self.item_states[position] for position in positions])
+        for position, state in zip(positions, states, strict=True):
+            self.item_states[position] = state
         # The counts are in the order of the states, behind the total.
         counts = list(self.counts)
         for state in {*before, *states}:

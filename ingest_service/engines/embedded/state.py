@@ -224,9 +224,8 @@ class QueueState:
     ) -> None:
         """Show what became of a batch."""
         self.taken.note_end(batch, outcomes, at)
-        waiting = ingestion.counts.queued
         ingestion.settle(batch, outcomes, at)
-        self._changed(ingestion, resorted=ingestion.counts.queued != waiting)
+        self._changed(ingestion)
 
     def schedule(self, ingestion: Ingestion, resend: Resend, due: float) -> None:
         """Let what is sent again wait until `due`."""
@@ -322,25 +321,18 @@ class QueueState:
         self.ready.put(ingestion)
         return fills
 
-    def _changed(self, ingestion: Ingestion, *, resorted: bool = True) -> None:
-        """Bring everything that is derived from an ingestion up to date; its only place.
-
-        `resorted` tells whether what waits of it may have changed.
-        """
+    def _changed(self, ingestion: Ingestion) -> None:
+        """Bring everything that is derived from an ingestion up to date; its only place."""
         self.version += 1
-        if resorted:
-            self._resort(ingestion)
-        if ingestion.finished_at is not None:
-            self._finish(ingestion)
-        self.watches.notify(ingestion.ingestion_id)
-
-    def _resort(self, ingestion: Ingestion) -> None:
         sequence, items = ingestion.sequence, ingestion.counts.queued
         if items:
             self.index.put(ingestion, self._since[sequence])
         else:
             self.index.remove(ingestion.priority, sequence)
         self.owned.put(ingestion.submission.submitted_by, ingestion.priority, sequence, items)
+        if ingestion.finished_at is not None:
+            self._finish(ingestion)
+        self.watches.notify(ingestion.ingestion_id)
 
     def _finish(self, ingestion: Ingestion) -> None:
         if self._unfinished.pop(ingestion.sequence, None) is not None:
