@@ -38,8 +38,7 @@ def tables() -> Iterator[Table]:
             _row("defaults: 3 at a time", address, size=3, batches=1),
             _row("10 at a time", address, size=10, batches=1),
             _row("5 batches of 2", address, size=2, batches=5),
-            _row("defaults, with the journal", address, size=3, batches=1, folder=folder),
-            _least_row("the same", address, size=3, folder=folder),
+            *_journal_rows(address, size=3, journal=Path(folder) / "journal.sqlite3"),
             _batch_row("batches of 100 a request", address, size=100),
         ]
     yield Table(
@@ -49,39 +48,42 @@ def tables() -> Iterator[Table]:
     )
 
 
-def _row(what: str, address: str, *, size: int, batches: int, folder: str | None = None) -> Row:
-    upstream = f"{address}/items/{{id}}"
-    settings = Settings(
-        interval=0,
-        settle=0,
-        upstream=upstream,
-        batch_size_ids=size,
-        max_concurrent_batches=batches,
-        journal=str(Path(folder) / "journal.sqlite3") if folder else "memory",
-    )
+def _row(what: str, address: str, *, size: int, batches: int) -> Row:
     threads = size * batches
+    settings = _settings(address, size, batches=batches)
     with _service(settings) as serve, urllib3.PoolManager(maxsize=threads) as pool:
         taken = take_turns(serve, partial(_loop, pool, address, threads), rounds=ROUNDS)
     return Row(what, taken[0], f"urllib3 in {threads} threads", taken[1], limit=AIM)
 
 
-def _least_row(what: str, address: str, *, size: int, folder: str) -> Row:
-    """Measure against the least that a service with a journal can take, one batch at a time."""
-    settings = Settings(
+def _journal_rows(address: str, *, size: int, journal: Path) -> Iterator[Row]:
+    """Measure also against the least that a service with a journal can take, batch by batch."""
+    bare = apsw.Connection(str(journal.with_name("bare.sqlite3")))
+    bare.execute("PRAGMA journal_mode = wal; PRAGMA synchronous = full").fetchall()
+    bare.execute("CREATE TABLE starts (number)").fetchall()
+    settings = _settings(address, size, journal=str(journal))
+    with _service(settings) as serve, urllib3.PoolManager(maxsize=size) as pool:
+        ours, plain, least = take_turns(
+            serve,
+            partial(_loop, pool, address, size),
+            partial(_loop_in_step, pool, address, size, bare),
+            rounds=ROUNDS,
+        )
+    bare.close()
+    plainly = f"urllib3 in {size} threads"
+    yield Row("defaults, with the journal", ours, plainly, plain, limit=AIM)
+    yield Row("the same", ours, f"{plainly}, in step, a commit each", least)
+
+
+def _settings(address: str, size: int, *, batches: int = 1, journal: str = "memory") -> Settings:
+    return Settings(
         interval=0,
         settle=0,
         upstream=f"{address}/items/{{id}}",
         batch_size_ids=size,
-        journal=str(Path(folder) / "least.sqlite3"),
+        max_concurrent_batches=batches,
+        journal=journal,
     )
-    bare = apsw.Connection(str(Path(folder) / "bare.sqlite3"))
-    bare.execute("PRAGMA journal_mode = wal; PRAGMA synchronous = full").fetchall()
-    bare.execute("CREATE TABLE starts (number)").fetchall()
-    with _service(settings) as serve, urllib3.PoolManager(maxsize=size) as pool:
-        in_step = partial(_loop_in_step, pool, address, size, bare)
-        taken = take_turns(serve, in_step, rounds=ROUNDS)
-    bare.close()
-    return Row(what, taken[0], f"urllib3 in {size} threads, in step, a commit each", taken[1])
 
 
 def _batch_row(what: str, address: str, *, size: int) -> Row:
@@ -123,11 +125,8 @@ def _loop(pool: urllib3.PoolManager, address: str, threads: int) -> None:
             if not orjson.loads(answer.data):
                 raise RuntimeError(answer.data)
 
-    running = [threading.Thread(target=run) for _ in range(threads)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
+    with _running(run, threads):
+        pass
 
 
 def _loop_in_step(
@@ -142,17 +141,24 @@ def _loop_in_step(
             answer = pool.request("GET", f"{address}/items/{number}", retries=False)
             answered.put(orjson.loads(answer.data))
 
+    with _running(run, threads):
+        for first in range(1, ITEMS + 1, threads):
+            bare.execute("INSERT INTO starts VALUES (?)", (first,))
+            for number in range(first, first + threads):
+                asked.put(number)
+            for _ in range(threads):
+                answered.get()
+        for _ in range(threads):
+            asked.put(None)
+
+
+@contextmanager
+def _running(run: Callable[[], None], threads: int) -> Iterator[None]:
+    """Have `run` called by so many threads; wait for them at the end."""
     running = [threading.Thread(target=run) for _ in range(threads)]
     for thread in running:
         thread.start()
-    for first in range(1, ITEMS + 1, threads):
-        bare.execute("INSERT INTO starts VALUES (?)", (first,))
-        for number in range(first, first + threads):
-            asked.put(number)
-        for _ in range(threads):
-            answered.get()
-    for _ in running:
-        asked.put(None)
+    yield
     for thread in running:
         thread.join()
 
