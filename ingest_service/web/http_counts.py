@@ -55,9 +55,7 @@ class HttpCounts:
     def end(self, environ: dict[str, Any]) -> None:
         """Count the answer to a request, once nothing can change it any more."""
         answered: Answered = environ[_ANSWERED]
-        self.count(
-            answered.route, answered.method, answered.code, self.monotonic() - environ[_BEGAN]
-        )
+        self.count(*answered, self.monotonic() - environ[_BEGAN])
 
     def count_replay(self) -> None:
         """Count an answer that was given before."""

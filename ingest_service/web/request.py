@@ -33,13 +33,12 @@ def the_service() -> Service:
 
 def the_caller() -> Caller:
     """Return who asks."""
-    environ = request.environ
-    key: Key | None = environ.get(KEY)
+    key, request_id = the_key(), request_id_of(request.environ)
     if key is None:
-        return Caller(request_id=request_id_of(environ))
+        return Caller(request_id=request_id)
     return Caller(
         key=key.name,
-        request_id=request_id_of(environ),
+        request_id=request_id,
         own_only=key.own_only,
         max_queued_items=key.max_queued_items,
     )
