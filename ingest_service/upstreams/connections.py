@@ -67,12 +67,6 @@ class _Idling:
             # Perhaps in part; the pace has to count with that.
             sending.sent()
 
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        """Begin a request; what was left of the last one's time does not count."""
-        if self.sock is not None:
-            self.sock.settimeout(self.timeout)
-        super().putrequest(*args, **kwargs)  # type: ignore[misc]
-
     def _give_up(self, reason: str) -> None:
         connection = cast(HTTPConnection, self)
         connection.close()

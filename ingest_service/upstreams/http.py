@@ -21,6 +21,8 @@ from ingest_service.upstreams.http_answers import classify, interrupted
 from ingest_service.upstreams.http_listing import listed_outcomes
 from ingest_service.upstreams.protocol import idempotency_keys
 
+#: Made once, because urllib3 makes one of anything else for every request.
+_NO_RETRIES = urllib3.Retry(False, redirect=False)
 #: Longest list of offsets in an idempotency key; a header has to fit into other people's limits.
 _LONGEST_OFFSETS = 100
 
@@ -113,7 +115,7 @@ class Client:
             endpoint.target,
             body,
             headers,
-            retries=False,
+            retries=_NO_RETRIES,
             redirect=False,
             assert_same_host=False,
             timeout=self._timeout,

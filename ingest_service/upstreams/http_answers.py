@@ -85,6 +85,9 @@ def retry_after(value: str, now: datetime) -> float | None:
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+    announced = response.length_remaining
+    if announced is not None and announced <= limit:
+        return response.read()
     content = bytearray()
     while chunk := response.read1(_CHUNK):
         content += chunk

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 Task = Callable[[], None]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class _Job:
     task: Task
     #: When it is given up (monotonic).

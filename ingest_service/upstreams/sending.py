@@ -1,8 +1,6 @@
 """When a request really goes out, and whether it still may: connecting can take long."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 _here = threading.local()
@@ -20,14 +18,9 @@ class Watch(Protocol):
         ...
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Tell `watch` about the requests that this thread sends meanwhile."""
+def watch_with(watch: Watch | None) -> None:
+    """Tell `watch` about the requests that this thread sends from now on; None: nobody."""
     _here.watch = watch
-    try:
-        yield
-    finally:
-        del _here.watch
 
 
 def may_begin() -> bool:

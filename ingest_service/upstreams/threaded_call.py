@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ingest_service.clock import Clock
 from ingest_service.domain.model import Batch, Outcome
@@ -40,8 +41,7 @@ class _Part:
     ended_at: float = -math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class _Watch:
+class _Watch(NamedTuple):
     """Passes on what the connections say about the request of a part."""
 
     call: "ThreadedCall"
@@ -103,12 +103,13 @@ class ThreadedCall:
                 self.note_sent(part)
             else:
                 return
+            sending.watch_with(_Watch(self, part))
             try:
-                with sending.watched(_Watch(self, part)):
-                    end: object = send(part.batch)
+                end: object = send(part.batch)
             except BaseException as error:  # noqa: BLE001 - told to the worker by `outcomes`
                 # Also a connector's sys.exit(): the thread is needed.
                 end = error
+            sending.watch_with(None)
             self._advance(part, _Stage.ENDED, end)
 
     def begin(self, part: _Part) -> bool:
@@ -126,13 +127,13 @@ class ThreadedCall:
 
     def note_sent(self, part: _Part) -> None:
         """Take note that the request of a part is on the wire."""
-        with self._lock:
-            self._sent_at = self._clock.monotonic()
         self._advance(part, _Stage.SENT)
 
     def _advance(self, part: _Part, stage: _Stage, end: object = None) -> None:
         """Move a part on; tell if the worker has to know."""
         with self._lock:
+            if stage is _Stage.SENT:
+                self._sent_at = self._clock.monotonic()
             on_wire = part.stage < _Stage.SENT <= stage
             part.stage = max(part.stage, stage)
             self._unsent -= on_wire
