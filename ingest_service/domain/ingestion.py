@@ -11,7 +11,6 @@ from ingest_service.domain.model import (
     Batch,
     Counts,
     ItemState,
-    Outcome,
     Priority,
     Resend,
     batch_ids,
@@ -157,19 +156,22 @@ class Ingestion:
 
     def batch(self, resend: Resend) -> Batch:
         """Return the batch that sends what `resend` says."""
-        (batch_id,) = batch_ids(self.ingestion_id, range(resend.index, resend.index + 1))
-        start = resend.index * self.submission.batch_size
-        items = self.submission.items
+        submission, offsets = self.submission, resend.offsets
+        (batch_id,) = batch_ids(submission.ingestion_id, (resend.index,))
+        start = resend.index * submission.batch_size
+        items = submission.items
         return Batch(
-            ingestion_id=self.ingestion_id,
-            sequence=self.sequence,
+            ingestion_id=submission.ingestion_id,
+            sequence=submission.sequence,
             batch_id=batch_id,
             kind=items.kind,
             index=resend.index,
             start_no=resend.start_no,
             attempt=resend.attempt,
-            offsets=resend.offsets,
-            items=[items[start + offset] for offset in resend.offsets],
+            offsets=offsets,
+            items=items[start : start + len(offsets)]
+            if isinstance(offsets, range)
+            else [items[start + offset] for offset in offsets],
         )
 
     def start(self, batch: Batch, at: datetime) -> None:
@@ -178,16 +180,16 @@ class Ingestion:
         if self.started_at is None:
             self.started_at = at
 
-    def settle(self, batch: Batch, outcomes: Iterable[Outcome], at: datetime) -> None:
-        """Show what became of the items of `batch`."""
-        self._mark(batch, self._states(outcomes))
+    def settle(self, batch: Batch, states: bytes, at: datetime) -> None:
+        """Show what became of the items of `batch`, a state each."""
+        self._mark(batch, self._settled(states))
         self._finish(at)
 
-    def states_after(self, batch: Batch, outcomes: Iterable[Outcome]) -> bytearray | None:
+    def states_after(self, batch: Batch, states: bytes) -> bytearray | None:
         """Return the states as `settle` would leave them if that finishes it, otherwise None."""
         if self.counts.total - self.counts.settled > len(batch.offsets):
             return None
-        states = self._states(outcomes)
+        states = self._settled(states)
         if ItemState.RETRYING in states:
             return None
         after = bytearray(self.item_states)
@@ -274,15 +276,21 @@ class Ingestion:
             at = states.find(ItemState.FAILED, span.stop)
         return resends
 
-    def _states(self, outcomes: Iterable[Outcome]) -> bytes:
-        states = bytes([outcome.state for outcome in outcomes])
+    def _settled(self, states: bytes) -> bytes:
         return states.translate(_CANCEL) if self.cancelled else states
 
     def _mark(self, batch: Batch, states: bytes) -> None:
-        positions = list(self._positions(batch))
-        before = bytes([self.item_states[position] for position in positions])
-        for position, state in zip(positions, states, strict=True):
-            self.item_states[position] = state
+        if isinstance(batch.offsets, range):
+            # All of it, as nearly always: one piece.
+            first = batch.index * self.submission.batch_size
+            piece = slice(first, first + len(states))
+            before = self.item_states[piece]
+            self.item_states[piece] = states
+        else:
+            positions = list(self._positions(batch))
+            before = bytearray([self.item_states[position] for position in positions])
+            for position, state in zip(positions, states, strict=True):
+                self.item_states[position] = state
         # The counts are in the order of the states, behind the total.
         counts = list(self.counts)
         for state in {*before, *states}:

@@ -29,6 +29,8 @@ class CircuitBreaker:
         missed = self.missed
         for outcome in outcomes:
             missed = missed + 1 if outcome.unreachable else 0
+        if missed == self.missed == 0:
+            return self
         return CircuitBreaker(missed, self.probes + 1 if missed >= UNREACHABLE else 0)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ingest_service.domain.model import Batch, Outcome, Resend
+from ingest_service.domain.model import Batch, Outcome, Resend, states_of
 from ingest_service.domain.retry_policy import CircuitBreaker, RetryPolicy
 
 
@@ -13,6 +13,8 @@ class Decision(NamedTuple):
 
     #: One an item that was sent, in their order; final unless it is transient.
     outcomes: Sequence[Outcome]
+    #: What states they leave the items in, a byte each.
+    states: bytes
     #: What is sent again; None if every outcome is final.
     resend: Resend | None
     #: How many seconds after `decided_at`.
@@ -44,11 +46,15 @@ def decide(
     # An attempt that nobody can have noticed is not the item's fault.
     nobody_there = after.is_open and all(outcome.unreachable for outcome in outcomes)
     counts = not (nobody_there or all(outcome.unsent for outcome in outcomes))
-    decided = [_counted(outcome, batch.attempt, policy, counts=counts) for outcome in outcomes]
+    decided, resend, attempt = outcomes, None, batch.attempt
+    if any(outcome.transient or outcome.attempts != attempt for outcome in outcomes):
+        decided = [_counted(outcome, attempt, policy, counts=counts) for outcome in outcomes]
+        resend = _resend(batch, decided, attempt + counts)
     return Decision(
         outcomes=decided,
-        resend=_resend(batch, decided, batch.attempt + counts),
-        wait=policy.wait(batch.attempt) if counts else 0.0,
+        states=states_of(decided),
+        resend=resend,
+        wait=policy.wait(batch.attempt) if counts and resend else 0.0,
         breaker=after,
         probe_wait=policy.wait_to_probe(after, interval) if after.is_open else None,
         ended_at=ended_at,

@@ -1,14 +1,19 @@
 """Outcomes as text: a hundred bytes an item instead of a thousand."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from ingest_service import json_text
 from ingest_service.domain.model import Batch, ItemState, Outcome
 
+_TRANSIENT = attrgetter("transient")
+
 
 def final_outcomes(batch: Batch, outcomes: Sequence[Outcome]) -> tuple[Sequence[int], bytes]:
     """Return the offsets whose outcome will not change any more, and those outcomes as text."""
+    if not any(map(_TRANSIENT, outcomes)):
+        return batch.offsets, encode_outcomes(outcomes)
     pairs = zip(batch.offsets, outcomes, strict=True)
     final = [(offset, outcome) for offset, outcome in pairs if not outcome.transient]
     return [offset for offset, _ in final], encode_outcomes(outcome for _, outcome in final)

@@ -17,7 +17,7 @@ import apsw
 
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.items import Ids, Kind
-from ingest_service.domain.model import Batch, Outcome, Priority
+from ingest_service.domain.model import Batch, Outcome, Priority, states_of
 from ingest_service.engines import IdempotencyKey
 from ingest_service.engines.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journal import Finished, Instant, Settled, Started
@@ -77,7 +77,7 @@ class Ledger:
             self.slot = slot
             self.started.add(_name(batch))
             outcomes = [Outcome(succeeded=True, processed_data=item) for item in batch.items]
-            ingestion.settle(batch, outcomes, NOW)
+            ingestion.settle(batch, states_of(outcomes), NOW)
             settled = Settled(batch, NOW, outcomes)
             journal.record(settled, *([_end(ingestion)] if ingestion.finished_at else []))
             self.settled.add(_name(batch))

@@ -22,7 +22,7 @@ from ingest_service.clock import Clock
 from ingest_service.domain import rollup
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.ingestion import Ingestion
-from ingest_service.domain.model import Outcome
+from ingest_service.domain.model import Outcome, states_of
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.slot_times import SlotModel
 from ingest_service.domain.snapshot import WorkerState
@@ -242,11 +242,16 @@ class Core:
         self.wake, self.worker_state = wake, worker_state
 
     def settlement(
-        self, ingestion: Ingestion, settled: Settled, seconds: float | None = None
+        self,
+        ingestion: Ingestion,
+        settled: Settled,
+        states: bytes,
+        seconds: float | None = None,
     ) -> "Settlement":
         """Return what settles a batch: the changes to record, and what applies them.
 
-        `seconds` is how long the upstream took, None if nobody knows.
+        `states` are those of the outcomes; `seconds` is how long the upstream took, None if
+        nobody knows.
         """
         batch, outcomes, at = settled.batch, settled.outcomes, settled.at
         counts = rollup.settled(ingestion.priority, outcomes, cancelled=ingestion.cancelled)
@@ -254,14 +259,14 @@ class Core:
             rollup.UPSTREAM.count(counts, seconds)
         changes: list[Change] = [settled, Counted(at, counts)]
         expected = self.expected.get(ingestion.sequence)
-        states = ingestion.states_after(batch, outcomes)
-        if states is not None:
-            changes.append(finished(ingestion, states, at))
+        last = ingestion.states_after(batch, states)
+        if last is not None:
+            changes.append(finished(ingestion, last, at))
             if expected is not None:
                 rollup.add(counts, rollup.estimate_error(self.clock.monotonic() - expected))
 
         def apply() -> None:
-            self.state.settle(ingestion, batch, outcomes, at)
+            self.state.settle(ingestion, batch, states, at)
             if ingestion.finished_at is not None:
                 self.expected.pop(ingestion.sequence, None)
 
@@ -275,7 +280,7 @@ class Core:
         if ingestion is None or not ingestion.is_open(settled.batch):
             # It was cancelled before that could be recorded.
             return _NOTHING
-        return self.settlement(ingestion, settled)
+        return self.settlement(ingestion, settled, states_of(settled.outcomes))
 
     def _end(self, ingestion: Ingestion, at: datetime) -> "Settlement":
         if not ingestion.counts.status.final:

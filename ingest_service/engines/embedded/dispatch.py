@@ -91,9 +91,11 @@ class EmbeddedDispatch:
             due = state.pace.opens_at(state.filled_at) - self._lead
             if now < due:
                 return min(due, state.next_retry())
-            entries = [state.entry(head, now) for head in heads]
-            chosen = heads[choose(entries, core.options.rule, state.slots, now)]
-            return state.take(chosen.priority)
+            chosen = 0
+            if heads[1:]:
+                entries = [state.entry(head, now) for head in heads]
+                chosen = choose(entries, core.options.rule, state.slots, now)
+            return state.take(heads[chosen].priority)
 
     def confirm(self, slot: Slot) -> bool:
         """Nobody can have taken another slot in between."""
@@ -180,7 +182,8 @@ class EmbeddedDispatch:
             at = core.instant(decision.decided_at).at
             resend_at = at + timedelta(seconds=decision.wait) if decision.resend else None
             settled = Settled(slot.batch, at, decision.outcomes, decision.resend, resend_at)
-            changes, apply = core.settlement(ingestion, settled, self._seconds(slot, decision))
+            seconds = self._seconds(slot, decision)
+            changes, apply = core.settlement(ingestion, settled, decision.states, seconds)
             changes = [*self._sent_record(slot), *changes]
             settlements.append(_Settling(slot, decision, ingestion, changes, apply))
         return settlements
@@ -294,7 +297,7 @@ def _changes(settlements: Sequence[_Settling]) -> list[Change]:
 
 
 def _log_settled(batch: Batch, decision: Decision) -> None:
-    states = [outcome.state for outcome in decision.outcomes]
+    states = decision.states
     logs.event(
         "batch_settled",
         ingestion_id=batch.ingestion_id,

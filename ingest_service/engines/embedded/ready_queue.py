@@ -63,7 +63,7 @@ class ReadyQueue:
 
     def heads(self) -> list[Ingestion]:
         """Return the first of each class that has one, most urgent class first."""
-        return [head for priority in Priority if (head := self._head(priority)) is not None]
+        return [head for priority in self._queues if (head := self._head(priority)) is not None]
 
     def get(self, priority: Priority) -> Ingestion:
         """Remove and return the first of a class, which has one."""
@@ -72,6 +72,7 @@ class ReadyQueue:
 
     def _head(self, priority: Priority) -> Ingestion | None:
         waiting = self._queues[priority]
-        while waiting.queue and waiting.queue[0].is_stale:
+        entries = waiting.queue
+        while entries and entries[0].is_stale:
             waiting.get_nowait()
-        return waiting.queue[0].ingestion if waiting.queue else None
+        return entries[0].ingestion if entries else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ingest_service.domain.ingestion import Ingestion
-from ingest_service.domain.model import Batch, Outcome, Priority, Resend
+from ingest_service.domain.model import Batch, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
 from ingest_service.domain.slot_meter import SlotMeter
@@ -219,13 +219,12 @@ class QueueState:
             self.ready.put(ingestion)
         self._changed(ingestion)
 
-    def settle(
-        self, ingestion: Ingestion, batch: Batch, outcomes: Sequence[Outcome], at: datetime
-    ) -> None:
-        """Show what became of a batch."""
-        self.taken.note_end(batch, outcomes, at)
-        ingestion.settle(batch, outcomes, at)
-        self._changed(ingestion)
+    def settle(self, ingestion: Ingestion, batch: Batch, states: bytes, at: datetime) -> None:
+        """Show what became of a batch, a state an item."""
+        self.taken.note_end(batch, states, at)
+        waiting = ingestion.counts.queued
+        ingestion.settle(batch, states, at)
+        self._changed(ingestion, place=ingestion.counts.queued != waiting)
 
     def schedule(self, ingestion: Ingestion, resend: Resend, due: float) -> None:
         """Let what is sent again wait until `due`."""
@@ -321,18 +320,25 @@ class QueueState:
         self.ready.put(ingestion)
         return fills
 
-    def _changed(self, ingestion: Ingestion) -> None:
-        """Bring everything that is derived from an ingestion up to date; its only place."""
+    def _changed(self, ingestion: Ingestion, *, place: bool = True) -> None:
+        """Bring everything that is derived from an ingestion up to date; its only place.
+
+        `place` says whether what waits of it is not what it was.
+        """
         self.version += 1
+        if place:
+            self._place(ingestion)
+        if ingestion.finished_at is not None:
+            self._finish(ingestion)
+        self.watches.notify(ingestion.ingestion_id)
+
+    def _place(self, ingestion: Ingestion) -> None:
         sequence, items = ingestion.sequence, ingestion.counts.queued
         if items:
             self.index.put(ingestion, self._since[sequence])
         else:
             self.index.remove(ingestion.priority, sequence)
         self.owned.put(ingestion.submission.submitted_by, ingestion.priority, sequence, items)
-        if ingestion.finished_at is not None:
-            self._finish(ingestion)
-        self.watches.notify(ingestion.ingestion_id)
 
     def _finish(self, ingestion: Ingestion) -> None:
         if self._unfinished.pop(ingestion.sequence, None) is not None:

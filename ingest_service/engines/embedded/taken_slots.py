@@ -1,11 +1,10 @@
 """The last slots that were taken, and what became of the batches they served."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from datetime import datetime
 
 from ingest_service.domain.ingestion import Ingestion
-from ingest_service.domain.model import Batch, ItemState, Outcome
+from ingest_service.domain.model import Batch, ItemState
 from ingest_service.domain.snapshot import KEPT_SLOTS, TakenSlot
 
 
@@ -24,12 +23,11 @@ class TakenSlots:
         if len(self._slots) > KEPT_SLOTS:
             self._slots.popitem(last=False)
 
-    def note_end(self, batch: Batch, outcomes: Iterable[Outcome], at: datetime) -> None:
-        """Note how it ended; what was taken too long ago does not matter any more."""
+    def note_end(self, batch: Batch, states: bytes, at: datetime) -> None:
+        """Note in what states it left its items; what was taken too long ago does not matter."""
         name = batch.batch_id, batch.start_no
         slot = self._slots.get(name)
         if slot is not None:
-            states = [outcome.state for outcome in outcomes]
             self._slots[name] = slot._replace(
                 ended_at=at,
                 succeeded=states.count(ItemState.SUCCEEDED),

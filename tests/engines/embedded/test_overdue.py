@@ -7,7 +7,7 @@ from freezegun.api import FrozenDateTimeFactory
 
 from ingest_service.app import Parts, build
 from ingest_service.domain.ingestion import Ingestion
-from ingest_service.domain.model import ItemState
+from ingest_service.domain.model import ItemState, states_of
 from ingest_service.engines.embedded.journal import Recovered
 from ingest_service.errors import StorageUnavailable
 from ingest_service.settings import Settings
@@ -78,7 +78,7 @@ def test_what_is_opened_again_before_its_end_is_recorded_does_not_end(
     left = journal.left
     for _ in range(2):
         batch = take(left)
-        left.settle(batch, [BAD] * len(batch.items), NOW)
+        left.settle(batch, states_of([BAD] * len(batch.items)), NOW)
     journal.recovered = Recovered(unfinished=[left], last_sequence=1)
     parts = serve(journal)
 

@@ -120,7 +120,7 @@ class MemoryJournal:
             # What does not survive needs no record.
             OperatorChanged: lambda _: None,
             Mark: self._marked,
-            Counted: lambda change: self._rollups.count(change.at, change.counts),
+            Counted: self._counted,
         }
 
     def recover(self) -> Recovered:
@@ -150,7 +150,9 @@ class MemoryJournal:
     def record(self, *changes: Change) -> None:
         """Remember all `changes`."""
         # Outcomes that no text can hold are refused before anything is changed.
-        prepared = [_prepared(change) for change in changes]
+        prepared = [
+            _prepared(change) if isinstance(change, Settled) else change for change in changes
+        ]
         with self._lock:
             for change in prepared:
                 self._writers[type(change)](change)
@@ -305,6 +307,9 @@ class MemoryJournal:
         self._audit.marked(mark)
         self._rollups.marked(mark)
 
+    def _counted(self, change: Counted) -> None:
+        self._rollups.count(change.at, change.counts)
+
     def _started(self, change: Started) -> None:
         self._starts.add(change)
         kept = self._kept[change.batch.ingestion_id]
@@ -350,10 +355,8 @@ class MemoryJournal:
         return self._kept[ingestion_id] if ingestion_id in self._ends else None
 
 
-def _prepared(change: Change) -> "Change | _Settled":
+def _prepared(change: Settled) -> _Settled:
     """Return `change` in the form in which it is kept."""
-    if not isinstance(change, Settled):
-        return change
     offsets, text = final_outcomes(change.batch, change.outcomes)
     whole = isinstance(change.batch.offsets, range) and len(offsets) == len(change.batch.offsets)
     settled = SettledBatch(change.batch.start_no, change.at, None if whole else offsets, text)

@@ -31,20 +31,26 @@ class MemoryRollups:
         self.totals: dict[str, int] = {}
         self._rows: dict[int, MinuteRow] = {}
         self._last: int | None = None
+        #: The counters of the last minute, which nobody else has.
+        self._counts: dict[str, int] = {}
         self._marks: list[Mark] = []
 
     def count(self, at: datetime, counts: Counts) -> None:
         """Add to the minute of `at`."""
         minute = minute_of(at)
-        if self._last is not None and minute != self._last:
+        if minute != self._last:
+            self._begin(minute)
+        add(self._counts, counts)
+        add(self.totals, counts)
+
+    def _begin(self, minute: int) -> None:
+        if self._last is not None:
             self._rows[self._last] = self._rows[self._last]._replace(depth=self.tell_depth())
         row = self._rows.get(minute)
         # Another one, because whoever looks back has the one before.
-        more = dict(row.counts) if row else {}
-        add(more, counts)
-        self._rows[minute] = MinuteRow(minute, more, None)
+        self._counts = dict(row.counts) if row else {}
+        self._rows[minute] = MinuteRow(minute, self._counts, None)
         self._last = minute
-        add(self.totals, counts)
 
     def marked(self, mark: Mark) -> None:
         """Keep a mark if it is about the pace."""
@@ -54,12 +60,16 @@ class MemoryRollups:
     def recorded(self, since: datetime, until: datetime) -> Recorded:
         """Return what is on record of a period."""
         first, last = minute_of(since), _last_minute(until)
-        rows = [self._rows[minute] for minute in sorted(self._rows) if minute <= last]
+        rows = [self._row(minute) for minute in sorted(self._rows) if minute <= last]
         before = sum(row.minute < first for row in rows)
         last_before = {mark.kind: mark for mark in self._marks if mark.at < since}
         marks = [mark for mark in self._marks if mark.at >= since]
         marks = [*sorted(last_before.values(), key=lambda mark: mark.at), *marks]
         return Recorded(rows[max(0, before - 1) :], marks, min(self._rows, default=None))
+
+    def _row(self, minute: int) -> MinuteRow:
+        row = self._rows[minute]
+        return row._replace(counts=dict(row.counts)) if minute == self._last else row
 
     def forget(self, before: datetime) -> None:
         """Forget what was before."""

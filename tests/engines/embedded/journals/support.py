@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.items import Ids, Items
-from ingest_service.domain.model import Batch, Outcome, Priority
+from ingest_service.domain.model import Batch, Outcome, Priority, states_of
 from ingest_service.engines import IdempotencyKey
 from ingest_service.engines.embedded.journal import (
     Cancelled,
@@ -79,7 +79,7 @@ def start(journal: Journal, accepted: Ingestion, slots: int = 1) -> Batch:
 
 def settle(journal: Journal, accepted: Ingestion, batch: Batch, *outcomes: Outcome) -> None:
     """End a batch, and its ingestion with the last one."""
-    accepted.settle(batch, outcomes, NOW)
+    accepted.settle(batch, states_of(outcomes), NOW)
     changes: list[Change] = [Settled(batch, NOW, outcomes)]
     if accepted.finished_at:
         changes.append(end(accepted))

@@ -15,7 +15,7 @@ import pytest
 
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.items import Ids, Mappings
-from ingest_service.domain.model import Outcome
+from ingest_service.domain.model import Outcome, states_of
 from ingest_service.engines.embedded.journal import Journal, Settled
 from ingest_service.engines.embedded.journals.files import verify
 from ingest_service.engines.embedded.journals.memory import MemoryJournal
@@ -45,7 +45,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ingestion]:
         accept(journal, accepted)
         for _ in range(3):
             batch = start(journal, accepted)
-            accepted.settle(batch, [GOOD] * 10, NOW)
+            accepted.settle(batch, states_of([GOOD] * 10), NOW)
             journal.record(Settled(batch, NOW, [GOOD] * 10))
         cancel(journal, accepted)
         for sequence in range(2, 52):
@@ -132,7 +132,7 @@ def test_a_result_in_memory_costs_at_most_twice_its_text() -> None:
         batch = start(journal, accepted)
         outcomes = [Outcome(True, {"id": 500_000_000, "data": "processed"}) for _ in batch.items]
         journal.record(Settled(batch, NOW, outcomes))
-        accepted.settle(batch, outcomes, NOW)
+        accepted.settle(batch, states_of(outcomes), NOW)
     journal.record(end(accepted))
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()

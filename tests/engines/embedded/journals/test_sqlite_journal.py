@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from ingest_service.domain.items import Ids, Mappings
-from ingest_service.domain.model import Batch, ItemState, Outcome
+from ingest_service.domain.model import Batch, ItemState, Outcome, states_of
 from ingest_service.engines import Hold, IdempotencyKey, OperatorState
 from ingest_service.engines.audit import Mark, MarkKind
 from ingest_service.engines.embedded.journal import (
@@ -182,7 +182,7 @@ def test_what_was_under_way_when_it_was_cancelled_is_sent_again_and_nothing_else
     again = take(unfinished)
     assert (again.batch_id, again.start_no, again.items) == (lost.batch_id, 2, [4, 5, 6])
     unfinished.start(again, NOW)
-    unfinished.settle(again, [GOOD, LATER, BAD], NOW)
+    unfinished.settle(again, states_of([GOOD, LATER, BAD]), NOW)
     assert unfinished.finished_at == NOW
     assert unfinished.counts == (9, 0, 0, 4, 1, 4, 0)
 
@@ -199,7 +199,7 @@ def test_a_cancelled_ingestion_is_open_while_a_hopeless_batch_is(reopened: Reope
 
     (unfinished,), (hopeless,) = recovered.unfinished, recovered.hopeless
     assert (unfinished.finished_at, unfinished.batches_left) == (None, 0)
-    unfinished.settle(hopeless, [BAD] * 3, NOW)
+    unfinished.settle(hopeless, states_of([BAD] * 3), NOW)
     assert unfinished.finished_at == NOW
 
 
