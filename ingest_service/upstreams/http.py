@@ -7,7 +7,7 @@ time as a whole, never followed elsewhere.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -37,8 +37,7 @@ class Limits:
     max_response: int
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where requests go."""
 
     #: Connections to one host.
@@ -143,7 +142,7 @@ class ItemConnector:
         return [outcome]
 
     def _at(self, name: int | str) -> Endpoint:
-        quoted = quote(str(name), safe="")
+        quoted = str(name) if isinstance(name, int) else quote(name, safe="")
         if not quoted.strip("."):
             # Not to be taken for a path segment that leads upwards.
             quoted = quoted.replace(".", "%2E")

@@ -30,7 +30,7 @@ class _Stage(IntEnum):
 
 @dataclass(slots=True)
 class _Part:
-    """One call of the connector; changed only under the lock of its `ThreadedCall`."""
+    """One call of the connector; once it is sent, changed only under its `ThreadedCall`'s lock."""
 
     #: The connector's own copy, and how many items it had when it was sent.
     batch: Batch
@@ -98,7 +98,8 @@ class ThreadedCall:
             if self._clock.monotonic() >= self.deadline:
                 return
             if tells:
-                self._advance(part, _Stage.CONNECTING)
+                # Nobody else looks at it before its deadline, or changes it before it is sent.
+                part.stage = _Stage.CONNECTING
             elif self.begin(part):
                 self.note_sent(part)
             else:
