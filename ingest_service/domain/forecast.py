@@ -121,7 +121,7 @@ def forecast(
 
 def _in_line(moment: Moment, sums: Sums, target: QueueEntry, joining: int) -> Forecast | None:
     """Add up what has a better place: all of it goes first, and nothing else does."""
-    own = joining or sums.batches(target.priority, target.sequence)
+    own = joining or target.batches
     if not own:
         return None
     ingestions, batches = sums.before(target.priority, target.sequence)

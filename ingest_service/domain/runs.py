@@ -123,7 +123,10 @@ def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, Queue
 
 def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:
     """Return what the next slot serves, retries that are due by then included."""
-    moment, heads = Moment.of(snapshot), snapshot.heads
+    heads = snapshot.heads
+    if heads and not snapshot.retries and snapshot.has_times and not heads[1:]:
+        return heads[0]
+    moment = Moment.of(snapshot)
     if heads and not snapshot.retries and snapshot.has_times:
         at = SlotTimes(moment.model, moment.now).at(0)
         return heads[choose(heads, moment.rule, moment.slot, at)]

@@ -34,6 +34,9 @@ class Standstill(NamedTuple):
     until: float | None = None
 
 
+_RUNNING = Standstill(QueueState.RUNNING)
+
+
 def standstill(snapshot: QueueSnapshot) -> Standstill:
     """Return whether nothing is started at present, and why; one place for all who tell it."""
     pace = snapshot.pace
@@ -42,7 +45,7 @@ def standstill(snapshot: QueueSnapshot) -> Standstill:
     if pace.closed_until > snapshot.now:
         asked = pace.held_until >= pace.probe_at
         return Standstill(QueueState.HELD, _ASKED if asked else _LOST, pace.closed_until)
-    return Standstill(QueueState.RUNNING)
+    return _RUNNING
 
 
 def wait_reason(snapshot: QueueSnapshot, place: Place) -> WaitReason:

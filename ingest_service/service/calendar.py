@@ -10,6 +10,10 @@ from ingest_service.domain.snapshot import QueueSnapshot
 CLOCK_JITTER = timedelta(milliseconds=50)
 
 
+#: Tells when a monotonic instant is; None if nobody can tell.
+Wall = Callable[[float | None], datetime | None]
+
+
 class Calendar:
     """The same instant is always the same time, unless somebody sets the clock."""
 
@@ -17,8 +21,8 @@ class Calendar:
         #: The wall-clock time at which the monotonic clock was 0.
         self._zero: datetime | None = None
 
-    def of(self, snapshot: QueueSnapshot) -> Callable[[float | None], datetime | None]:
-        """Return what tells when an instant is, seen from `snapshot`; None if nobody can tell."""
+    def of(self, snapshot: QueueSnapshot) -> Wall:
+        """Return what tells when an instant is, seen from `snapshot`."""
         zero = snapshot.at - timedelta(seconds=snapshot.now)
         known = self._zero
         if known is None or abs(zero - known) > CLOCK_JITTER:

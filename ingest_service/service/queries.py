@@ -28,7 +28,7 @@ from ingest_service.engines import (
 from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.history import History
 from ingest_service.errors import IngestionNotFound, Stopping
-from ingest_service.service.calendar import Calendar
+from ingest_service.service.calendar import Calendar, Wall
 from ingest_service.service.reports import (
     BatchInFlight,
     ComingSlot,
@@ -92,32 +92,22 @@ class Queries:
         place = snapshot.place
         if place is None:
             return None
-        reason = wait_reason(snapshot, place)
+        reason, wall = wait_reason(snapshot, place), self._calendar.of(snapshot)
         starts_at = place.forecast.next_start_at if place.forecast else None
         changes = [at for at in (place.under_way_until, starts_at) if at is not None]
         return Estimate(
-            eta=self.eta(snapshot),
+            eta=_eta(place, wall),
             code=reason.code,
             message=reason.message,
-            until=self._calendar.of(snapshot)(reason.until),
+            until=wall(reason.until),
             changes_in=max(0.0, min(changes) - snapshot.now) if changes else UNKNOWN,
         )
 
     def eta(self, snapshot: QueueSnapshot) -> Eta:
         """Return when what the place in `snapshot` tells about will run."""
-        wall, place = self._calendar.of(snapshot), snapshot.place
-        if place is None:
+        if snapshot.place is None:
             return Eta()
-        ahead, finish_at = place.forecast, wall(_finish_at(place))
-        if ahead is None:
-            return Eta(finish_at=finish_at)
-        return Eta(
-            position=ahead.position,
-            batches_ahead=ahead.batches_ahead,
-            next_start_at=wall(ahead.next_start_at),
-            finish_at=finish_at,
-            latest_finish_at=wall(ahead.latest_finish_at),
-        )
+        return _eta(snapshot.place, self._calendar.of(snapshot))
 
     def await_change(self, snapshot: IngestionSnapshot, seconds: float) -> None:
         """Return when an ingestion is not any more as `snapshot` shows it, or after `seconds`.
@@ -330,6 +320,19 @@ class Queries:
                 self._clock.wait_for(condition, lambda: changed, seconds)
         finally:
             end()
+
+
+def _eta(place: Place, wall: Wall) -> Eta:
+    ahead, finish_at = place.forecast, wall(_finish_at(place))
+    if ahead is None:
+        return Eta(finish_at=finish_at)
+    return Eta(
+        position=ahead.position,
+        batches_ahead=ahead.batches_ahead,
+        next_start_at=wall(ahead.next_start_at),
+        finish_at=finish_at,
+        latest_finish_at=wall(ahead.latest_finish_at),
+    )
 
 
 def _unless(hidden: set[str], ingestion_id: str) -> str | None:

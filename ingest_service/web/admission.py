@@ -19,7 +19,7 @@ from ingest_service.service import Service
 from ingest_service.settings import Settings
 from ingest_service.web import cors, door
 from ingest_service.web.answer_headers import complete_head, request_id_of
-from ingest_service.web.http_counts import NO_ROUTE, HttpCounts
+from ingest_service.web.http_counts import NO_ROUTE, Answered, HttpCounts
 from ingest_service.web.media_type import ADMITTED, reason_not_json
 from ingest_service.web.problems import problem
 from ingest_service.web.scopes import KEY, finder
@@ -83,7 +83,7 @@ def admit(app: Flask, environ: Environ) -> Response | None:
         return None
     # No view has a hand in it, and it takes no time.
     counts: HttpCounts = app.extensions["http_counts"]
-    counts.count(NO_ROUTE, environ["REQUEST_METHOD"], refusal.status_code, 0.0)
+    counts.count(Answered(NO_ROUTE, environ["REQUEST_METHOD"], refusal.status_code), 0.0)
     return complete(app, environ, refusal)
 
 

@@ -39,13 +39,13 @@ class HttpCounts:
         self._durations: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
         self._replays = 0
 
-    def count(self, route: str, method: str, code: int, seconds: float) -> None:
+    def count(self, answered: Answered, seconds: float) -> None:
         """Count an answer."""
-        if method not in _METHODS:
-            method = NO_ROUTE
-        kind, of_route = Answered(route, method, code), (route, method)
+        if answered.method not in _METHODS:
+            answered = answered._replace(method=NO_ROUTE)
+        of_route = answered[:2]
         with self._lock:
-            self._answered[kind] = self._answered.get(kind, 0) + 1
+            self._answered[answered] = self._answered.get(answered, 0) + 1
             durations = self._durations.get(of_route)
             if durations is None:
                 durations = self._durations[of_route] = [0] * (len(BOUNDS) + 1), [0.0]
@@ -55,7 +55,7 @@ class HttpCounts:
     def end(self, environ: dict[str, Any]) -> None:
         """Count the answer to a request, once nothing can change it any more."""
         answered: Answered = environ[_ANSWERED]
-        self.count(*answered, self.monotonic() - environ[_BEGAN])
+        self.count(answered, self.monotonic() - environ[_BEGAN])
 
     def count_replay(self) -> None:
         """Count an answer that was given before."""

@@ -62,15 +62,16 @@ def accepted(ingestion_id: str, kind: Kind, items: int) -> dict[str, Any]:
 def status(snapshot: IngestionSnapshot, estimate: Estimate | None) -> dict[str, Any]:
     """Return where an ingestion is, in the words of its family."""
     counts = snapshot.counts
-    body = _head(snapshot)
+    head = _head(snapshot)
     if snapshot.kind is Kind.MAPPINGS:
-        body |= {
+        head |= {
             "total_mappings": counts.total,
             "processed_mappings": counts.succeeded,
             "failed_mappings": counts.failed,
             "details": _details(counts),
         }
-    return body | {
+    return {
+        **head,
         "batches": _batches(snapshot),
         "batches_total": snapshot.batches_total,
         "progress": counts.progress,

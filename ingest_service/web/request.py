@@ -33,7 +33,8 @@ def the_service() -> Service:
 
 def the_caller() -> Caller:
     """Return who asks."""
-    key, request_id = the_key(), request_id_of(request.environ)
+    environ = request.environ
+    key, request_id = _key_of(environ), request_id_of(environ)
     if key is None:
         return Caller(request_id=request_id)
     return Caller(
@@ -46,7 +47,11 @@ def the_caller() -> Caller:
 
 def the_key() -> Key | None:
     """Return the key of who asks, None where none is needed."""
-    key: Key | None = request.environ.get(KEY)
+    return _key_of(request.environ)
+
+
+def _key_of(environ: dict[str, Any]) -> Key | None:
+    key: Key | None = environ.get(KEY)
     return key
 
 
@@ -59,7 +64,7 @@ def check_priority(priority: Priority) -> None:
 
 def parse_query(schema: type[QuerySchema]) -> dict[str, Any]:
     """Return the values of the query string of the request; raise `ValidationError`."""
-    return load_query(schema, request.args if request.query_string else {})
+    return load_query(schema, request.args if request.environ.get("QUERY_STRING") else {})
 
 
 def read_body() -> bytes:

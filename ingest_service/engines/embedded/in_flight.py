@@ -2,7 +2,7 @@
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingest_service.domain.slot_times import expected_end
@@ -37,13 +37,15 @@ class InFlightBatches:
     def __contains__(self, slot: Slot) -> bool:
         return slot.number in self._by_slot
 
-    def batches(self) -> Iterator[BatchUnderWay]:
-        """Yield what there is to tell about each."""
-        for under_way in self._by_slot.values():
-            batch = under_way.slot.batch
-            yield BatchUnderWay(
-                batch.ingestion_id, batch.batch_id, len(batch.offsets), batch.attempt
-            )
+    def batches(self) -> tuple[BatchUnderWay, ...]:
+        """Return what there is to tell about each."""
+        if not self._by_slot:
+            return ()
+        under_way = [each.slot.batch for each in self._by_slot.values()]
+        return tuple(
+            BatchUnderWay(batch.ingestion_id, batch.batch_id, len(batch.offsets), batch.attempt)
+            for batch in under_way
+        )
 
     def add(self, slot: Slot) -> None:
         """Note a batch that was started, and is not sent yet."""
@@ -80,6 +82,8 @@ class InFlightBatches:
 
     def ends(self, now: float) -> tuple[float, ...]:
         """Return when each will have ended, as far as one can tell."""
+        if not self._by_slot:
+            return ()
         return tuple(self._end_of(under_way, now) for under_way in self._by_slot.values())
 
     def end_of(self, ingestion_id: str, now: float) -> float | None:

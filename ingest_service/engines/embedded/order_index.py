@@ -118,9 +118,15 @@ class OrderIndex(Generic[T]):
         """Return how many entries with a smaller sequence have batches, and how many."""
         at = self._block_of(sequence)
         block = self._blocks[at]
-        ahead = block.batches[: bisect_left(block.sequences, sequence)]
-        ready = sum(self._ready[:at]) + len(ahead) - ahead.count(0)
-        return ready, sum(self._batches[:at]) + sum(ahead)
+        place, size = bisect_left(block.sequences, sequence), len(block.sequences)
+        ready, batches = sum(self._ready[:at]), sum(self._batches[:at])
+        if 2 * place > size:
+            # What is behind it is less to add up.
+            behind = block.batches[place:]
+            ready += self._ready[at] - len(behind) + behind.count(0)
+            return ready, batches + self._batches[at] - sum(behind)
+        ahead = block.batches[:place]
+        return ready + len(ahead) - ahead.count(0), batches + sum(ahead)
 
     def batches_of(self, sequence: int) -> int:
         """Return how many batches an entry has, 0 if it is not there."""

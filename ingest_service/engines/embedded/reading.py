@@ -206,7 +206,7 @@ class EmbeddedReading:
             totals=state.index.totals(),
             front=state.index.front(),
             retries=state.retries(),
-            in_flight=tuple(state.in_flight.batches()),
+            in_flight=state.in_flight.batches(),
             unfinished=state.unfinished(),
             worker=core.worker_state(),
             taken=state.taken.all(),

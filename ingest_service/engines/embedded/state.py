@@ -18,7 +18,7 @@ from ingest_service.domain.policy import QueueEntry
 from ingest_service.domain.slot_meter import SlotMeter
 from ingest_service.domain.snapshot import PendingRetry
 from ingest_service.engines import OperatorState, Slot
-from ingest_service.engines.embedded.class_index import ClassIndex, Waiting
+from ingest_service.engines.embedded.class_index import ClassIndex
 from ingest_service.engines.embedded.in_flight import InFlightBatches
 from ingest_service.engines.embedded.owned_items import OwnedItems
 from ingest_service.engines.embedded.ready_queue import ReadyQueue
@@ -139,9 +139,9 @@ class QueueState:
 
         By the sums: a batch that is taken waits until its start is recorded.
         """
-        since = self._since.get(ingestion.sequence, now)
-        ready = self.index.batches(ingestion.priority, ingestion.sequence)
-        return Waiting(ingestion, since).entry(ready)
+        sequence, priority = ingestion.sequence, ingestion.priority
+        since, ready = self._since.get(sequence, now), self.index.batches(priority, sequence)
+        return QueueEntry(sequence, priority, since, ingestion.ingestion_id, ready)
 
     def retry_due(self, ingestion: Ingestion) -> float | None:
         """Return when the next retry of an ingestion is due, None if none is pending."""
