@@ -23,10 +23,15 @@ _STRINGS = re.compile(rb'"%b"|("%b\\?\Z)' % (_INSIDE, _INSIDE), re.DOTALL)
 def is_too_heavy(body: bytes | bytearray, items: int) -> bool:
     """Tell whether `body` has more values than so many items can need."""
     most = PER_ITEM * items + FEW
-    if len(body) <= LIGHT or max(map(body.count, _STRUCTURE)) <= most:
+    if len(body) <= LIGHT or _total(body) <= most or max(map(body.count, _STRUCTURE)) <= most:
         return False
     # Perhaps it is text that looks so.
     return any(max(counts) > most for counts in _outside_strings(body))
+
+
+def _total(body: bytes | bytearray) -> int:
+    """Count all of them together, which takes half as long as one by one."""
+    return len(body) - len(body.translate(None, b"".join(_STRUCTURE)))
 
 
 def _outside_strings(body: bytes | bytearray) -> Iterator[list[int]]:
