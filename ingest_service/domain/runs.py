@@ -124,13 +124,13 @@ def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, Queue
 def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:
     """Return what the next slot serves, retries that are due by then included."""
     heads = snapshot.heads
-    if heads and not snapshot.retries and snapshot.has_times and not heads[1:]:
-        return heads[0]
-    moment = Moment.of(snapshot)
     if heads and not snapshot.retries and snapshot.has_times:
-        at = SlotTimes(moment.model, moment.now).at(0)
-        return heads[choose(heads, moment.rule, moment.slot, at)]
-    first = next(runs(moment, [line[:1] for line in snapshot.front], snapshot.retries), None)
+        if len(heads) == 1:
+            return heads[0]
+        at = SlotTimes(snapshot.model, snapshot.now).at(0)
+        return heads[choose(heads, snapshot.rule, snapshot.slots, at)]
+    firsts = [line[:1] for line in snapshot.front]
+    first = next(runs(Moment.of(snapshot), firsts, snapshot.retries), None)
     return first and first.entry
 
 

@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from ingest_service import logs
 from ingest_service.domain import rollup
-from ingest_service.domain.model import Batch, Counts, ItemState, Outcome, Priority, Resend
+from ingest_service.domain.model import (
+    Batch,
+    Counts,
+    ItemState,
+    Outcome,
+    Priority,
+    Resend,
+    states_of,
+)
 from ingest_service.domain.settlement import Decision
 from ingest_service.engines import Slot
 from ingest_service.engines.offsets import pack_offsets, unpack_offsets
@@ -52,7 +60,7 @@ class Outcomes:
         """Put `outcomes` as they are written."""
         offsets, text = final_outcomes(batch, outcomes)
         return cls(
-            states=bytes([outcome.state for outcome in outcomes]),
+            states=states_of(outcomes),
             offsets=pack_offsets(list(offsets)),
             text=text if offsets else None,
             counts={

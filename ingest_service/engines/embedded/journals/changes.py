@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ingest_service import json_text
 from ingest_service.domain.ingestion import Submission
-from ingest_service.domain.model import Batch, ItemState
+from ingest_service.domain.model import Batch, ItemState, states_of
 from ingest_service.engines.audit import Mark
 from ingest_service.engines.chunks import Chunk, content_chunks, state_chunks
 from ingest_service.engines.embedded.journal import (
@@ -96,7 +96,7 @@ def _settled(change: Settled) -> Iterator[Statement]:
         {
             **_name(change.batch),
             "at": to_micros(change.at),
-            "item_states": bytes(outcome.state for outcome in change.outcomes),
+            "item_states": states_of(change.outcomes),
             "offsets": offsets,
             "resend_at": None if resend_at is None else to_micros(resend_at),
             "resend_as": None if resend is None else resend.attempt,

@@ -31,7 +31,7 @@ class MemoryRollups:
         self.totals: dict[str, int] = {}
         self._rows: dict[int, MinuteRow] = {}
         self._last: int | None = None
-        #: The counters of the last minute, which nobody else has.
+        #: The counters of the last minute; whoever looks back gets a copy.
         self._counts: dict[str, int] = {}
         self._marks: list[Mark] = []
 
