@@ -128,12 +128,13 @@ class MappingList(ItemList):
 
 def _plain_ids(value: list[Any]) -> Ids | None:
     """Return the ids if all are integers in range; each step goes once through a million."""
+    ids = array("I")
     try:
-        ids = array("I", value)
+        ids.fromlist(value)
     except (TypeError, OverflowError):
         return None
     # Booleans pass for 0 and 1, so only where there is one of these the types matter.
-    if 0 in value or max(value) > MAX_ID or (1 in value and set(map(type, value)) != {int}):
+    if not all(value) or max(value) > MAX_ID or (1 in value and set(map(type, value)) != {int}):
         return None
     return Ids(ids)
 
