@@ -24,10 +24,7 @@ def held_until(call: Call, now: float, longest: float) -> float:
 
     A hold counts from its answer, for `longest` seconds at most.
     """
-    asked = call.retry_after()
-    if not asked:
-        return -math.inf
-    holds = [at + min(seconds, longest) for at, seconds in asked if at <= now]
+    holds = [at + min(seconds, longest) for at, seconds in call.retry_after() if at <= now]
     return max(holds, default=-math.inf)
 
 

@@ -150,18 +150,16 @@ class ThreadedCall:
 
     def connecting(self) -> bool:
         """Return whether a request is not on the wire yet and may still go there."""
-        with self._lock:
-            return self._unsent > 0 and self._clock.monotonic() < self.deadline
+        # As below: a single reading needs no lock, and this is asked all the time.
+        return self._unsent > 0 and self._clock.monotonic() < self.deadline
 
     def sent_at(self) -> float:
         """Return when the last request so far went out; -inf before the first."""
-        with self._lock:
-            return self._sent_at
+        return self._sent_at
 
     def ends_at(self) -> float:
         """Return when it is given up; -inf once every part has ended."""
-        with self._lock:
-            return self.deadline if self._missing else -math.inf
+        return self.deadline if self._missing else -math.inf
 
     def ended_at(self) -> float:
         """Return when the last part ended, or when it is given up."""

@@ -258,16 +258,19 @@ class Worker:
 
     def _note_sent(self, under_way: _UnderWay) -> None:
         """Tell when the last request so far went out: the upstream sees the pace by these."""
-        call = under_way.call
-        if call.connecting():
+        known, call = under_way.sent_at, under_way.call
+        # Once that is known nothing more goes out.
+        if (known is not None and known > -math.inf) or call.connecting():
             return
         at = call.sent_at()
-        if at != under_way.sent_at:
+        if at != known:
             under_way.sent_at = at
             self._dispatch.sent(under_way.slot, at)
 
     def _note_holds(self, call: Call) -> None:
         """Obey at once, also while batch mates are under way; a hold counts from its answer."""
+        if not call.retry_after():
+            return
         now = self._clock.monotonic()
         until = held_until(call, now, self._retry_policy.max_retry_after)
         if until > now:
