@@ -1,12 +1,14 @@
 """Connections that keep to a deadline, and are not trusted once they have idled."""
 
+import contextlib
+
 # Otherwise the first look-up reads it, perhaps when no descriptor is left.
 import encodings.idna  # noqa: F401
 import functools
 import math
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import urllib3
@@ -16,11 +18,14 @@ from urllib3.exceptions import (
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
+    ProxyError,
+    SSLError,
 )
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from ingest_service.clock import SystemClock
 from ingest_service.upstreams import sending
-from ingest_service.upstreams.bounded_response import BoundedResponse
+from ingest_service.upstreams.answer import Answer, wait_until
 from ingest_service.upstreams.shortage import descriptor_error, shortage
 
 #: Seconds after which an idle connection is not used again. Servers close idle ones
@@ -53,24 +58,22 @@ class _Idling:
         self._connected_by = _clock.monotonic() + seconds
         super().connect()  # type: ignore[misc]
         if _clock.monotonic() >= self._connected_by:
-            self._give_up(f"it took longer than {seconds:g} s")
+            raise ConnectTimeoutError(self, f"It took longer than {seconds:g} s.")
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, if there is still time for it once there is a connection."""
-        if self.sock is None:
-            self.connect()
+    def ask(self, request: bytes, deadline: float) -> Answer:
+        """Send a request, if there is still time for it; return the answer by `deadline`."""
+        sock = cast(socket.socket, self.sock)
+        wait_until(sock, deadline)
         if not sending.may_begin():
-            self._give_up("no time is left for the request")
+            raise ConnectTimeoutError(self, "No time is left for the request.")
         try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
+            # Who hangs up early may have answered before.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                sock.sendall(request)
         finally:
             # Perhaps in part; the pace has to count with that.
             sending.sent()
-
-    def _give_up(self, reason: str) -> None:
-        connection = cast(HTTPConnection, self)
-        connection.close()
-        raise ConnectTimeoutError(connection, f"Given up: {reason}.")
+        return Answer(sock, deadline)
 
     def _new_conn(self) -> socket.socket:
         """Return a socket to one of the addresses of the host."""
@@ -98,11 +101,11 @@ class _Idling:
 
 
 class _PlainConnection(_Idling, HTTPConnection):
-    response_class = BoundedResponse
+    pass
 
 
 class _TlsConnection(_Idling, HTTPSConnection):
-    response_class = BoundedResponse
+    pass
 
 
 def _open_any(
@@ -144,15 +147,54 @@ def _timeout(seconds: float) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-class _Plain(urllib3.HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+class Connections(urllib3.HTTPConnectionPool):
+    """Connections to one server, kept for the next requests."""
 
-    def _put_conn(self, conn: Any) -> None:
-        _note_idle(conn)
-        super()._put_conn(conn)
+    ConnectionCls: type[HTTPConnection] = _PlainConnection
+
+    @contextlib.contextmanager
+    def exchange(self, request: bytes, seconds: float, *, tunnel: bool) -> Iterator[Answer]:
+        """Send a request; yield its answer, which has so many seconds until it is complete.
+
+        Half of them may be spent on connecting: a server that cannot be reached is to be
+        known for that before its batch is given up. `tunnel` says whether it is reached
+        through the proxy, instead of by it.
+
+        Raise `OSError` or `HTTPError`.
+        """
+        deadline = _clock.monotonic() + seconds
+        connection: Any = self._get_conn()
+        answer = None
+        try:
+            if connection.sock is None:
+                self._connect(connection, seconds / 2, tunnel=tunnel)
+            answer = connection.ask(request, deadline)
+            yield answer
+        finally:
+            if answer is None or not answer.is_in_step():
+                connection.close()
+            connection.idle_since = _clock.monotonic()
+            self._put_conn(connection)
+
+    def _connect(self, connection: Any, seconds: float, *, tunnel: bool) -> None:
+        """Connect within so many seconds; whatever fails, nothing was sent."""
+        connection.timeout = seconds
+        try:
+            if tunnel:
+                self._prepare_proxy(connection)
+            else:
+                connection.connect()
+        except (ssl.SSLError, CertificateError) as error:
+            raise SSLError(error) from error
+        except (OSError, NewConnectionError, ConnectTimeoutError) as error:
+            if connection.proxy and not connection.has_connected_to_proxy:
+                raise ProxyError("It cannot be reached.", error) from error
+            if isinstance(error, OSError):
+                raise NewConnectionError(connection, f"No connection: {error}") from error
+            raise
 
 
-class _Tls(urllib3.HTTPSConnectionPool):
+class _TlsConnections(Connections, urllib3.HTTPSConnectionPool):
     """Connections that trust what `trust` returns at the moment they are used."""
 
     ConnectionCls = _TlsConnection
@@ -170,18 +212,9 @@ class _Tls(urllib3.HTTPSConnectionPool):
             connection.ssl_context = context
         return connection
 
-    def _put_conn(self, conn: Any) -> None:
-        _note_idle(conn)
-        super()._put_conn(conn)
-
-
-def _note_idle(connection: _Idling | None) -> None:
-    if connection is not None:
-        connection.idle_since = _clock.monotonic()
-
 
 def bound(pool: urllib3.PoolManager, trust: Callable[[], ssl.SSLContext]) -> urllib3.PoolManager:
     """Return `pool`, which makes connections of this kind from now on."""
-    tls = cast(type[_Tls], functools.partial(_Tls, trust=trust))
-    pool.pool_classes_by_scheme = {"http": _Plain, "https": tls}
+    tls = cast(type[_TlsConnections], functools.partial(_TlsConnections, trust=trust))
+    pool.pool_classes_by_scheme = {"http": Connections, "https": tls}
     return pool

@@ -7,7 +7,7 @@ time as a whole, never followed elsewhere.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -17,12 +17,13 @@ from urllib3.exceptions import HTTPError
 from ingest_service.clock import Clock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.connections import Connections
 from ingest_service.upstreams.http_answers import classify, interrupted
 from ingest_service.upstreams.http_listing import listed_outcomes
 from ingest_service.upstreams.protocol import idempotency_keys
 
-#: Made once, because urllib3 makes one of anything else for every request.
-_NO_RETRIES = urllib3.Retry(False, redirect=False)
+#: What an address may have unquoted behind its host (RFC 3986, 3.3 and 3.4), or has quoted.
+_UNQUOTED = "/?:@!$&'()*+,;=~%"
 #: Longest list of offsets in an idempotency key; a header has to fit into other people's limits.
 _LONGEST_OFFSETS = 100
 
@@ -40,8 +41,10 @@ class Limits:
 class Endpoint(NamedTuple):
     """Where requests go."""
 
-    #: Connections to one host.
-    pool: urllib3.HTTPConnectionPool
+    connections: Connections
+    #: Whether the proxy is told to pass on every byte.
+    is_tunnelled: bool
+    host: str
     #: What the first line of a request names.
     target: str
 
@@ -59,23 +62,24 @@ class Client:
         self._clock = clock
         self._pools = pools
         self._limits = limits
-        # Half of it to connect: to be known as unreachable before the batch is given up.
-        self._timeout = urllib3.Timeout(connect=limits.timeout / 2, total=limits.timeout)
         # What goes with every request; asked for anew, because it may change.
         self._headers = headers
 
     def open(self, url: str) -> Endpoint:
-        """Return where `url` leads to."""
-        scheme, host, *_ = urlsplit(url)
-        origin = f"{scheme}://{host}"
-        target = url.removeprefix(origin).partition("#")[0]
+        """Return where `url`, an address as `is_url` allows them, leads to."""
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        # Looked up once: the manager would take the address apart for every request.
+        connections = cast(Connections, self._pools.connection_from_url(origin))
+        proxied, tls = self._pools.proxy is not None, parts.scheme == "https"
+        target = quote(url.removeprefix(origin).partition("#")[0], safe=_UNQUOTED)
+        target = target.replace(quote("{id}"), "{id}")
         if not target.startswith("/"):
             target = "/" + target
-        # Looked up once: the manager would take the address apart for every request.
-        pool = self._pools.connection_from_url(origin)
-        if self._pools.proxy and scheme == "http":
+        if proxied and not tls:
             target = origin + target
-        return Endpoint(pool, target)
+        host = parts.netloc.lower().removesuffix(":443" if tls else ":80")
+        return Endpoint(connections, proxied and tls, host, target)
 
     def send(
         self,
@@ -87,40 +91,26 @@ class Client:
         items: int = 1,
     ) -> Outcome:
         """Return the outcome of one request about `items` items, whatever comes back."""
-        headers = {**self._headers(), "Idempotency-Key": key, "X-Ingest-Attempt": str(attempt)}
-        body = None
+        headers = {"Host": endpoint.host, **self._headers()}
+        headers |= {"Idempotency-Key": key, "X-Ingest-Attempt": str(attempt)}
+        body = b""
         if payload is not None:
             body = orjson.dumps(payload)
-            headers["Content-Type"] = "application/json"
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        request = _head(f"{method} {endpoint.target} HTTP/1.1", headers) + body
         try:
-            response = self._begin(method, endpoint, headers, body)
+            with endpoint.connections.exchange(
+                request, self._limits.timeout, tunnel=endpoint.is_tunnelled
+            ) as answer:
+                return classify(answer, self._limits.max_response * items, self._clock.now())
         except (HTTPError, OSError) as error:
             return interrupted(error)
-        try:
-            outcome = classify(response, self._limits.max_response * items, self._clock.now())
-        except BaseException:
-            # Half an answer is left in it, so the connection is of no use to another request.
-            response.close()
-            raise
-        response.release_conn()
-        return outcome
 
-    def _begin(
-        self, method: str, endpoint: Endpoint, headers: dict[str, str], body: bytes | None
-    ) -> urllib3.BaseHTTPResponse:
-        """Return an answer whose body has not been read."""
-        return endpoint.pool.urlopen(
-            method,
-            endpoint.target,
-            body,
-            headers,
-            retries=_NO_RETRIES,
-            redirect=False,
-            assert_same_host=False,
-            timeout=self._timeout,
-            preload_content=False,
-            decode_content=False,
-        )
+
+def _head(first: str, headers: Mapping[str, str]) -> bytes:
+    """Return the head of a request; whatever is in it was checked to fit on its line."""
+    lines = [first, *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
 
 
 class ItemConnector:
@@ -146,7 +136,7 @@ class ItemConnector:
         if not quoted.strip("."):
             # Not to be taken for a path segment that leads upwards.
             quoted = quoted.replace(".", "%2E")
-        return Endpoint(self._endpoint.pool, self._endpoint.target.replace("{id}", quoted))
+        return self._endpoint._replace(target=self._endpoint.target.replace("{id}", quoted))
 
 
 class BatchConnector:

@@ -1,12 +1,12 @@
 """What the answers of an HTTP API mean, however hostile they are."""
 
+import contextlib
 import email.utils
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -17,6 +17,7 @@ from urllib3.exceptions import (
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
+from ingest_service.upstreams.answer import Answer, Unreadable
 from ingest_service.upstreams.shortage import shortage, unsent
 
 #: Statuses after which another attempt may succeed; so may any from 500 on.
@@ -26,28 +27,21 @@ HOLDING = frozenset({429, 503})
 
 #: What happens before anything was sent.
 _UNREACHABLE = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
-_CHUNK = 64 * 1024
+#: Bytes that are read for the sake of the connection.
+_SHORT = 64 * 1024
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 
 
-class Unreadable(Exception):
-    """The answer came, and is of no use."""
-
-
-def classify(response: urllib3.BaseHTTPResponse, limit: int, now: datetime) -> Outcome:
+def classify(answer: Answer, limit: int, now: datetime) -> Outcome:
     """Return the outcome that an answer of at most `limit` bytes stands for."""
-    status = response.status
+    status = answer.status
     if not 200 <= status < 300:
-        _drain(response)
-        return _refused(status, response.headers, now)
+        _drain(answer)
+        return _refused(status, answer.headers, now)
     try:
-        data = _parse(response.headers, _read(response, limit))
+        data = _parse(answer.headers, answer.read(limit))
     except Unreadable as error:
-        response.close()
         return Outcome(succeeded=False, error=str(error), status_code=status)
-    except (HTTPError, OSError) as error:
-        response.close()
-        return interrupted(error)
     return Outcome(succeeded=True, processed_data=data, status_code=status)
 
 
@@ -55,7 +49,7 @@ def _refused(status: int, headers: Mapping[str, str], now: datetime) -> Outcome:
     if 300 <= status < 400:
         reason = f"The upstream answered {status}; redirects are not followed."
         return Outcome(succeeded=False, error=reason, status_code=status)
-    seconds = retry_after(headers.get("Retry-After", ""), now) if status in HOLDING else None
+    seconds = retry_after(headers.get("retry-after", ""), now) if status in HOLDING else None
     return Outcome(
         succeeded=False,
         error=f"The upstream answered {status}.",
@@ -84,32 +78,18 @@ def retry_after(value: str, now: datetime) -> float | None:
     return max(0.0, (at - now).total_seconds())
 
 
-def _read(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-    announced = response.length_remaining
-    if announced is not None and announced <= limit:
-        return response.read()
-    content = bytearray()
-    while chunk := response.read1(_CHUNK):
-        content += chunk
-        if len(content) > limit:
-            raise Unreadable(f"The answer is larger than {limit} bytes.")
-    return bytes(content)
-
-
-def _drain(response: urllib3.BaseHTTPResponse) -> None:
-    """Read what nobody needs, if it is short, to keep the connection; otherwise give it up."""
-    try:
-        _read(response, _CHUNK)
-    except (HTTPError, OSError, Unreadable):
-        response.close()
+def _drain(answer: Answer) -> None:
+    """Read what nobody needs, if it is short: otherwise it costs the connection."""
+    with contextlib.suppress(HTTPError, OSError, Unreadable):
+        answer.read(_SHORT)
 
 
 def _parse(headers: Mapping[str, str], body: bytes) -> Any:
     """Return what the body says: JSON if it claims to be, or does not say; otherwise text."""
-    encoding = headers.get("Content-Encoding", "identity")
+    encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise Unreadable(f"The answer is encoded ({encoding[:40]}), which was not asked for.")
-    media_type = headers.get("Content-Type", "")
+    media_type = headers.get("content-type", "")
     if not body:
         return None
     if not media_type or "json" in media_type.lower():

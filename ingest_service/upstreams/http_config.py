@@ -74,7 +74,8 @@ def _request_headers(own: Mapping[str, str]) -> dict[str, str]:
     )
     for name, value in own.items():
         merged[name] = value
-    return dict(merged.items())
+    # The one name that others are compared with.
+    return {"Host" if name.lower() == "host" else name: value for name, value in merged.items()}
 
 
 def read_headers(path: str | None) -> dict[str, str]:

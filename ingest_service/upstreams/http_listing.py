@@ -7,7 +7,8 @@ from typing import Any
 
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome
-from ingest_service.upstreams.http_answers import Unreadable, may_pass
+from ingest_service.upstreams.answer import Unreadable
+from ingest_service.upstreams.http_answers import may_pass
 
 #: What an entry can call its item, in order of preference.
 _KEYS = {Kind.IDS: ("id",), Kind.MAPPINGS: ("mapping_id", "id")}

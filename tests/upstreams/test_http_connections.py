@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_service.upstreams.bounded_response import MOST_INTERIM
+from ingest_service.upstreams.answer import MOST_INTERIM
 from tests.realtime import Reply, Request, Scripted, answer, cut, running
 from tests.upstreams.replies import OK, first
 

@@ -1,6 +1,10 @@
 """What an HTTP request says, and how connections are kept."""
 
+import contextlib
+import socket
+import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,6 +14,7 @@ from ingest_service.domain.items import Kind
 from ingest_service.upstreams.connections import IDLE
 from ingest_service.version import VERSION
 from tests.realtime import (
+    GUARD,
     Request,
     Scripted,
     answer,
@@ -107,6 +112,24 @@ def test_whatever_an_item_is_called_it_is_one_segment_of_the_path(name: str, tar
     assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
 
 
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("/a/{id}?x={id}&y=[z]|{other}%20#gone", "/a/7?x=7&y=%5Bz%5D%7C%7Bother%7D%20"),
+        ("?only={id}", "/?only=7"),
+    ],
+)
+def test_the_rest_of_an_address_is_sent_as_it_is_written(address: str, target: str) -> None:
+    """But for what no first line of a request may have."""
+    with (
+        Scripted(lambda _: OK) as server,
+        running(f"http://127.0.0.1:{server.port}{address}") as service,
+    ):
+        service.finish(service.send([7]))
+
+    assert server.requests[0].target == target
+
+
 def test_the_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens there, and it does not matter."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -125,6 +148,57 @@ def test_a_proxy_that_is_set_is_used() -> None:
     ):
         assert service.finish(service.send([1]))[0].succeeded
     assert proxy.requests[0].target == "http://upstream.invalid/1"
+
+
+def test_a_proxy_passes_on_every_byte_to_an_upstream_with_tls(
+    certificate: tuple[Path, ssl.SSLContext],
+) -> None:
+    """It is told where to, and sees nothing of the requests."""
+
+    def relay(connection: socket.socket) -> bool:
+        with socket.create_connection(("127.0.0.1", server.port)) as other:
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=pump, args=[other, connection])
+            back.start()
+            pump(connection, other)
+            back.join(GUARD)
+        return False
+
+    with (
+        Scripted(lambda _: OK, tls=certificate[1]) as server,
+        Scripted(lambda _: relay) as proxy,
+        running(
+            server.items,
+            upstream_ca=str(certificate[0]),
+            upstream_proxy=f"http://127.0.0.1:{proxy.port}",
+        ) as service,
+    ):
+        outcomes = service.finish(service.send([1, 2, 3, 4]))
+
+    assert all(outcome.succeeded for outcome in outcomes)
+    assert {(each.method, each.target) for each in proxy.requests} == {
+        ("CONNECT", f"127.0.0.1:{server.port}")
+    }
+    assert sorted(each.target for each in server.requests) == [f"/items/{n}" for n in range(1, 5)]
+    assert server.connections == proxy.connections <= 3
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass on what comes until nothing comes any more."""
+    with contextlib.suppress(OSError):
+        while text := source.recv(2**16):
+            sink.sendall(text)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_as_that() -> None:
+    """Nothing was sent, so the attempts go on."""
+    with running(
+        "https://upstream.invalid/{id}", upstream_proxy="http://127.0.0.1:1", max_attempts=1
+    ) as service:
+        (outcome,) = service.finish(service.send([1]))
+
+    assert "cannot be reached: ProxyError, NewConnectionError" in str(outcome.error)
 
 
 def test_connections_are_used_again() -> None:
