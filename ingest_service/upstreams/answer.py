@@ -62,6 +62,8 @@ class _Stream:
     def head(self) -> Any:
         """Read the head of an answer."""
         tried = 0
+        if not self.has_more():
+            self._receive()
         while True:
             received = self._received[self._at :]
             try:

@@ -1,4 +1,4 @@
-"""Changes as statements: prepared by whoever makes them, run by the one thread that writes."""
+"""Changes as statements: prepared by whoever makes them, run by the thread that writes."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping

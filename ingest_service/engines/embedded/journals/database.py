@@ -1,7 +1,7 @@
-"""A SQLite file: one thread writes, what is answered is on the disk.
+"""A SQLite file: one thread at a time writes, what is answered is on the disk.
 
 WAL with `synchronous=FULL`, so that a commit survives a power cut once it has
-returned; what has gathered while the thread wrote shares the next commit. The
+returned; what has gathered while somebody wrote shares the next commit. The
 SQLite is the one that apsw brings, because versions before 3.51.3 could corrupt
 a WAL database when it was reset at the wrong moment.
 """
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import apsw
 
@@ -54,12 +54,18 @@ class Tail(Protocol):
 
 
 class _Record(NamedTuple):
-    """Something to be written, and who waits for it."""
+    """Something to be written."""
 
     write: Callable[[apsw.Connection], Any]
-    done: "Future[Any]"
     #: Called with what `write` returned, once it is durable and before anybody hears of it.
-    then: Callable[[Any], object] | None
+    then: Callable[[Any], object] | None = None
+
+
+class _Order(NamedTuple):
+    """A record that another thread writes, and who waits for it."""
+
+    record: _Record
+    done: "Future[Any]"
 
 
 class Database:
@@ -85,7 +91,9 @@ class Database:
             if isinstance(error, apsw.Error):
                 raise unusable(self._file.path, error) from error
             raise
-        self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        #: Held by the thread that writes.
+        self._writing = threading.Lock()
         #: Whether pages were given back that the file still has.
         self._shrinking = False
         self._closing = threading.Lock()
@@ -135,7 +143,24 @@ class Database:
 
     def run(self, statements: Sequence[Statement]) -> None:
         """Write by `statements`, all or nothing."""
-        self.write(lambda db: execute(db, statements)).result()
+        self.write_now(lambda db: execute(db, statements))
+
+    def write_now(self, write: Callable[[apsw.Connection], T]) -> T:
+        """Do what `write` does, and return its result once it is durable.
+
+        In this thread if no other writes just now: handing it over takes as long as writing it.
+        """
+        if not self._writing.acquire(blocking=False):
+            return self.write(write).result()
+        try:
+            if self._closed:
+                raise StorageUnavailable("The journal is closed.")
+            (result,) = self._commit([_Record(write)])
+        finally:
+            self._writing.release()
+        if isinstance(result, Exception):
+            raise result
+        return cast(T, result)
 
     def write(
         self,
@@ -154,7 +179,7 @@ class Database:
             if self._closed:
                 done.set_exception(StorageUnavailable("The journal is closed."))
             else:
-                self._records.put(_Record(write, done, then))
+                self._orders.put(_Order(_Record(write, then), done))
         return done
 
     def shrink(self) -> int:
@@ -163,9 +188,9 @@ class Database:
         In pages; 0 if that is all, or if the file was begun by a version that could not.
         """
         ((free, can_shrink),) = self.read(lambda db: list(db.execute(SQL["free_space"])))
-        if not can_shrink or free <= _KEPT_FREE or not self._records.empty():
+        if not can_shrink or free <= _KEPT_FREE or not self._orders.empty():
             return 0
-        self.write(self._give_back).result()
+        self.write_now(self._give_back)
         return _PAGES_PER_STEP
 
     def _give_back(self, db: apsw.Connection) -> None:
@@ -176,20 +201,23 @@ class Database:
         """Commit whatever has gathered, again and again, until told to end."""
         ended = False
         while not ended:
-            group = [self._records.get()]
-            while len(group) < _GROUP and not self._records.empty():
-                group.append(self._records.get())
-            ended = None in group
-            if records := [record for record in group if record is not None]:
-                self._commit(records)
-            if self._shrinking:
-                # The file itself gets smaller when the WAL is moved into it.
-                self._committer.checkpoint()
-                self._shrinking = False
-        self._committer.settle_doubts()
+            group = [self._orders.get()]
+            with self._writing:
+                while len(group) < _GROUP and not self._orders.empty():
+                    group.append(self._orders.get())
+                ended = None in group
+                orders = [order for order in group if order is not None]
+                results = self._commit([order.record for order in orders])
+            for order, result in zip(orders, results, strict=True):
+                if isinstance(result, Exception):
+                    order.done.set_exception(result)
+                else:
+                    order.done.set_result(result)
 
-    def _commit(self, records: Sequence[_Record]) -> None:
-        """Write all `records` in one commit; make them visible; then let them be answered."""
+    def _commit(self, records: Sequence[_Record]) -> list[Any]:
+        """Write all `records` in one commit and make them visible; return results or refusals."""
+        if not records:
+            return []
         with self._publishing:
             began = self._monotonic()
             writes = [record.write for record in records]
@@ -198,11 +226,11 @@ class Database:
             GROUP.count(self.commits, len(records))
             self._tail.ended(durable=last is None)
             results = [_publish(*pair) for pair in zip(records, results, strict=True)]
-        for record, result in zip(records, results, strict=True):
-            if isinstance(result, Exception):
-                record.done.set_exception(result)
-            else:
-                record.done.set_result(result)
+        if self._shrinking:
+            # The file itself gets smaller when the WAL is moved into it.
+            self._committer.checkpoint()
+            self._shrinking = False
+        return results
 
     def _connection_for_reading(self) -> apsw.Connection:
         if self._reader is None:
@@ -214,12 +242,14 @@ class Database:
         """Write what is left and let others have the file."""
         with self._closing:
             self._closed = True
-            self._records.put(None)
+            self._orders.put(None)
         self._thread.join()
         with self._reading:
             close_quietly(self._reader)
             self._reader = None
-        self._committer.close()
+        with self._writing:
+            self._committer.settle_doubts()
+            self._committer.close()
         self._file.close()
 
 

@@ -5,7 +5,6 @@ import os
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ingest_service.errors import JournalUnusable, StorageUnavailable
 
@@ -15,14 +14,6 @@ SIDE_FILES = ("-wal", _INDEX)
 #: A byte far beyond every file, so beyond those that SQLite locks as well.
 _LOCKED_BYTE = 2**62
 _PRIVATE = 0o600
-
-
-class _Seen(NamedTuple):
-    """A file as it was last seen."""
-
-    device: int
-    inode: int
-    size: int
 
 
 class JournalLost(StorageUnavailable):
@@ -41,7 +32,7 @@ class JournalFile:
         self.path = Path(os.path.realpath(path))
         self._descriptors = [hold(self.path)]
         self._names = [str(self.path), *(f"{self.path}{ending}" for ending in SIDE_FILES)]
-        self._seen: list[_Seen | None] = []
+        self._seen: list[os.stat_result | None] = []
         try:
             self._descriptors += _hold_old_lock(self.path)
         except JournalUnusable:
@@ -68,16 +59,16 @@ class JournalFile:
         """Raise `JournalLost` if others have changed the files."""
         self._compare([_look(name) for name in self._names], sizes=True)
 
-    def _compare(self, now: "list[_Seen | None]", *, sizes: bool) -> None:
+    def _compare(self, now: list[os.stat_result | None], *, sizes: bool) -> None:
         for name, before, after in zip(self._names, self._seen, now, strict=False):
             if before is None:
                 continue
             if after is None:
                 raise JournalLost(f"{name} was deleted while it was in use")
-            if after[:2] != before[:2]:
+            if not os.path.samestat(before, after):
                 raise JournalLost(f"{name} was replaced while it was in use")
             # An index that is cut short ends the process before anybody can look at it.
-            if sizes and after.size < before.size and not name.endswith(_INDEX):
+            if sizes and after.st_size < before.st_size and not name.endswith(_INDEX):
                 raise JournalLost(f"{name} was cut short while it was in use")
 
     def close(self) -> None:
@@ -141,9 +132,8 @@ def _hold_old_lock(path: Path) -> list[int]:
     return [descriptor]
 
 
-def _look(name: str) -> _Seen | None:
+def _look(name: str) -> os.stat_result | None:
     try:
-        status = os.stat(name)
+        return os.stat(name)
     except FileNotFoundError:
         return None
-    return _Seen(status.st_dev, status.st_ino, status.st_size)

@@ -115,7 +115,7 @@ class SqliteJournal:
             for change in counted:
                 self._rollups.count(change.at, change.counts)
 
-        self._db.write(write).result()
+        self._db.write_now(write)
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot | None:
         """Read the row, and the pieces with the items of `batches`."""
@@ -183,7 +183,7 @@ class SqliteJournal:
         if not any(at is not None and at < finished_before for at in dates):
             return self._db.shrink()
         before = to_micros(finished_before)
-        return self._db.write(lambda db: _forget(db, before)).result()
+        return self._db.write_now(lambda db: _forget(db, before))
 
     def check(self) -> None:
         """Commit nothing, which is something to be written all the same."""
