@@ -155,17 +155,15 @@ class DemoUpstream:
             self._clock.sleep(self.behaviour.latency)
 
     def _status(self, name: object, attempt: str) -> HTTPStatus:
-        behaviour, seed = self.behaviour, self.behaviour.seed
-        if not behaviour.rejects and not behaviour.failures:
-            return HTTPStatus.OK
+        seed = self.behaviour.seed
         # Nothing secret hangs on it. By item, because threads come in any order.
         fate = random.Random(f"{seed} {name}").random()  # noqa: S311 # nosec B311
-        if fate < behaviour.rejects:
-            if fate < behaviour.rejects / 2:
+        if fate < self.behaviour.rejects:
+            if fate < self.behaviour.rejects / 2:
                 return HTTPStatus.NOT_FOUND
             return HTTPStatus.UNPROCESSABLE_ENTITY
         chance = random.Random(f"{seed} {name} {attempt}").random()  # noqa: S311 # nosec B311
-        if chance < behaviour.failures:
+        if chance < self.behaviour.failures:
             return HTTPStatus.SERVICE_UNAVAILABLE
         return HTTPStatus.OK
 

@@ -2,11 +2,9 @@
 
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
 
-import gunicorn_h1c
 from urllib3.exceptions import ProtocolError
 
 from ingest_service.clock import SystemClock
@@ -15,15 +13,18 @@ from ingest_service.clock import SystemClock
 MOST_INTERIM = 10
 
 _PIECE = 64 * 1024
-#: Bytes of a head, or of a line between chunks.
-_LONGEST_HEAD = 64 * 1024
-_MOST_TRAILERS = 100
+#: Bytes and lines of a head, or of what stands between and behind chunks.
+_LONGEST_HEAD = 128 * 1024
+_MOST_LINES = 1_000
 _BODILESS = frozenset(
     {HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 )
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]+)[ \t]+([1-9][0-9]{2})(?:[ \t]|\Z)")
+_LINE_END = re.compile(rb"\r?\n")
+_EMPTY_LINE = re.compile(rb"\r?\n\r?\n")
 #: More digits would be beyond every limit, and beyond what Python reads.
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_LENGTH = re.compile(r"0*([0-9]{1,18})")
+_CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]{1,15})")
 #: Seconds by which a socket may wait longer than it should.
 _SLACK = 0.05
 
@@ -41,8 +42,8 @@ def wait_until(sock: socket.socket, deadline: float) -> None:
     if left <= 0:
         raise TimeoutError
     # As rarely as possible: each time, all other threads have their turn first.
-    if abs((sock.gettimeout() or 0.0) - left) > _SLACK:
-        sock.settimeout(left)
+    if not left <= (sock.gettimeout() or 0.0) <= left + _SLACK:
+        sock.settimeout(left + _SLACK / 2)
 
 
 class _Stream:
@@ -51,41 +52,44 @@ class _Stream:
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
         self._deadline = deadline
-        #: What was received last, and where what nobody has read begins.
-        self._received = b""
+        #: What was received, and where what nobody has read begins.
+        self._received = bytearray()
         self._at = 0
 
     def has_more(self) -> bool:
         """Return whether something was received that nobody has read."""
         return self._at < len(self._received)
 
-    def head(self) -> Any:
-        """Read the head of an answer."""
-        tried = 0
-        if not self.has_more():
-            self._receive()
-        while True:
-            received = self._received[self._at :]
-            try:
-                head = gunicorn_h1c.parse_response(received, tried)
-            except gunicorn_h1c.IncompleteError:
-                tried = len(received)
-                self._receive_more()
-            except gunicorn_h1c.ParseError as error:
-                raise ProtocolError("no HTTP", error) from error
-            else:
-                self._at += head["consumed"]
-                return head
-
     def line(self) -> bytes:
         """Read a line; return it without its end."""
-        while (end := self._received.find(b"\n", self._at)) < 0:
-            self._receive_more()
-        line = self._received[self._at : end].removesuffix(b"\r")
-        self._at = end + 1
-        return line
+        return self._until(_LINE_END)
 
-    def exactly(self, size: int) -> Iterator[bytes]:
+    def lines(self) -> list[str]:
+        """Read what follows a line, up to an empty one; return its lines, none of them empty."""
+        # With the end of the line before, because nothing may follow that.
+        self._at -= 1
+        lines = self._until(_EMPTY_LINE).decode("latin-1").split("\n")[1:]
+        if len(lines) > _MOST_LINES:
+            raise ProtocolError("too many lines")
+        return lines
+
+    def _until(self, end: re.Pattern[bytes]) -> bytes:
+        """Read up to `end`, and that; return what is before it."""
+        start = self._at
+        while not (found := end.search(self._received, start)):
+            begun = len(self._received) - self._at
+            if begun > _LONGEST_HEAD:
+                raise ProtocolError("no end in sight")
+            self._receive()
+            # The end can have begun before.
+            start = max(0, begun - 3)
+        text = bytes(self._received[self._at : found.start()])
+        if len(text) > _LONGEST_HEAD:
+            raise ProtocolError("no end in sight")
+        self._at = found.end()
+        return text
+
+    def exactly(self, size: int) -> Iterator[bytes | bytearray]:
         """Read so many bytes, piece by piece."""
         while size:
             if not self.has_more():
@@ -95,27 +99,21 @@ class _Stream:
             size -= len(piece)
             yield piece
 
-    def everything(self) -> Iterator[bytes]:
+    def everything(self) -> Iterator[bytes | bytearray]:
         """Read until the other side hangs up."""
-        piece = self._received[self._at :]
-        self._received, self._at = b"", 0
-        yield piece
+        yield self._received[self._at :]
+        self._received.clear()
         while piece := self._receive_or_end():
             yield piece
 
-    def _receive_more(self) -> None:
-        """Receive more of what is read in one piece."""
-        begun = self._received[self._at :]
-        if len(begun) > _LONGEST_HEAD:
-            raise ProtocolError("a head or a line without an end")
-        self._receive()
-        self._received = begun + self._received
-
     def _receive(self) -> None:
-        """Receive what comes next; that nothing comes is too early."""
-        self._received, self._at = self._receive_or_end(), 0
-        if not self._received:
+        """Receive more; that nothing comes is too early."""
+        del self._received[: self._at]
+        self._at = 0
+        piece = self._receive_or_end()
+        if not piece:
             raise ProtocolError("cut off", EOFError())
+        self._received += piece
 
     def _receive_or_end(self) -> bytes:
         wait_until(self._sock, self._deadline)
@@ -138,18 +136,21 @@ class Answer:
         self._stream = _Stream(sock, deadline)
         self._is_complete = False
         for _ in range(MOST_INTERIM + 1):
-            head = self._stream.head()
-            self.status = head["status"]
+            status = _STATUS_LINE.match(self._stream.line())
+            if not status:
+                raise ProtocolError("no HTTP")
+            minor, self.status = map(int, status.groups())
+            self.headers = _headers(self._stream.lines())
             if self.status >= 200 or self.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 break
-            if self.status < 100:
-                raise ProtocolError("no status")
         else:
             raise ProtocolError("too many interim answers")
-        self.headers = _joined(head["headers"])
         connection = self.headers.get("connection", "").lower()
-        is_kept = "close" not in connection if head["minor_version"] else "keep-alive" in connection
-        self._stays_open = is_kept and self.status != HTTPStatus.SWITCHING_PROTOCOLS
+        self._stays_open = (
+            "close" not in connection
+            and (minor > 0 or "keep-alive" in connection)
+            and self.status != HTTPStatus.SWITCHING_PROTOCOLS
+        )
 
     def is_in_step(self) -> bool:
         """Return whether the next answer on this connection will be that of the next request."""
@@ -157,68 +158,73 @@ class Answer:
 
     def read(self, most: int) -> bytes:
         """Return the body; raise `Unreadable` if it has more than `most` bytes."""
-        pieces, size = [], 0
+        body = bytearray()
         for piece in self._body():
-            size += len(piece)
-            if size > most:
+            body += piece
+            if len(body) > most:
                 raise Unreadable(f"The answer is larger than {most} bytes.")
-            pieces.append(piece)
         self._is_complete = True
-        return b"".join(pieces)
+        return bytes(body)
 
-    def _body(self) -> Iterator[bytes]:
+    def _body(self) -> Iterator[bytes | bytearray]:
         """Return the pieces of the body, whose length is a matter of RFC 9112, 6.3."""
-        coding = self.headers.get("transfer-encoding", "identity").lower()
-        length = self.headers.get("content-length")
         if self.status in _BODILESS:
             return iter(())
-        if coding == "chunked":
-            # Where it has a length too, one of them may have been meant for somebody else.
-            self._stays_open &= length is None
+        length = self.headers.get("content-length")
+        codings = _listed(self.headers.get("transfer-encoding", "").lower())
+        codings = [coding for coding in codings if coding != "identity"]
+        # Where both are there, one may have been meant for somebody else.
+        self._stays_open &= not codings or length is None
+        if set(codings) == {"chunked"}:
             return self._chunks()
-        if coding != "identity":
-            raise Unreadable(f"The answer is encoded ({coding[:40]}), which was not asked for.")
         if length is not None:
             return self._stream.exactly(_length(length))
+        if codings:
+            named = ", ".join(codings)[:40]
+            raise Unreadable(f"The answer is encoded ({named}), which was not asked for.")
         self._stays_open = False
         return self._stream.everything()
 
-    def _chunks(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes | bytearray]:
         while size := _chunk_size(self._stream.line()):
             yield from self._stream.exactly(size)
             if self._stream.line():
                 raise ProtocolError("a chunk without an end")
-        for _ in range(_MOST_TRAILERS):
-            if not self._stream.line():
-                return
-        raise ProtocolError("too many trailers")
+        # Trailers are nobody's.
+        self._stream.lines()
 
 
-def _joined(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+def _headers(lines: Iterable[str]) -> dict[str, str]:
+    """Return what the lines say; what is no header is passed over."""
     headers: dict[str, str] = {}
     name = ""
-    for key, value in fields:
-        text = value.decode("latin-1")
-        if not key:
-            # A line that continues the one before it (RFC 9112, 5.2).
-            headers[name] += text
-            continue
-        name = key.decode("latin-1").lower()
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    for line in lines:
+        key, colon, value = line.partition(":")
+        if line[0] in " \t":
+            # It goes on with the one before it (RFC 9112, 5.2).
+            headers[name] = f"{headers.get(name, '')} {line.strip()}"
+        elif colon:
+            name, value = key.strip().lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def _listed(text: str) -> list[str]:
+    """Return the elements of a list; empty ones do not count (RFC 9110, 5.6.1)."""
+    return [element for part in text.split(",") if (element := part.strip())]
 
 
 def _length(text: str) -> int:
     """Return what a `Content-Length` says, which may say the same more than once."""
-    length, *others = {part.strip() for part in text.split(",")}
-    if others or not _LENGTH.fullmatch(length):
+    said = {match[1] if (match := _LENGTH.fullmatch(each)) else "" for each in _listed(text)}
+    if len(said) != 1 or "" in said:
         raise ProtocolError("no length")
-    return int(length)
+    return int(said.pop())
 
 
 def _chunk_size(line: bytes) -> int:
     """Return how long a chunk is by its first line, which may say more about it."""
-    size = line.partition(b";")[0].strip()
-    if not _CHUNK_SIZE.fullmatch(size):
+    size = _CHUNK_SIZE.fullmatch(line.partition(b";")[0].strip())
+    if not size:
         raise ProtocolError("no size of a chunk")
-    return int(size, 16)
+    return int(size[1], 16)

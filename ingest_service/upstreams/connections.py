@@ -18,6 +18,7 @@ from urllib3.exceptions import (
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ProxyError,
     SSLError,
 )
@@ -59,6 +60,22 @@ class _Idling:
         super().connect()  # type: ignore[misc]
         if _clock.monotonic() >= self._connected_by:
             raise ConnectTimeoutError(self, f"It took longer than {seconds:g} s.")
+
+    def _tunnel(self) -> None:
+        """Have the proxy pass on every byte; in time, which the standard library's does not."""
+        proxied = cast(Any, self)
+        host = proxied._tunnel_host  # noqa: SLF001 - set by urllib3
+        if ":" in host:
+            host = f"[{host.strip('[]')}]"
+        place = f"{host}:{proxied._tunnel_port}"  # noqa: SLF001 - the same
+        try:
+            wait_until(proxied.sock, self._connected_by)
+            proxied.sock.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
+            status = Answer(proxied.sock, self._connected_by).status
+        except (OSError, ProtocolError) as error:
+            raise ProxyError("It does not connect.", error) from error
+        if not 200 <= status < 300:
+            raise ProxyError("It refuses to connect.", OSError(status))
 
     def ask(self, request: bytes, deadline: float) -> Answer:
         """Send a request, if there is still time for it; return the answer by `deadline`."""
@@ -171,7 +188,9 @@ class Connections(urllib3.HTTPConnectionPool):
             answer = connection.ask(request, deadline)
             yield answer
         finally:
-            if answer is None or not answer.is_in_step():
+            # Of TLS inside of TLS nobody knows what has arrived.
+            is_plain = isinstance(connection.sock, socket.socket)
+            if answer is None or not answer.is_in_step() or not is_plain:
                 connection.close()
             connection.idle_since = _clock.monotonic()
             self._put_conn(connection)

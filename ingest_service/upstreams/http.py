@@ -5,6 +5,7 @@ time as a whole, never followed elsewhere.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 import urllib3
 from urllib3.exceptions import HTTPError
+from urllib3.util import Url, parse_url
 
 from ingest_service.clock import Clock
 from ingest_service.domain.items import Kind
@@ -68,17 +70,13 @@ class Client:
     def open(self, url: str) -> Endpoint:
         """Return where `url`, an address as `is_url` allows them, leads to."""
         parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
+        place = parse_url(f"{parts.scheme}://{parts.netloc}")
         # Looked up once: the manager would take the address apart for every request.
-        connections = cast(Connections, self._pools.connection_from_url(origin))
-        proxied, tls = self._pools.proxy is not None, parts.scheme == "https"
-        target = quote(url.removeprefix(origin).partition("#")[0], safe=_UNQUOTED)
-        target = target.replace(quote("{id}"), "{id}")
-        if not target.startswith("/"):
-            target = "/" + target
+        connections = cast(Connections, self._pools.connection_from_url(place.url))
+        proxied, tls = self._pools.proxy is not None, place.scheme == "https"
+        host, target = _host(place), _target(url.partition("//")[2].removeprefix(parts.netloc))
         if proxied and not tls:
-            target = origin + target
-        host = parts.netloc.lower().removesuffix(":443" if tls else ":80")
+            target = f"{place.scheme}://{host}{target}"
         return Endpoint(connections, proxied and tls, host, target)
 
     def send(
@@ -105,6 +103,20 @@ class Client:
                 return classify(answer, self._limits.max_response * items, self._clock.now())
         except (HTTPError, OSError) as error:
             return interrupted(error)
+
+
+def _host(place: Url) -> str:
+    """Return the name of a server: without the zone of its address, or a port that is usual."""
+    host = re.sub(r"%[^]]*", "", place.host or "").removesuffix(".")
+    usual = 443 if place.scheme == "https" else 80
+    return host if place.port in (None, usual) else f"{host}:{place.port}"
+
+
+def _target(text: str) -> str:
+    """Return what is behind the host of an address as a request names it."""
+    text = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text.partition("#")[0])
+    target = "{id}".join(quote(part, safe=_UNQUOTED) for part in text.split("{id}"))
+    return target if target.startswith("/") else f"/{target}"
 
 
 def _head(first: str, headers: Mapping[str, str]) -> bytes:

@@ -15,14 +15,18 @@ from ingest_service.upstreams.connections import IDLE
 from ingest_service.version import VERSION
 from tests.realtime import (
     GUARD,
+    Reply,
     Request,
     Scripted,
     answer,
     cut,
+    drip,
     kinds,
     running,
+    silence,
 )
-from tests.upstreams.replies import OK
+from tests.upstreams.calls import client
+from tests.upstreams.replies import OK, first
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -113,6 +117,27 @@ def test_whatever_an_item_is_called_it_is_one_segment_of_the_path(name: str, tar
 
 
 @pytest.mark.parametrize(
+    ("address", "host", "target"),
+    [
+        ("http://Example.com/{id}", "example.com", "/{id}"),
+        ("http://example.com:80/{id}", "example.com", "/{id}"),
+        ("http://example.com:443/{id}", "example.com:443", "/{id}"),
+        ("https://example.com:443/{id}", "example.com", "/{id}"),
+        ("HTTPS://example.com:0444/{id}", "example.com:444", "/{id}"),
+        ("http://example.com.:/{id}", "example.com", "/{id}"),
+        ("http://[::1]:80/{id}", "[::1]", "/{id}"),
+        ("http://[fe80::1%25lo]:81/{id}", "[fe80::1]:81", "/{id}"),
+        ("http://h/{id}?all=100%&zz=%zz%41", "h", "/{id}?all=100%25&zz=%25zz%41"),
+        ("http://h/{id}?literally=%7Bid%7D", "h", "/{id}?literally=%7Bid%7D"),
+    ],
+)
+def test_a_request_names_the_server_that_it_goes_to(address: str, host: str, target: str) -> None:
+    """Without what only the way there needs, or nobody."""
+    endpoint = client().open(address)
+    assert (endpoint.host, endpoint.target) == (host, target)
+
+
+@pytest.mark.parametrize(
     ("address", "target"),
     [
         ("/a/{id}?x={id}&y=[z]|{other}%20#gone", "/a/7?x=7&y=%5Bz%5D%7C%7Bother%7D%20"),
@@ -189,6 +214,35 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
         while text := source.recv(2**16):
             sink.sendall(text)
         sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 407 Who are you\r\n\r\n",
+        cut(b"HTTP/1.1 200 Conn"),
+        cut(b"X" * 300_000),
+        silence,
+        drip(b"HTTP/1.1 200 Connected\r\n" + b"A: b\r\n" * 100, 0.02),
+    ],
+    ids=["no-http", "refusal", "half", "endless", "silence", "dripping"],
+)
+def test_a_proxy_that_does_not_connect_takes_no_thread_and_no_item_with_it(reply: Reply) -> None:
+    """However it does not: nothing was sent, so that costs no more than an attempt."""
+    with (
+        Scripted(first(reply, b"HTTP/1.1 503 No\r\n\r\n")) as proxy,
+        running(
+            "https://upstream.invalid/{id}",
+            upstream_proxy=f"http://127.0.0.1:{proxy.port}",
+            upstream_timeout=0.5,
+            max_attempts=2,
+        ) as service,
+    ):
+        (outcome,) = service.finish(service.send([1]))
+
+    assert outcome.attempts == len(proxy.requests) == 2
+    assert "cannot be reached: ProxyError" in str(outcome.error)
 
 
 def test_a_proxy_that_cannot_be_reached_is_named_as_that() -> None:
