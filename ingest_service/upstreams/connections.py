@@ -6,10 +6,11 @@ import contextlib
 import encodings.idna  # noqa: F401
 import functools
 import math
+import queue
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -33,6 +34,8 @@ from ingest_service.upstreams.shortage import descriptor_error, shortage
 #: after 2 s (gunicorn), 5 s (Node, Apache, uvicorn) or more; a request that crosses
 #: with that is lost, and with batches 5 s apart it would cross again and again.
 IDLE = 1.0
+
+T = TypeVar("T")
 
 # Sockets live in real time, whatever a test does to everybody else's.
 _clock = SystemClock()
@@ -164,18 +167,34 @@ def _timeout(seconds: float) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
+class _Stack(queue.LifoQueue[Any]):
+    """Where nobody ever waits for a connection: that takes no lock beyond the list's own."""
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self.queue.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        try:
+            return self.queue.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+
 class Connections(urllib3.HTTPConnectionPool):
     """Connections to one server, kept for the next requests."""
 
+    QueueCls = _Stack
     ConnectionCls: type[HTTPConnection] = _PlainConnection
 
-    @contextlib.contextmanager
-    def exchange(self, request: bytes, seconds: float, *, tunnel: bool) -> Iterator[Answer]:
-        """Send a request; yield its answer, which has so many seconds until it is complete.
+    def exchange(
+        self, request: bytes, seconds: float, read: Callable[[Answer], T], *, tunnel: bool
+    ) -> T:
+        """Send a request; return what `read` makes of its answer.
 
-        Half of them may be spent on connecting: a server that cannot be reached is to be
-        known for that before its batch is given up. `tunnel` says whether it is reached
-        through the proxy, instead of by it.
+        That has so many seconds until it is complete. Half of them may be spent on
+        connecting: a server that cannot be reached is to be known for that before its
+        batch is given up. `tunnel` says whether it is reached through the proxy,
+        instead of by it.
 
         Raise `OSError` or `HTTPError`.
         """
@@ -186,7 +205,7 @@ class Connections(urllib3.HTTPConnectionPool):
             if connection.sock is None:
                 self._connect(connection, seconds / 2, tunnel=tunnel)
             answer = connection.ask(request, deadline)
-            yield answer
+            return read(answer)
         finally:
             # Of TLS inside of TLS nobody knows what has arrived.
             is_plain = isinstance(connection.sock, socket.socket)

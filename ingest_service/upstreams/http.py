@@ -19,6 +19,7 @@ from urllib3.util import Url, parse_url
 from ingest_service.clock import Clock
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.answer import Answer
 from ingest_service.upstreams.connections import Connections
 from ingest_service.upstreams.http_answers import classify, interrupted
 from ingest_service.upstreams.http_listing import listed_outcomes
@@ -96,11 +97,15 @@ class Client:
             body = orjson.dumps(payload)
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
         request = _head(f"{method} {endpoint.target} HTTP/1.1", headers) + body
+        limits = self._limits
+
+        def read(answer: Answer) -> Outcome:
+            return classify(answer, limits.max_response * items, self._clock.now())
+
         try:
-            with endpoint.connections.exchange(
-                request, self._limits.timeout, tunnel=endpoint.is_tunnelled
-            ) as answer:
-                return classify(answer, self._limits.max_response * items, self._clock.now())
+            return endpoint.connections.exchange(
+                request, limits.timeout, read, tunnel=endpoint.is_tunnelled
+            )
         except (HTTPError, OSError) as error:
             return interrupted(error)
 
