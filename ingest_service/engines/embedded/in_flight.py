@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ingest_service.domain.model import Batch
 from ingest_service.domain.slot_times import expected_end
 from ingest_service.domain.snapshot import BatchUnderWay
 from ingest_service.engines import Slot
@@ -39,13 +40,7 @@ class InFlightBatches:
 
     def batches(self) -> tuple[BatchUnderWay, ...]:
         """Return what there is to tell about each."""
-        if not self._by_slot:
-            return ()
-        under_way = [each.slot.batch for each in self._by_slot.values()]
-        return tuple(
-            BatchUnderWay(batch.ingestion_id, batch.batch_id, len(batch.offsets), batch.attempt)
-            for batch in under_way
-        )
+        return tuple([_told(under_way.slot.batch) for under_way in self._by_slot.values()])
 
     def add(self, slot: Slot) -> None:
         """Note a batch that was started, and is not sent yet."""
@@ -99,3 +94,7 @@ class InFlightBatches:
         if under_way.ends_at is not None:
             return max(now, under_way.ends_at)
         return expected_end(under_way.slot.at, self.duration, now)
+
+
+def _told(batch: Batch) -> BatchUnderWay:
+    return BatchUnderWay(batch.ingestion_id, batch.batch_id, len(batch.offsets), batch.attempt)

@@ -269,8 +269,6 @@ class Worker:
 
     def _note_holds(self, call: Call) -> None:
         """Obey at once, also while batch mates are under way; a hold counts from its answer."""
-        if not call.retry_after():
-            return
         now = self._clock.monotonic()
         until = held_until(call, now, self._retry_policy.max_retry_after)
         if until > now:

@@ -358,7 +358,7 @@ class MemoryJournal:
 def _prepared(change: Settled) -> _Settled:
     """Return `change` in the form in which it is kept."""
     offsets, text = final_outcomes(change.batch, change.outcomes)
-    whole = isinstance(change.batch.offsets, range) and len(offsets) == len(change.batch.offsets)
+    whole = isinstance(offsets, range)
     settled = SettledBatch(change.batch.start_no, change.at, None if whole else offsets, text)
     return _Settled(change.batch, settled)
 
