@@ -44,7 +44,7 @@ def tables() -> Iterator[Table]:
             _batch_row("batches of 100 a request", address, size=100),
         ]
     yield Table(
-        f"Sending {ITEMS:,} ids over HTTP; the ratio is of times",
+        f"Sending {ITEMS:,} ids over HTTP, {ITEMS_IN_BATCHES:,} in batches; the ratio is of times",
         lambda seconds: f"{1 / seconds:,.0f} items/s",
         rows,
     )

@@ -95,7 +95,7 @@ def _growing() -> Table:
 
 def _fresh(measure: Callable[..., float], *args: bytes) -> float:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        # As it is served.
+        # With one heap, as the service has.
         process.submit(heap.share_one_heap).result()
         return process.submit(measure, *args).result()
 

@@ -19,13 +19,15 @@ _MOST_LINES = 1_000
 _BODILESS = frozenset(
     {HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 )
-_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]+)[ \t]+([1-9][0-9]{2})(?:[ \t]|\Z)")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t]|\Z)")
 _LINE_END = re.compile(rb"\r?\n")
 _EMPTY_LINE = re.compile(rb"\r?\n\r?\n")
+#: What servers say when they mean none.
+_NO_CODINGS = frozenset({"identity", "none", "binary", "7bit", "8bit"})
 #: More digits would be beyond every limit, and beyond what Python reads.
 _LENGTH = re.compile(r"0*([0-9]{1,18})")
 _CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]{1,15})")
-#: Seconds by which a socket may wait longer than it should.
+#: Seconds by which a socket may wait beyond its deadline.
 _SLACK = 0.05
 
 # Sockets live in real time, whatever a test does to everybody else's.
@@ -41,7 +43,7 @@ def wait_until(sock: socket.socket, deadline: float) -> None:
     left = deadline - _clock.monotonic()
     if left <= 0:
         raise TimeoutError
-    # As rarely as possible: each time, all other threads have their turn first.
+    # Only if need be: it lets go of the interpreter, and getting that back can take milliseconds.
     if not left <= (sock.gettimeout() or 0.0) <= left + _SLACK:
         sock.settimeout(left + _SLACK / 2)
 
@@ -139,7 +141,7 @@ class Answer:
             status = _STATUS_LINE.match(self._stream.line())
             if not status:
                 raise ProtocolError("no HTTP")
-            minor, self.status = map(int, status.groups())
+            self._minor, self.status = map(int, status.groups())
             self.headers = _headers(self._stream.lines())
             if self.status >= 200 or self.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 break
@@ -148,7 +150,7 @@ class Answer:
         connection = self.headers.get("connection", "").lower()
         self._stays_open = (
             "close" not in connection
-            and (minor > 0 or "keep-alive" in connection)
+            and (self._minor > 0 or "keep-alive" in connection)
             and self.status != HTTPStatus.SWITCHING_PROTOCOLS
         )
 
@@ -172,16 +174,16 @@ class Answer:
             return iter(())
         length = self.headers.get("content-length")
         codings = _listed(self.headers.get("transfer-encoding", "").lower())
-        codings = [coding for coding in codings if coding != "identity"]
-        # Where both are there, one may have been meant for somebody else.
-        self._stays_open &= not codings or length is None
-        if set(codings) == {"chunked"}:
-            return self._chunks()
-        if length is not None:
-            return self._stream.exactly(_length(length))
+        codings = [coding for coding in codings if coding not in _NO_CODINGS]
         if codings:
+            # With a length, or before HTTP/1.1, it may have been meant for somebody else.
+            self._stays_open &= length is None and self._minor > 0
+            if set(codings) == {"chunked"}:
+                return self._chunks()
             named = ", ".join(codings)[:40]
             raise Unreadable(f"The answer is encoded ({named}), which was not asked for.")
+        if length is not None:
+            return self._stream.exactly(_length(length))
         self._stays_open = False
         return self._stream.everything()
 

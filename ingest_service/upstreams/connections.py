@@ -75,6 +75,8 @@ class _Idling:
             wait_until(proxied.sock, self._connected_by)
             proxied.sock.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
             status = Answer(proxied.sock, self._connected_by).status
+            # What follows, TLS, has only what is left.
+            wait_until(proxied.sock, self._connected_by)
         except (OSError, ProtocolError) as error:
             raise ProxyError("It does not connect.", error) from error
         if not 200 <= status < 300:
@@ -168,7 +170,10 @@ def _timeout(seconds: float) -> float | None:
 
 
 class _Stack(queue.LifoQueue[Any]):
-    """Where nobody ever waits for a connection: that takes no lock beyond the list's own."""
+    """Idle connections, the last one first.
+
+    Nobody waits for one, and there are never more than threads, so the list's own lock is enough.
+    """
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         self.queue.append(item)
@@ -193,8 +198,7 @@ class Connections(urllib3.HTTPConnectionPool):
 
         That has so many seconds until it is complete. Half of them may be spent on
         connecting: a server that cannot be reached is to be known for that before its
-        batch is given up. `tunnel` says whether it is reached through the proxy,
-        instead of by it.
+        batch is given up. `tunnel`: the proxy is to pass on bytes (CONNECT), not requests.
 
         Raise `OSError` or `HTTPError`.
         """

@@ -47,6 +47,7 @@ class Endpoint(NamedTuple):
     connections: Connections
     #: Whether the proxy is told to pass on every byte.
     is_tunnelled: bool
+    #: What the `Host` header says.
     host: str
     #: What the first line of a request names.
     target: str

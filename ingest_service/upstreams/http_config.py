@@ -74,7 +74,7 @@ def _request_headers(own: Mapping[str, str]) -> dict[str, str]:
     )
     for name, value in own.items():
         merged[name] = value
-    # The one name that others are compared with.
+    # Spelt as `Client.send` spells it: only one may go out.
     return {"Host" if name.lower() == "host" else name: value for name, value in merged.items()}
 
 

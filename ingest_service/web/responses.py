@@ -60,7 +60,7 @@ def conditional(response: Response) -> Response:
     return response
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def timestamp(at: datetime | None) -> str | None:
     """Return `at` as RFC 3339 in UTC with `Z`, to the millisecond.
 

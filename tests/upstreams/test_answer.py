@@ -100,7 +100,17 @@ CHUNKED = head("Transfer-Encoding: chunked")
         ),
         (head("Transfer-Encoding: , chunked") + b"0\r\n\r\n", b"", True),
         (CHUNKED + b"0000000000000000002\r\n{}\r\n0\r\n\r\n", b"{}", True),
-        (head("Transfer-Encoding: none", "Content-Length: 2") + b"{}", b"{}", False),
+        (head("Transfer-Encoding: none", "Content-Length: 2") + b"{}", b"{}", True),
+        (
+            head(
+                "Transfer-Encoding: chunked",
+                "Connection: keep-alive",
+                first="HTTP/1.0 200 OK",
+            )
+            + b"0\r\n\r\n",
+            b"",
+            False,
+        ),
         (
             head("no colon", "X Y : z", "\x01: \x02", ": z", " z", "Content-Length : 2") + b"{}",
             b"{}",
@@ -115,8 +125,8 @@ def test_a_body_is_as_long_as_its_head_says(text: bytes, body: bytes, in_step: b
 
     assert (whole.read(MOST), single.read(MOST)) == (body, body)
     assert whole.is_in_step() == in_step
-    if not in_step:
-        assert not answer(text).is_in_step()
+    # What is left over may not have been received yet; then the connection is not idle.
+    assert single.is_in_step() or not in_step
 
 
 def test_an_answer_that_was_not_read_is_not_in_step() -> None:
@@ -134,6 +144,8 @@ def test_an_answer_that_was_not_read_is_not_in_step() -> None:
         head(first="HTTP/1.1 099 No"),
         b"\r\n" + head("Content-Length: 0"),
         head("Content-Length: 0", first="HTTP/1.1 20 OK"),
+        head("Content-Length: 0", first="HTTP/1.10 200 OK"),
+        head("Content-Length: 0", first="HTTP/1." + "1" * 5_000 + " 200 OK"),
         head("Content-Length: 0", first="HTTP/1.1 2000 OK"),
         head(*["X: y"] * 1_001),
         head("X: " + "y" * 300_000),
@@ -190,7 +202,7 @@ def test_a_socket_waits_until_the_deadline_and_hardly_longer(timeout: float | No
         told = sock.gettimeout()
 
     assert told is not None
-    assert deadline - time.monotonic() <= told <= 20.1
+    assert deadline - time.monotonic() <= told <= 20.05
 
 
 def test_there_is_no_waiting_after_the_deadline() -> None:
@@ -219,10 +231,11 @@ def test_who_speaks_something_else_is_not_waited_for(banner: bytes) -> None:
         answer(*pieces)
 
 
-def test_a_coding_that_was_not_asked_for_is_named() -> None:
+@pytest.mark.parametrize("length", [[], ["Content-Length: 2"]])
+def test_a_coding_that_was_not_asked_for_is_named(length: list[str]) -> None:
     """It would be read as something else."""
     with pytest.raises(Unreadable, match=r"encoded \(gzip, chunked\)"):
-        answer(head("Transfer-Encoding: gzip, chunked")).read(MOST)
+        answer(head("Transfer-Encoding: gzip, chunked", *length) + b"{}").read(MOST)
 
 
 def test_headers_are_found_however_they_are_written() -> None:

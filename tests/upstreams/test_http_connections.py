@@ -1,13 +1,31 @@
 """Connections after surprises: nobody ever gets the answer of another request."""
 
+import contextlib
 import itertools
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ingest_service.upstreams.answer import MOST_INTERIM
-from tests.realtime import Reply, Request, Scripted, answer, cut, running
+from ingest_service.upstreams.http import ItemConnector
+from tests.realtime import (
+    GUARD,
+    Act,
+    Reply,
+    Request,
+    Scripted,
+    answer,
+    cut,
+    reset,
+    running,
+    silence,
+)
+from tests.upstreams.calls import batch_of, client
 from tests.upstreams.replies import OK, first
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
@@ -114,6 +132,71 @@ def test_what_is_left_over_inside_of_tls_is_noticed_too(
 
     assert (outcome.processed_data, outcome.attempts) == ("own", 1)
     assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "act",
+    [silence, reset, cut(b""), cut(b"HTTP/1.1 400 No\r\n\r\n")],
+    ids=["silence", "reset", "end", "no-tls"],
+)
+def test_nothing_was_sent_if_there_is_no_handshake(act: Act) -> None:
+    """So it counts as an API that cannot be reached."""
+    with listening(act) as port:
+        (outcome,) = ItemConnector(client(0.5), f"https://127.0.0.1:{port}/{{id}}")(batch_of(1))
+
+    assert (outcome.transient, outcome.unreachable) == (True, True)
+
+
+def test_something_was_sent_if_the_answer_is_cut_off_inside_of_tls(
+    certificate: tuple[Path, ssl.SSLContext],
+) -> None:
+    """So it may have been done."""
+    with Scripted(lambda _: reset, tls=certificate[1]) as server:
+        connector = ItemConnector(client(upstream_ca=str(certificate[0])), server.items)
+        (outcome,) = connector(batch_of(1))
+
+    assert (outcome.transient, outcome.unreachable) == (True, False)
+
+
+def test_a_proxy_that_answers_late_leaves_less_time_to_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of it all together, so that it is known in time that nothing was sent."""
+    left: list[float | None] = []
+
+    def wrap(_: ssl.SSLContext, sock: socket.socket, *args: object, **kwargs: object) -> None:
+        left.append(sock.gettimeout())
+        raise ssl.SSLError
+
+    def late(connection: socket.socket) -> bool:
+        time.sleep(0.3)
+        return cut(b"HTTP/1.1 200 Connected\r\n\r\n")(connection)
+
+    with listening(late) as port:
+        sender = client(4.0, upstream_proxy=f"http://127.0.0.1:{port}")
+        connector = ItemConnector(sender, "https://upstream.invalid/{id}")
+        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
+        (outcome,) = connector(batch_of(1))
+
+    assert outcome.unreachable
+    assert 0 < (left[0] or 0) < 2 - 0.2
+
+
+@contextlib.contextmanager
+def listening(act: Act) -> Iterator[int]:
+    """Take one connection, hear something, and do what `act` does; give the port."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            act(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(GUARD)
 
 
 def test_an_answer_that_ends_the_connection_is_read_as_ever() -> None:

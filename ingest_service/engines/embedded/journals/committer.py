@@ -119,7 +119,7 @@ class Committer:
         self._disconnect(error)
         try:
             self._take_back(self._connection())
-        except apsw.Error as also:
+        except (apsw.Error, OSError, JournalLost) as also:
             self._disconnect(also)
 
     def _disconnect(self, error: Exception) -> None:
@@ -130,7 +130,7 @@ class Committer:
         self._db = None
         # What failed may have cut the files short before: that was nobody else. Whoever commits
         # next hears of one that is not there any more.
-        with suppress(JournalLost):
+        with suppress(JournalLost, OSError):
             self._file.note()
 
     def _take_back(self, db: apsw.Connection) -> None:

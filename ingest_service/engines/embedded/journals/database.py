@@ -92,16 +92,16 @@ class Database:
                 raise unusable(self._file.path, error) from error
             raise
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
-        #: Held by the thread that writes.
+        #: Held by the thread that writes, until what it has written is visible.
         self._writing = threading.Lock()
+        #: Whether that of the journal has orders in hand and waits: nobody overtakes it.
+        self._is_next = False
         #: Whether pages were given back that the file still has.
         self._shrinking = False
         self._closing = threading.Lock()
         self._closed = False
         self._reading = threading.Lock()
         self._reader: apsw.Connection | None = None
-        #: Held from before a commit until those who made it have made it visible.
-        self._publishing = threading.Lock()
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
 
@@ -138,7 +138,7 @@ class Database:
 
     def await_visible(self) -> None:
         """Block until what could be read just now is visible to everybody else as well."""
-        with self._publishing:
+        with self._writing:
             pass
 
     def run(self, statements: Sequence[Statement]) -> None:
@@ -148,9 +148,11 @@ class Database:
     def write_now(self, write: Callable[[apsw.Connection], T]) -> T:
         """Do what `write` does, and return its result once it is durable.
 
-        In this thread if no other writes just now: handing it over takes as long as writing it.
+        In this thread if nobody else has something to write just now: to hand it over and to
+        hear of it takes as long as all of its statements.
         """
-        if not self._writing.acquire(blocking=False):
+        is_turn = not self._is_next and self._orders.empty()
+        if not is_turn or not self._writing.acquire(blocking=False):
             return self.write(write).result()
         try:
             if self._closed:
@@ -202,7 +204,9 @@ class Database:
         ended = False
         while not ended:
             group = [self._orders.get()]
+            self._is_next = True
             with self._writing:
+                self._is_next = False
                 while len(group) < _GROUP and not self._orders.empty():
                     group.append(self._orders.get())
                 ended = None in group
@@ -218,16 +222,16 @@ class Database:
         """Write all `records` in one commit and make them visible; return results or refusals."""
         if not records:
             return []
-        with self._publishing:
-            began = self._monotonic()
-            writes = [record.write for record in records]
-            *results, last = self._committer.commit([*writes, self._tail.write])
-            COMMIT.count(self.commits, self._monotonic() - began)
-            GROUP.count(self.commits, len(records))
-            self._tail.ended(durable=last is None)
-            results = [_publish(*pair) for pair in zip(records, results, strict=True)]
+        began = self._monotonic()
+        writes = [record.write for record in records]
+        *results, last = self._committer.commit([*writes, self._tail.write])
+        COMMIT.count(self.commits, self._monotonic() - began)
+        GROUP.count(self.commits, len(records))
+        self._tail.ended(durable=last is None)
+        results = [_publish(*pair) for pair in zip(records, results, strict=True)]
         if self._shrinking:
-            # The file itself gets smaller when the WAL is moved into it.
+            # The file itself gets smaller when the WAL is moved into it. Whoever shares this
+            # commit waits for that.
             self._committer.checkpoint()
             self._shrinking = False
         return results
@@ -248,9 +252,11 @@ class Database:
             close_quietly(self._reader)
             self._reader = None
         with self._writing:
-            self._committer.settle_doubts()
-            self._committer.close()
-        self._file.close()
+            try:
+                self._committer.settle_doubts()
+            finally:
+                self._committer.close()
+                self._file.close()
 
 
 def _size(path: Path) -> int:
@@ -264,8 +270,8 @@ def _size(path: Path) -> int:
 def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:
     """Run `statements`, which return nothing."""
     for statement in statements:
-        # The cursor must not leave this thread: one that is dropped while the
-        # connection is in use stays in a list of the connection for ever.
+        # The cursor must be gone before the next thread writes: one that is dropped while
+        # the connection is in use stays in a list of the connection for ever.
         db.execute(SQL[statement.name], statement.values)
 
 

@@ -16,7 +16,7 @@ from ingest_service.engines.outcomes import decode_outcomes
 _HEAD = struct.Struct("<qIHI")
 #: Where the record before it begins, plus 1.
 _BEFORE = struct.Struct("<Q")
-#: So many bytes can be counted by four.
+#: The largest number that four bytes hold.
 _NARROW = 2**32 - 1
 
 

@@ -158,15 +158,15 @@ class SqliteJournal:
         return self._db.read(lambda db: rollups.recorded(db, since, until, cuts))
 
     def totals(self) -> Counts:
-        """Return what the thread that writes has added up."""
+        """Return what was added up as it was written."""
         return self._rollups.totals()
 
     def vitals(self) -> StorageVitals:
-        """Look at the files, and at what the thread that writes has counted."""
+        """Look at the files, and at what was counted as it was written."""
         return StorageVitals(dict(self._db.commits), self._db.file_bytes())
 
     def attach(self, tell_depth: Callable[[], Counts]) -> None:
-        """Let the thread that writes ask for it."""
+        """Let whoever writes ask for it."""
         self._rollups.tell_depth = tell_depth
 
     def oldest_finished(self) -> datetime | None:

@@ -1,10 +1,12 @@
 """A journal that somebody lays hands on while it is in use: refused loudly, nothing lost."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,3 +127,27 @@ def test_the_log_of_whatever_took_its_place_is_left_alone(
         assert path.with_name(path.name + "-wal").exists()
         accept(other, ingestion(8))
     assert verify(str(path)) == (2, 2)
+
+
+@pytest.mark.parametrize("thread", ["its own", "the journal's"])
+def test_a_journal_that_cannot_be_looked_at_is_refused_for_that_long(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    """Whichever thread writes; then it goes on, and lets others have the file at its end."""
+    stat = os.stat
+
+    def refused(name: object, **options: Any) -> os.stat_result:
+        if str(name).startswith(str(path)):
+            raise PermissionError(13, "Permission denied")
+        return stat(name, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refused)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                journal.check() if thread == "its own" else accept(journal, ingestion(2))
+    accept(journal, ingestion(3))
+    journal.close()
+
+    with closing(SqliteJournal(path)) as again:
+        assert [one.sequence for one in again.recover().unfinished] == [1, 3]
