@@ -34,6 +34,10 @@ _SLACK = 0.05
 _clock = SystemClock()
 
 
+class Broken(ProtocolError):
+    """What comes is no HTTP/1 (RFC 9112), or not all of it; says so in words of ours alone."""
+
+
 class Unreadable(Exception):
     """The answer came, and is of no use."""
 
@@ -72,7 +76,7 @@ class _Stream:
         self._at -= 1
         lines = self._until(_EMPTY_LINE).decode("latin-1").split("\n")[1:]
         if len(lines) > _MOST_LINES:
-            raise ProtocolError("too many lines")
+            raise Broken("it has too many lines")
         return lines
 
     def _until(self, end: re.Pattern[bytes]) -> bytes:
@@ -81,13 +85,13 @@ class _Stream:
         while not (found := end.search(self._received, start)):
             begun = len(self._received) - self._at
             if begun > _LONGEST_HEAD:
-                raise ProtocolError("no end in sight")
+                raise Broken("it has a line without an end")
             self._receive()
             # The end can have begun before.
             start = max(0, begun - 3)
         text = bytes(self._received[self._at : found.start()])
         if len(text) > _LONGEST_HEAD:
-            raise ProtocolError("no end in sight")
+            raise Broken("it has a line without an end")
         self._at = found.end()
         return text
 
@@ -114,7 +118,7 @@ class _Stream:
         self._at = 0
         piece = self._receive_or_end()
         if not piece:
-            raise ProtocolError("cut off", EOFError())
+            raise Broken("it is cut off")
         self._received += piece
 
     def _receive_or_end(self) -> bytes:
@@ -126,7 +130,7 @@ class Answer:
     """A final answer: its head is read at once, its body by `read`.
 
     Both raise `TimeoutError` at `deadline` (monotonic), another `OSError` if the
-    connection fails, and `ProtocolError` if it is no HTTP/1 (RFC 9112) or not complete.
+    connection fails, and `Broken` if it is no HTTP/1 or not complete.
     """
 
     #: From 200 to 999, or 101.
@@ -140,13 +144,13 @@ class Answer:
         for _ in range(MOST_INTERIM + 1):
             status = _STATUS_LINE.match(self._stream.line())
             if not status:
-                raise ProtocolError("no HTTP")
+                raise Broken("it is no HTTP")
             self._minor, self.status = map(int, status.groups())
             self.headers = _headers(self._stream.lines())
             if self.status >= 200 or self.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 break
         else:
-            raise ProtocolError("too many interim answers")
+            raise Broken("there are too many interim ones")
         connection = self.headers.get("connection", "").lower()
         self._stays_open = (
             "close" not in connection
@@ -191,7 +195,7 @@ class Answer:
         while size := _chunk_size(self._stream.line()):
             yield from self._stream.exactly(size)
             if self._stream.line():
-                raise ProtocolError("a chunk without an end")
+                raise Broken("it has a chunk without an end")
         # Trailers are nobody's.
         self._stream.lines()
 
@@ -220,7 +224,7 @@ def _length(text: str) -> int:
     """Return what a `Content-Length` says, which may say the same more than once."""
     said = {match[1] if (match := _LENGTH.fullmatch(each)) else "" for each in _listed(text)}
     if len(said) != 1 or "" in said:
-        raise ProtocolError("no length")
+        raise Broken("it does not say how long it is")
     return int(said.pop())
 
 
@@ -228,5 +232,5 @@ def _chunk_size(line: bytes) -> int:
     """Return how long a chunk is by its first line, which may say more about it."""
     size = _CHUNK_SIZE.fullmatch(line.partition(b";")[0].strip())
     if not size:
-        raise ProtocolError("no size of a chunk")
+        raise Broken("it has a chunk without a size")
     return int(size[1], 16)

@@ -19,7 +19,6 @@ from urllib3.exceptions import (
     LocationParseError,
     NameResolutionError,
     NewConnectionError,
-    ProtocolError,
     ProxyError,
     SSLError,
 )
@@ -27,7 +26,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from ingest_service.clock import SystemClock
 from ingest_service.upstreams import sending
-from ingest_service.upstreams.answer import Answer, wait_until
+from ingest_service.upstreams.answer import Answer, Broken, wait_until
 from ingest_service.upstreams.shortage import descriptor_error, shortage
 
 #: Seconds after which an idle connection is not used again. Servers close idle ones
@@ -77,7 +76,7 @@ class _Idling:
             status = Answer(proxied.sock, self._connected_by).status
             # What follows, TLS, has only what is left.
             wait_until(proxied.sock, self._connected_by)
-        except (OSError, ProtocolError) as error:
+        except (OSError, Broken) as error:
             raise ProxyError("It does not connect.", error) from error
         if not 200 <= status < 300:
             raise ProxyError("It refuses to connect.", OSError(status))

@@ -17,7 +17,7 @@ from urllib3.exceptions import (
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams.answer import Answer, Unreadable
+from ingest_service.upstreams.answer import Answer, Broken, Unreadable
 from ingest_service.upstreams.shortage import shortage, unsent
 
 #: Statuses after which another attempt may succeed; so may any from 500 on.
@@ -114,7 +114,7 @@ def interrupted(error: Exception) -> Outcome:
         return unsent(lacking)
     unreachable = isinstance(error, _UNREACHABLE)
     inner = next((cause for cause in error.args if isinstance(cause, BaseException)), None)
-    kind = type(error).__name__ + (f", {type(inner).__name__}" if inner else "")
+    kind = ", ".join(_kind(each) for each in (error, inner) if each is not None)
     what = "cannot be reached" if unreachable else "did not answer in full"
     return Outcome(
         succeeded=False,
@@ -122,3 +122,7 @@ def interrupted(error: Exception) -> Outcome:
         transient=True,
         unreachable=unreachable,
     )
+
+
+def _kind(error: BaseException) -> str:
+    return str(error) if isinstance(error, Broken) else type(error).__name__

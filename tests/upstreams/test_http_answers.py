@@ -81,6 +81,23 @@ def test_what_may_pass_is_tried_again(reply: Reply) -> None:
     assert len({request.key for request in server.requests}) == 1
 
 
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (cut(HALF), "it is cut off"),
+        (cut(b"220 smtp.example ESMTP\r\n"), "it is no HTTP"),
+        (reset, "ConnectionResetError"),
+    ],
+    ids=["half", "no-http", "reset"],
+)
+def test_an_answer_that_is_none_is_named_in_words_of_ours(reply: Reply, words: str) -> None:
+    """Not in those of the other side, which may be anything."""
+    with Scripted(lambda _: reply) as server:
+        (outcome,) = ItemConnector(client(), server.items)(batch_of(1))
+
+    assert outcome.error == f"The upstream did not answer in full: {words}."
+
+
 def test_two_contradicting_lengths_are_an_unreadable_answer_that_is_tried_again() -> None:
     """Nobody knows where it ends."""
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\nhalf"
