@@ -42,6 +42,13 @@ class Unreadable(Exception):
     """The answer came, and is of no use."""
 
 
+class Encoded(Unreadable):
+    """The answer is in a coding that was not asked for."""
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(f"The answer is encoded ({coding[:40]}), which was not asked for.")
+
+
 def wait_until(sock: socket.socket, deadline: float) -> None:
     """Let `sock` wait until `deadline` (monotonic); raise `TimeoutError` if that has passed."""
     left = deadline - _clock.monotonic()
@@ -82,16 +89,17 @@ class _Stream:
     def _until(self, end: re.Pattern[bytes]) -> bytes:
         """Read up to `end`, and that; return what is before it."""
         start = self._at
-        while not (found := end.search(self._received, start)):
-            begun = len(self._received) - self._at
-            if begun > _LONGEST_HEAD:
+        while True:
+            found = end.search(self._received, start)
+            size = (found.start() if found else len(self._received)) - self._at
+            if size > _LONGEST_HEAD:
                 raise Broken("it has a line without an end")
+            if found:
+                break
             self._receive()
             # The end can have begun before.
-            start = max(0, begun - 3)
+            start = max(0, size - 3)
         text = bytes(self._received[self._at : found.start()])
-        if len(text) > _LONGEST_HEAD:
-            raise Broken("it has a line without an end")
         self._at = found.end()
         return text
 
@@ -184,8 +192,7 @@ class Answer:
             self._stays_open &= length is None and self._minor > 0
             if set(codings) == {"chunked"}:
                 return self._chunks()
-            named = ", ".join(codings)[:40]
-            raise Unreadable(f"The answer is encoded ({named}), which was not asked for.")
+            raise Encoded(", ".join(codings))
         if length is not None:
             return self._stream.exactly(_length(length))
         self._stays_open = False

@@ -44,10 +44,10 @@ class _Idling:
     """What the two kinds of connection have in common."""
 
     sock: socket.socket | ssl.SSLSocket | None
-    timeout: float | None
     _dns_host: str
     idle_since = math.inf
-    _connected_by = math.inf
+    #: When it has to be connected at the latest (monotonic); set before it is.
+    connected_by: float
 
     @property
     def is_connected(self) -> bool:
@@ -56,12 +56,10 @@ class _Idling:
         return fresh and super().is_connected  # type: ignore[misc]
 
     def connect(self) -> None:
-        """Connect within the timeout, from the look-up of the name to the end of TLS."""
-        seconds = math.inf if self.timeout is None else self.timeout
-        self._connected_by = _clock.monotonic() + seconds
+        """Connect in time, from the look-up of the name to the end of TLS."""
         super().connect()  # type: ignore[misc]
-        if _clock.monotonic() >= self._connected_by:
-            raise ConnectTimeoutError(self, f"It took longer than {seconds:g} s.")
+        if _clock.monotonic() >= self.connected_by:
+            raise ConnectTimeoutError(self, "It took too long.")
 
     def _tunnel(self) -> None:
         """Have the proxy pass on every byte; in time, which the standard library's does not."""
@@ -71,11 +69,11 @@ class _Idling:
             host = f"[{host.strip('[]')}]"
         place = f"{host}:{proxied._tunnel_port}"  # noqa: SLF001 - the same
         try:
-            wait_until(proxied.sock, self._connected_by)
+            wait_until(proxied.sock, self.connected_by)
             proxied.sock.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
-            status = Answer(proxied.sock, self._connected_by).status
+            status = Answer(proxied.sock, self.connected_by).status
             # What follows, TLS, has only what is left.
-            wait_until(proxied.sock, self._connected_by)
+            wait_until(proxied.sock, self.connected_by)
         except (OSError, Broken) as error:
             raise ProxyError("It does not connect.", error) from error
         if not 200 <= status < 300:
@@ -101,7 +99,7 @@ class _Idling:
         connection = cast(HTTPConnection, self)
         try:
             addresses = self._look_up(connection)
-            return _open_any(addresses, connection, self._connected_by)
+            return _open_any(addresses, connection, self.connected_by)
         except TimeoutError as error:
             raise ConnectTimeoutError(connection, "No address answered in time.") from error
         except OSError as error:
@@ -145,7 +143,7 @@ def _open_any(
             if shortage(error):
                 break
         else:
-            sock.settimeout(_timeout(max(connected_by - _clock.monotonic(), 0.001)))
+            sock.settimeout(max(connected_by - _clock.monotonic(), 0.001))
             return sock
     raise failure
 
@@ -156,16 +154,12 @@ def _open(address: Any, connection: HTTPConnection, seconds: float) -> socket.so
     try:
         for option in connection.socket_options or ():
             sock.setsockopt(*option)
-        sock.settimeout(_timeout(seconds))
+        sock.settimeout(seconds)
         sock.connect(where)
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def _timeout(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) else None
 
 
 class _Stack(queue.LifoQueue[Any]):
@@ -219,7 +213,7 @@ class Connections(urllib3.HTTPConnectionPool):
 
     def _connect(self, connection: Any, seconds: float, *, tunnel: bool) -> None:
         """Connect within so many seconds; whatever fails, nothing was sent."""
-        connection.timeout = seconds
+        connection.connected_by = _clock.monotonic() + seconds
         try:
             if tunnel:
                 self._prepare_proxy(connection)

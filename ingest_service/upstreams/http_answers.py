@@ -17,7 +17,7 @@ from urllib3.exceptions import (
 
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
-from ingest_service.upstreams.answer import Answer, Broken, Unreadable
+from ingest_service.upstreams.answer import Answer, Broken, Encoded, Unreadable
 from ingest_service.upstreams.shortage import shortage, unsent
 
 #: Statuses after which another attempt may succeed; so may any from 500 on.
@@ -88,7 +88,7 @@ def _parse(headers: Mapping[str, str], body: bytes) -> Any:
     """Return what the body says: JSON if it claims to be, or does not say; otherwise text."""
     encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise Unreadable(f"The answer is encoded ({encoding[:40]}), which was not asked for.")
+        raise Encoded(encoding)
     media_type = headers.get("content-type", "")
     if not body:
         return None
