@@ -17,17 +17,18 @@ class Arrival:
         self.began = began
         self.received = bytearray()
         self._deadline = deadline
-        self._refusal = Refused("request-timeout", "The request took too long to arrive.")
+        self._in_time = True
 
-    def refuse(self, refusal: Refused) -> None:
-        """End it now."""
-        self._refusal = refusal
+    def refuse(self) -> None:
+        """End it now: there is no room for it."""
+        self._in_time = False
         self._deadline.reschedule(self.began)
 
-    @property
     def refusal(self) -> Refused:
-        """Why it was ended."""
-        return self._refusal
+        """Return why it was ended; a new one, because what was raised holds what has raised it."""
+        if self._in_time:
+            return Refused("request-timeout", "The request took too long to arrive.")
+        return Refused("not-ready", "Too many requests are arriving at once.")
 
 
 class Arrivals:
@@ -78,7 +79,7 @@ class Arrivals:
                 return arrival.received
         except TimeoutError:
             self.held -= len(arrival.received)
-            raise arrival.refusal from None
+            raise arrival.refusal() from None
         except BaseException:
             self.held -= len(arrival.received)
             raise
@@ -96,7 +97,7 @@ class Arrivals:
         if self.held > limits.MAX_BODIES * (self._body_limit + limits.MAX_HEAD):
             self._make_room()
         if arrival not in self._arriving:
-            raise arrival.refusal
+            raise arrival.refusal()
         more: bool = message["more_body"]
         return more
 
@@ -106,7 +107,7 @@ class Arrivals:
         self._end(max(self._arriving, key=lambda each: len(each.received) * (now - each.began)))
 
     def _end(self, arrival: Arrival) -> None:
-        arrival.refuse(Refused("not-ready", "Too many requests are arriving at once."))
+        arrival.refuse()
         self._arriving.discard(arrival)
         self.held -= len(arrival.received)
         arrival.received = bytearray()

@@ -44,7 +44,11 @@ class Pool:
         running = self._executor.submit(begin)
         # Not when the waiting is cancelled: a thread cannot be.
         running.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._done))
-        return await asyncio.wrap_future(running, loop=self._loop)
+        try:
+            return await asyncio.wrap_future(running, loop=self._loop)
+        finally:
+            # What it has raised holds this frame: together they would stay, see `let_go`.
+            del running
 
     def forget(self, work: Callable[[], object]) -> None:
         """Have something done that nobody waits for."""

@@ -145,7 +145,11 @@ def _open_any(
         else:
             sock.settimeout(max(connected_by - _clock.monotonic(), 0.001))
             return sock
-    raise failure
+    try:
+        raise failure
+    finally:
+        # It holds this frame: together they would stay, see `let_go`.
+        del failure
 
 
 def _open(address: Any, connection: HTTPConnection, seconds: float) -> socket.socket:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ingest_service import logs
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.errors import let_go
 from ingest_service.upstreams.outcomes import seconds_asked
 
 #: Called from any thread: there is something new to look at.
@@ -144,6 +145,7 @@ def requests_to_wait(outcomes: object, at: float) -> list[tuple[float, float]]:
 def crashed(batch: Batch, error: BaseException) -> list[Outcome]:
     """Return the outcomes of a batch whose call raised `error`, which is logged."""
     logs.event("upstream_crashed", level=logging.ERROR, exc_info=error, batch_id=batch.batch_id)
+    let_go(error)
     reason = f"The upstream crashed: {type(error).__name__}."
     return [Outcome(succeeded=False, error=reason)] * len(batch.items)
 

@@ -145,8 +145,12 @@ class ThreadedCall:
                 asked = requests_to_wait(part.end, part.ended_at)
                 self._asked += asked
                 news |= not self._missing or bool(asked)
+            on_news = self._on_news
+            if not self._missing:
+                # Whoever is told mostly has this call: together they would stay, see `let_go`.
+                self._on_news = _nobody
         if news:
-            self._on_news()
+            on_news()
 
     def connecting(self) -> bool:
         """Return whether a request is not on the wire yet and may still go there."""
@@ -203,6 +207,10 @@ class ThreadedCall:
             unreachable=stage is _Stage.CONNECTING,
             unsent=stage is _Stage.WAITING,
         )
+
+
+def _nobody() -> None:
+    """Hear of nothing any more."""
 
 
 def _kept(end: object) -> object:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, Protocol, cast
 from marshmallow import EXCLUDE, ValidationError, fields, validate
 
 from ingest_service.domain.items import Ids, Items, Mappings
+from ingest_service.errors import let_go
 from ingest_service.web.strict_schema import (
     DETAILED,
     MAX_TEXT,
@@ -118,6 +119,7 @@ class MappingList(ItemList):
         try:
             self._element.load(value, unknown=unknown)
         except ValidationError as error:
+            let_go(error)
             return error.messages
         return {
             "transformation": [

@@ -1,11 +1,15 @@
-"""Flask without what only sessions and several hosts need: that was a tenth of a request."""
+"""Flask without what a request here does not need: time for sessions, memory of errors."""
 
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
+
+from ingest_service.errors import let_go
 
 
 class _NoSessions(SessionInterface):
@@ -19,7 +23,7 @@ class _NoSessions(SessionInterface):
 
 
 class LeanFlask(Flask):
-    """Routes by the path alone."""
+    """Routes by the path alone, and keeps nothing of a request that was refused."""
 
     session_interface = _NoSessions()
 
@@ -33,3 +37,15 @@ class LeanFlask(Flask):
             return None
         # What `url_map.bind` would make; it encodes the name of the host, which there is none of.
         return MapAdapter(self.url_map, "", "/", "", "http", request.path, request.method)
+
+    def handle_user_exception(self, e: Exception) -> HTTPException | ResponseReturnValue:
+        """Answer an error that there are words for, then forget it."""
+        answer = super().handle_user_exception(e)
+        let_go(e)
+        return answer
+
+    def handle_exception(self, e: Exception) -> Response:
+        """Answer any other error, then forget it."""
+        answer = super().handle_exception(e)
+        let_go(e)
+        return answer

@@ -1,10 +1,12 @@
 """The shell around an application: commits that are awaited, waiters without threads."""
 
 import asyncio
+import io
 import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from flask import Flask, Response
 from ingest_service.app import create_app
 from ingest_service.errors import StorageUnavailable
 from ingest_service.front import limits
+from ingest_service.front.arrivals import Arrival, Arrivals
+from ingest_service.front.refusals import Refused
 from ingest_service.front.shell import Shell
 from ingest_service.settings import Settings
 from tests.keys.support import secret, table, write
+from tests.uncollected import alive, uncollected
 
 _BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
 
@@ -251,6 +256,42 @@ def test_nothing_is_begun_for_who_has_gone(app: Flask, monkeypatch: pytest.Monke
 
     _run(app, ask)
     assert ran == []
+
+
+def test_the_body_of_who_has_gone_is_let_go(app: Flask) -> None:
+    body = b" " * 77_777
+
+    async def ask(client: Client) -> list[io.BytesIO]:
+        client.connection.gone = True
+        # There is no answer; what `pytest.raises` has seen it would keep.
+        with suppress(ValueError):
+            await client.ask("POST", "/queue/pause", body, [(b"content-type", b"application/json")])
+            pytest.fail("it was answered")
+        await asyncio.sleep(0)
+        return alive(io.BytesIO, lambda each: len(each.getvalue()) == len(body))
+
+    with uncollected():
+        assert _run(app, ask) == []
+
+
+def test_what_had_arrived_of_a_refused_body_is_let_go() -> None:
+    async def run() -> list[Arrival]:
+        arrivals, pieces = Arrivals(100, asyncio.get_running_loop()), [b"some"]
+
+        async def receive() -> dict[str, Any]:
+            if not pieces:
+                assert arrivals.refuse_oldest()
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+        with suppress(Refused):
+            await arrivals.read(receive, arrived=False)
+            pytest.fail("it was read")
+        await asyncio.sleep(0)
+        return alive(Arrival)
+
+    with uncollected():
+        assert asyncio.run(run()) == []
 
 
 def test_what_only_the_disk_knows_holds_up_nobody(

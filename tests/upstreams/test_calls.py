@@ -1,5 +1,7 @@
 """What a call tells the worker before it ends, and when."""
 
+import logging
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +13,9 @@ import pytest
 from ingest_service.domain.model import Batch, Outcome
 from ingest_service.upstreams import connections
 from ingest_service.upstreams.protocol import FinishedCall
+from ingest_service.upstreams.threaded import ThreadedUpstream
 from tests.realtime import GUARD, Reply, Request, Scripted, answer, eventually, running
+from tests.uncollected import alive, uncollected
 from tests.upstreams.calls import CLOCK, Started, batch_of, items_at, upstream_of
 from tests.upstreams.replies import OK
 
@@ -149,6 +153,52 @@ def test_a_call_that_is_given_up_has_ended_at_its_deadline() -> None:
     assert 0.3 <= started.call.ended_at() - started.began < 5
     assert (outcome.transient, outcome.unsent, outcome.unreachable) == (True, False, False)
     release.set()
+
+
+def _crash(batch: Batch) -> Any:
+    error = KeyError(batch.batch_id)
+    raise error
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        pytest.param(lambda: upstream_of(_crash), id="crashed"),
+        pytest.param(lambda: items_at("http://127.0.0.1:1/{id}"), id="unreachable"),
+    ],
+)
+def test_what_could_not_be_sent_is_let_go(
+    upstream: Callable[[], ThreadedUpstream], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An API can be out of reach for days."""
+    sender = upstream()
+
+    def send() -> str:
+        started = Started(sender, batch_of(1, 2, 3))
+        assert not any(outcome.succeeded for outcome in started.finish())
+        return started.batch.batch_id
+
+    # What is logged is kept by the test's own log.
+    with uncollected(), caplog.at_level(logging.CRITICAL, logger="ingest_service"):
+        batch_id = send()
+        eventually("the threads are back", lambda: sender._pool.overdue(math.inf) == 0)
+        assert alive(Batch, lambda each: each.batch_id == batch_id) == []
+
+
+def test_what_was_answered_is_let_go_with_its_call() -> None:
+    """Also if whoever hears of its news has the call."""
+    answered = "a" * 1_000
+
+    def send() -> None:
+        outcome = Outcome(succeeded=True, processed_data=answered)
+        Started(upstream_of(lambda batch: [outcome]), batch_of(1)).finish()
+
+    with uncollected():
+        send()
+        eventually(
+            "nothing holds it",
+            lambda: not alive(Outcome, lambda each: each.processed_data == answered),
+        )
 
 
 def test_what_nobody_got_round_to_send_costs_no_attempt() -> None:

@@ -184,4 +184,5 @@ def _attempt(write: Write, db: apsw.Connection) -> Any:
     try:
         return write(db)
     except IdempotencyMismatch as refusal:
-        return refusal
+        # Without the way it came: that holds everything that is committed with it.
+        return refusal.with_traceback(None)

@@ -160,9 +160,13 @@ class Database:
             (result,) = self._commit([_Record(write)])
         finally:
             self._writing.release()
-        if isinstance(result, Exception):
-            raise result
-        return cast(T, result)
+        try:
+            if isinstance(result, Exception):
+                raise result
+            return cast(T, result)
+        finally:
+            # It holds this frame: together they would stay, see `let_go`.
+            del result
 
     def write(
         self,
@@ -201,22 +205,25 @@ class Database:
 
     def _write_all(self) -> None:
         """Commit whatever has gathered, again and again, until told to end."""
-        ended = False
-        while not ended:
-            group = [self._orders.get()]
-            self._is_next = True
-            with self._writing:
-                self._is_next = False
-                while len(group) < _GROUP and not self._orders.empty():
-                    group.append(self._orders.get())
-                ended = None in group
-                orders = [order for order in group if order is not None]
-                results = self._commit([order.record for order in orders])
-            for order, result in zip(orders, results, strict=True):
-                if isinstance(result, Exception):
-                    order.done.set_exception(result)
-                else:
-                    order.done.set_result(result)
+        while self._write_group():
+            # Each in a call of its own, so that nothing of it is kept until there is another.
+            pass
+
+    def _write_group(self) -> bool:
+        group = [self._orders.get()]
+        self._is_next = True
+        with self._writing:
+            self._is_next = False
+            while len(group) < _GROUP and not self._orders.empty():
+                group.append(self._orders.get())
+            orders = [order for order in group if order is not None]
+            results = self._commit([order.record for order in orders])
+        for order, result in zip(orders, results, strict=True):
+            if isinstance(result, Exception):
+                order.done.set_exception(result)
+            else:
+                order.done.set_result(result)
+        return None not in group
 
     def _commit(self, records: Sequence[_Record]) -> list[Any]:
         """Write all `records` in one commit and make them visible; return results or refusals."""

@@ -14,6 +14,7 @@ from ingest_service.engines.embedded.journals.database import Database
 from ingest_service.engines.embedded.journals.rollups import RollupWriter
 from ingest_service.errors import StorageUnavailable
 from tests.realtime import GUARD
+from tests.uncollected import alive, uncollected
 
 
 @pytest.fixture
@@ -41,6 +42,24 @@ def test_a_record_is_written_by_its_own_thread_if_no_other_writes(file: Database
     assert file.write_now(lambda db: add(db, 1)) == threading.current_thread().name
     assert file.write(lambda db: add(db, 2)).result(GUARD) == "journal"
     assert numbers(file) == [1, 2]
+
+
+def test_what_could_not_be_written_is_let_go(file: Database) -> None:
+    class Content:
+        """What a change is about."""
+
+    def write() -> None:
+        content = Content()
+
+        def fail(_: apsw.Connection) -> None:
+            raise apsw.IOError(str(content))
+
+        with pytest.raises(StorageUnavailable):
+            file.write_now(fail)
+
+    with uncollected():
+        write()
+        assert alive(Content) == []
 
 
 def test_a_record_that_comes_while_another_is_written_waits_its_turn(file: Database) -> None:

@@ -1,11 +1,13 @@
 """What the journal in a file promises beyond what every journal does: it comes back."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import apsw
 import pytest
 
+from ingest_service.domain.ingestion import Submission
 from ingest_service.domain.items import Ids, Mappings
 from ingest_service.domain.model import Batch, ItemState, Outcome, states_of
 from ingest_service.engines import Hold, IdempotencyKey, OperatorState
@@ -22,7 +24,7 @@ from ingest_service.engines.embedded.journal import (
 )
 from ingest_service.engines.embedded.journals import statements
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
-from ingest_service.errors import JournalUnusable, StorageUnavailable
+from ingest_service.errors import IdempotencyMismatch, JournalUnusable, StorageUnavailable
 from tests.engines.embedded.journals.conftest import Reopen
 from tests.engines.embedded.journals.support import (
     BAD,
@@ -38,6 +40,8 @@ from tests.engines.embedded.journals.support import (
     started,
     take,
 )
+from tests.realtime import eventually
+from tests.uncollected import alive, uncollected
 
 
 def test_unfinished_work_is_recovered_in_its_order(reopened: Reopen) -> None:
@@ -55,6 +59,26 @@ def test_unfinished_work_is_recovered_in_its_order(reopened: Reopen) -> None:
     assert recovered.last_sequence == 3
     assert recovered.last_slot == instant()
     assert not recovered.unsettled
+
+
+def test_a_submission_is_let_go_once_it_is_written_or_refused(reopened: Reopen) -> None:
+    """Not when the next one comes, or the collector."""
+    journal = reopened()
+    accept(journal, ingestion(1), IdempotencyKey("k", b"content"))
+
+    def submit(sequence: int, content: bytes) -> None:
+        # What `pytest.raises` has seen it would keep.
+        with suppress(IdempotencyMismatch):
+            accept(journal, ingestion(sequence), IdempotencyKey("other", content))
+            accept(journal, ingestion(sequence + 1), IdempotencyKey("k", content))
+            pytest.fail("it was accepted")
+
+    with uncollected():
+        submit(70_000, b"other content")
+        eventually(
+            "nothing holds them",
+            lambda: not alive(Submission, lambda each: each.sequence >= 70_000),
+        )
 
 
 def test_the_pace_goes_on_from_when_a_request_really_went_out(reopened: Reopen) -> None:
