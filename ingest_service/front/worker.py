@@ -145,7 +145,8 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         # What is there now stays; looking through it again and again would be felt.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        # Small, because a request and a connection leave some that hold each other (Werkzeug, uvloop).
+        gc.set_threshold(10_000, 5, 10)
         while self.alive and self.ppid == os.getppid():
             self.notify()
             self._sweep()
