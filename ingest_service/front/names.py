@@ -39,9 +39,11 @@ METHODS: dict[Any, tuple[str, ...]] = {
 ATTRIBUTES: dict[Any, tuple[str, ...]] = {
     protocol.ASGIProtocol: (
         "_body_receiver",
+        "_callback_parser",
         "_closed",
         "_current_request",
         "_request_ready",
+        "_task",
         "log",
         "transport",
         "worker",

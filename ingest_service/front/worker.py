@@ -145,8 +145,8 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         # What is there now stays; looking through it again and again would be felt.
         gc.collect()
         gc.freeze()
-        # Small, because a request and a connection leave some that hold each other (Werkzeug, uvloop).
-        gc.set_threshold(10_000, 5, 10)
+        # Each request leaves a few small objects that hold each other (Werkzeug's matcher): 1 MB.
+        gc.set_threshold(10_000, 5, 100)
         while self.alive and self.ppid == os.getppid():
             self.notify()
             self._sweep()
