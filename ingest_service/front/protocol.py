@@ -52,15 +52,9 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it, and let nobody wait for it."""
         super().connection_lost(exc)
-        self.worker.forget(self)
+        self.worker.lose(self)
         self._request_ready.set()
         self.resume_writing()
-        if self._task is not None:
-            self._task.add_done_callback(self._let_go)
-
-    def _let_go(self, _: object) -> None:
-        """Let go of what has this connection: together they would stay, see `errors.let_go`."""
-        self._callback_parser = self._body_receiver = None
 
     def pause_writing(self) -> None:
         """Watch how fast a client takes its answer once more of it waits than there is room."""

@@ -109,8 +109,14 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         connection._closed = True  # noqa: SLF001 - see `names`
         connection.transport.abort()
 
+    def lose(self, connection: FrontProtocol) -> None:
+        """Forget a connection that is lost, and let it go once its task has ended."""
+        self.forget(connection)
+        if connection._task is not None:  # noqa: SLF001 - see `names`
+            connection._task.add_done_callback(lambda _: _let_go(connection))  # noqa: SLF001
+
     def forget(self, connection: FrontProtocol) -> None:
-        """Keep nothing of a connection that is lost."""
+        """Have nothing to do with a connection any more."""
         self.connections.discard(connection)
         for waiting in (self.late, self.stuck, self.closing):
             waiting.pop(connection, None)
@@ -197,6 +203,11 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
             if deadline <= latest:
                 del self.late[connection]
                 self._give_up(connection)
+
+
+def _let_go(connection: FrontProtocol) -> None:
+    """Part a connection from what has it: together they would stay, see `errors.let_go`."""
+    connection._callback_parser = connection._body_receiver = None  # noqa: SLF001 - see `names`
 
 
 def _not_taken(transport: Any) -> int:

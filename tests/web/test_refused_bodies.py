@@ -4,12 +4,14 @@ import io
 import json
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from ingest_service.errors import StorageUnavailable
@@ -30,15 +32,27 @@ def _uncollected() -> Iterator[None]:
         yield
 
 
-def _environ(method: str, path: str, body: bytes, **headers: str) -> tuple[dict[str, Any], Any]:
+def _environ(
+    method: str, path: str, body: bytes, headers: Mapping[str, str]
+) -> tuple[dict[str, Any], weakref.ref[_Body]]:
     stream = _Body(body)
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | headers
-    builder = EnvironBuilder(path, method=method, input_stream=stream, headers=headers)
+    all_headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+    all_headers.update(headers)
+    builder = EnvironBuilder(path, method=method, input_stream=stream, headers=all_headers)
     return builder.get_environ(), weakref.ref(stream)
 
 
-def _is_gone(app: Flask, expected: int, *request: Any, read: bool = False, **headers: str) -> bool:
-    environ, watched = _environ(*request, **headers)
+def _is_gone(
+    app: Flask,
+    expected: int,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    read: bool = False,
+) -> bool:
+    environ, watched = _environ(method, path, body, headers)
     if read:
         environ[ADMITTED] = True
     parts, status, _ = run_wsgi_app(app, environ)
@@ -91,7 +105,7 @@ def test_a_body_with_the_key_of_another(client: FlaskClient) -> None:
     for number, expected in ((1, 200), (2, 422)):
         body = json.dumps({"ids": [number], "priority": "HIGH"}).encode()
         key = {"Idempotency-Key": "a"}
-        assert _is_gone(client.application, expected, "POST", "/ingest", body, **key)
+        assert _is_gone(client.application, expected, "POST", "/ingest", body, key)
 
 
 def test_a_request_at_which_the_service_crashes(
@@ -108,7 +122,7 @@ def test_a_request_at_which_the_service_crashes(
 
 
 def test_a_body_that_could_not_be_committed(client: FlaskClient) -> None:
-    environ, watched = _environ("POST", "/ingest", b"{}")
+    environ, watched = _environ("POST", "/ingest", b"{}", {})
 
     def fail() -> None:
         stream, error = environ["wsgi.input"], StorageUnavailable("The journal is closed.")
