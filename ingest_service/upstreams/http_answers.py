@@ -10,6 +10,7 @@ from typing import Any
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     NewConnectionError,
     ProxyError,
     SSLError,
@@ -26,7 +27,13 @@ RETRIED = frozenset({408, 425, 429})
 HOLDING = frozenset({429, 503})
 
 #: What happens before anything was sent.
-_UNREACHABLE = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
+_UNREACHABLE = (
+    ConnectTimeoutError,
+    LocationParseError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
 #: Bytes that are read for the sake of the connection.
 _SHORT = 64 * 1024
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)

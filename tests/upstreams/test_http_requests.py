@@ -255,6 +255,13 @@ def test_a_proxy_that_cannot_be_reached_is_named_as_that() -> None:
     assert "cannot be reached: ProxyError, NewConnectionError" in str(outcome.error)
 
 
+def test_a_name_that_is_none_was_sent_nothing() -> None:
+    with running("http://a..b/{id}", max_attempts=1) as service:
+        (outcome,) = service.finish(service.send([1]))
+
+    assert "cannot be reached: LocationParseError" in str(outcome.error)
+
+
 def test_connections_are_used_again() -> None:
     """Thirty items, three at a time, over three connections at most."""
     with Scripted(lambda _: OK) as server, running(server.items) as service:
