@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import count
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -114,12 +113,17 @@ class IngestClient:
         """
         key = _usable(key)
         accepted: list[Ingestion] = []
-        for number, part in zip(count(1), parts(items, priority, self.limits()), strict=False):
+        bodies = parts(items, priority, self.limits())
+        while (part := next(bodies, None)) is not None:
             try:
-                ingestion = self._submit(part, part.digest() if once else _part_key(key, number))
+                ingestion = self._submit(
+                    part, part.digest() if once else _part_key(key, len(accepted) + 1)
+                )
             except IngestError as error:
                 error.key, error.accepted = key, tuple(accepted)
                 raise
+            # Its body is not kept for as long as the caller follows the ingestion.
+            del part
             accepted.append(ingestion)
             yield ingestion
 

@@ -77,7 +77,7 @@ def parts(items: Items, priority: str, limits: Limits) -> Iterator[Part]:
         while piece is not None:
             if texts and (count >= most or length + len(piece.text) > room):
                 yield _part(items.kind, priority, texts, count)
-                texts, count, length = [], 0, 0
+                count = length = 0
             taken, piece = _split(piece, most - count)
             texts.append(taken.text)
             count += taken.count
@@ -87,10 +87,13 @@ def parts(items: Items, priority: str, limits: Limits) -> Iterator[Part]:
 
 
 def _part(kind: str, priority: str, texts: list[bytes], count: int) -> Part:
+    """Return a body with `texts`, of which nothing is kept."""
     # Into the list, and not around what comes of it: that is as large as a request may be.
     texts[0] = f'{{"priority":"{priority}","{kind}":['.encode() + texts[0]
     texts[-1] += b"]}"
-    return Part(b",".join(texts), count)
+    body = b",".join(texts)
+    texts.clear()
+    return Part(body, count)
 
 
 def _split(piece: Piece, most: int) -> tuple[Piece, Piece | None]:

@@ -26,6 +26,7 @@ from ingest_service.client.errors import (
 )
 from ingest_service.client.fields import Fields
 from ingest_service.clock import Clock
+from ingest_service.tracebacks import let_go
 from ingest_service.version import VERSION
 
 T = TypeVar("T")
@@ -253,6 +254,8 @@ class Transport:
         # Then nothing was sent, so everything may be sent again.
         sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
         raised.connected = raised.uncertain = sent
+        # Its frames hold it (urllib3's do), and with it the body.
+        let_go(error)
         return raised
 
 

@@ -41,7 +41,7 @@ class Arrivals:
         #: Bytes of all bodies, those that have arrived and are worked on included.
         self.held = 0
 
-    async def read(self, receive: Receive, *, arrived: bool) -> bytes | bytearray:
+    async def read(self, receive: Receive, *, arrived: bool) -> bytes:
         """Return a body; whoever gets it calls `release` once it is not needed any more.
 
         Raise `Refused` or `ClientGone`.
@@ -57,7 +57,7 @@ class Arrivals:
                 return body
         return await self._read_slowly(receive, message)
 
-    def release(self, body: bytes | bytearray) -> None:
+    def release(self, body: bytes) -> None:
         """Forget a body that was read."""
         self.held -= len(body)
 
@@ -68,7 +68,7 @@ class Arrivals:
         self._end(min(self._arriving, key=lambda arrival: arrival.began))
         return True
 
-    async def _read_slowly(self, receive: Receive, message: dict[str, Any] | None) -> bytearray:
+    async def _read_slowly(self, receive: Receive, message: dict[str, Any] | None) -> bytes:
         try:
             async with asyncio.timeout(limits.BODY_SECONDS) as deadline:
                 arrival = Arrival(self._loop.time(), deadline)
@@ -76,7 +76,8 @@ class Arrivals:
                 message = message or await receive()
                 while self._take(arrival, message):
                     message = await receive()
-                return arrival.received
+                # Whoever reads these shares them; what can grow would be copied.
+                return bytes(arrival.received)
         except TimeoutError:
             self.held -= len(arrival.received)
             raise arrival.refusal() from None
@@ -104,7 +105,8 @@ class Arrivals:
     def _make_room(self) -> None:
         """Refuse who holds most for longest, which is not always who comes last."""
         now = self._loop.time()
-        self._end(max(self._arriving, key=lambda each: len(each.received) * (now - each.began)))
+        if self._arriving:
+            self._end(max(self._arriving, key=lambda each: len(each.received) * (now - each.began)))
 
     def _end(self, arrival: Arrival) -> None:
         arrival.refuse()

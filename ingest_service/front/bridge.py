@@ -82,7 +82,7 @@ def environ_of(scope: Mapping[str, Any]) -> Environ:
     return environ
 
 
-def give_body(environ: Environ, body: bytes | bytearray) -> None:
+def give_body(environ: Environ, body: bytes) -> None:
     """Let the application read `body`, whose framing is gone."""
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))

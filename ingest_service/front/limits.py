@@ -32,5 +32,7 @@ MAX_WAITERS = 4_096
 #: A body above this is not read in the loop; two above the second are never read at a time.
 QUICK_BODY = 64 * 1024
 LARGE_BODY = 1024 * 1024
+#: Longest body of a GET: it can name an ingestion. A longer one is not looked at.
+ASKING_BODY = 4 * 1024
 #: Seconds between two looks for who is late.
 SWEEP_SECONDS = 0.25

@@ -33,6 +33,7 @@ Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _CLOSE = (b"Connection", b"close")
+_SAFE = frozenset({"GET", "HEAD"})
 _MAX_LONG = 10_000
 
 
@@ -55,7 +56,7 @@ class Shell:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         environ = environ_of(scope)
-        body: bytes | bytearray = b""
+        body, closing = b"", False
         try:
             refusal = admission.admit(self._app, environ)
             if refusal is not None:
@@ -64,21 +65,29 @@ class Shell:
             environ[ADMITTED] = True
             if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
                 body = await self.arrivals.read(receive, arrived=scope["arrived"])
-                give_body(environ, body)
+                if environ["REQUEST_METHOD"] in _SAFE:
+                    # It can name an ingestion; whoever waits for a change keeps no more for that.
+                    self.arrivals.release(body)
+                    body = body if len(body) <= limits.ASKING_BODY else b""
+                    give_body(environ, body)
+                    body = b""
+                else:
+                    give_body(environ, body)
             answer = await self._answer(environ, len(body), scope["connection"], receive)
         except Refused as error:
             # Its body may not have been read to the end.
-            await _send(send, error.answer(self._app, environ), closing=True)
-            return
+            answer, closing = error.answer(self._app, environ), True
         except ClientGone:
             return
         finally:
             self.arrivals.release(body)
+        # A client may take its answer slowly: nothing else is kept for so long.
+        del environ, body
         if isinstance(answer.body, Parts):
             await send(_start(answer))
             await self._stream(answer.body, send, scope["connection"])
         else:
-            await _send(send, answer)
+            await _send(send, answer, closing=closing)
 
     def release_waiters(self) -> None:
         """Answer all who wait for a change."""

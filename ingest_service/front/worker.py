@@ -206,7 +206,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _let_go(connection: FrontProtocol) -> None:
-    """Part a connection from what has it: together they would stay, see `errors.let_go`."""
+    """Part a connection from what has it: together they would stay, see `tracebacks.let_go`."""
     connection._callback_parser = connection._body_receiver = None  # noqa: SLF001 - see `names`
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ingest_service import logs
 from ingest_service.domain.model import Batch, Outcome
-from ingest_service.errors import let_go
+from ingest_service.tracebacks import let_go
 from ingest_service.upstreams.outcomes import seconds_asked
 
 #: Called from any thread: there is something new to look at.

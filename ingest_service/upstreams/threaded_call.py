@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ingest_service.clock import Clock
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.tracebacks import let_go
 from ingest_service.upstreams import sending
 from ingest_service.upstreams.pool import Task
 from ingest_service.upstreams.protocol import OnNews, crashed, requests_to_wait
@@ -76,6 +77,8 @@ class ThreadedCall:
         #: Parts that are not on the wire, and parts that have not ended.
         self._unsent = self._missing = len(self._parts)
         self._sent_at = -math.inf
+        #: Whether the outcomes were asked for: they are what they were, whatever comes later.
+        self._is_told = False
         #: What answers asked for: when each came, and for how many seconds.
         self._asked: list[tuple[float, float]] = []
         self.deadline = clock.monotonic() + timeout
@@ -133,6 +136,10 @@ class ThreadedCall:
     def _advance(self, part: _Part, stage: _Stage, end: object = None) -> None:
         """Move a part on; tell if the worker has to know."""
         with self._lock:
+            if self._is_told:
+                if isinstance(end, BaseException):
+                    let_go(end)
+                return
             if stage is _Stage.SENT:
                 self._sent_at = self._clock.monotonic()
             on_wire = part.stage < _Stage.SENT <= stage
@@ -146,9 +153,6 @@ class ThreadedCall:
                 self._asked += asked
                 news |= not self._missing or bool(asked)
             on_news = self._on_news
-            if not self._missing:
-                # Whoever is told mostly has this call: together they would stay, see `let_go`.
-                self._on_news = _nobody
         if news:
             on_news()
 
@@ -179,6 +183,9 @@ class ThreadedCall:
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes of all parts; a part that is late counts as failed."""
         with self._lock:
+            self._is_told = True
+            # Whoever hears of news mostly has this call: together they would stay, see `let_go`.
+            self._on_news = _nobody
             ends = [(part.size, part.stage, part.end) for part in self._parts]
         return [outcome for end in ends for outcome in self._outcomes_of(*end)]
 

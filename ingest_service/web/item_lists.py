@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol, cast
 from marshmallow import EXCLUDE, ValidationError, fields, validate
 
 from ingest_service.domain.items import Ids, Items, Mappings
-from ingest_service.errors import let_go
+from ingest_service.tracebacks import let_go
 from ingest_service.web.strict_schema import (
     DETAILED,
     MAX_TEXT,

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from ingest_service.errors import let_go
+from ingest_service.tracebacks import let_go
 
 
 class _NoSessions(SessionInterface):

@@ -2,13 +2,25 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
-from ingest_service.client import Busy, IngestClient, IngestError, TimedOut, Unreachable
+from ingest_service.client import (
+    Busy,
+    IngestClient,
+    IngestError,
+    Items,
+    Part,
+    TimedOut,
+    Unreachable,
+    transport,
+)
 from tests.client.support import QuickClock
 from tests.client.test_hostile_servers import STATUS
 from tests.realtime import Reply, Request, Scripted, answer, drip, reset, silence
+from tests.uncollected import alive, uncollected
+from tests.upstreams.replies import OK
 
 QUEUE = answer(200, {"state": "running"})
 ACCEPTED = answer(200, {"ingestion_id": "x"})
@@ -36,6 +48,29 @@ def test_a_submission_is_repeated_with_its_key_and_its_body() -> None:
     assert len(posts) == 4
     assert len({(request.key, request.body) for request in posts}) == 1
     assert clock.slept[-1] == 7.0
+
+
+@pytest.mark.parametrize("reply", [reset, silence, b"nonsense\r\n\r\n", None])
+def test_a_body_that_could_not_be_sent_is_let_go(reply: Reply | None) -> None:
+    """A script may go on for days."""
+
+    def submit(port: int) -> None:
+        client = IngestClient(f"http://127.0.0.1:{port}", timeout=0.5, patience=0)
+        with client, suppress(IngestError):
+            client._submit(Part(b"{}", 1), "key")
+            pytest.fail("it was accepted")
+
+    with Scripted(lambda _: reply or OK) as server, uncollected():
+        submit(1 if reply is None else server.port)
+        assert alive(transport.Request) == []
+
+
+def test_a_body_that_was_sent_is_let_go_before_its_ingestion_is_followed() -> None:
+    with Scripted(replies(ACCEPTED, ACCEPTED)) as server, uncollected():
+        client, _ = client_of(server)
+        items = Items.of(range(10_000), None)
+        for _ in client.submit_parts(items, priority="LOW"):
+            assert alive(Part) == []
 
 
 def test_questions_are_repeated_until_patience_ends() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ from tests.keys.support import secret, table, write
 from tests.uncollected import alive, uncollected
 
 _BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
+_JSON = [(b"content-type", b"application/json")]
 
 
 class Connection:
@@ -43,6 +45,8 @@ class Client:
         self.connection = Connection()
         self.hung_up = asyncio.Event()
         self.answered = asyncio.Event()
+        #: Called for every part of an answer.
+        self.takes: Callable[[], None] = lambda: None
 
     async def ask(
         self, method: str, path: str, body: bytes = b"", headers: Any = ()
@@ -73,6 +77,7 @@ class Client:
             return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
+            self.takes()
             sent.append(message)
             if message["type"] == "http.response.body":
                 self.answered.set()
@@ -265,13 +270,82 @@ def test_the_body_of_who_has_gone_is_let_go(app: Flask) -> None:
         client.connection.gone = True
         # There is no answer; what `pytest.raises` has seen it would keep.
         with suppress(ValueError):
-            await client.ask("POST", "/queue/pause", body, [(b"content-type", b"application/json")])
+            await client.ask("POST", "/queue/pause", body, _JSON)
             pytest.fail("it was answered")
         await asyncio.sleep(0)
         return alive(io.BytesIO, lambda each: len(each.getvalue()) == len(body))
 
     with uncollected():
         assert _run(app, ask) == []
+
+
+def test_a_body_of_who_waits_is_not_kept(app: Flask) -> None:
+    """With a few large ones there would be no room for the bodies of anybody else."""
+    body = b" " * 77_777
+
+    async def ask(client: Client) -> tuple[int, list[io.BytesIO]]:
+        accepted = json.loads((await client.ask("POST", "/ingest", _BODY, _JSON))[2])
+        path = f"/status/{accepted['ingestion_id']}?wait=60"
+        waiting = asyncio.ensure_future(client.ask("GET", path, body, _JSON))
+        while not client.shell._waiters._waiting:
+            await asyncio.sleep(0.01)
+        kept = alive(io.BytesIO, lambda each: len(each.getvalue()) == len(body))
+        held = client.shell.arrivals.held
+        client.shell.release_waiters()
+        await waiting
+        return held, kept
+
+    with uncollected():
+        assert _run(app, ask) == (0, [])
+
+
+def test_a_body_is_not_kept_while_its_answer_is_taken(app: Flask) -> None:
+    """There are clients that take it slowly."""
+    body = b" " * 77_777
+    kept: list[io.BytesIO] = []
+
+    async def ask(client: Client) -> None:
+        def look() -> None:
+            kept.extend(alive(io.BytesIO, lambda each: len(each.getvalue()) == len(body)))
+
+        client.takes = look
+        assert (await client.ask("POST", "/ingest", body, _JSON))[0] == 400
+
+    with uncollected():
+        _run(app, ask)
+    assert kept == []
+
+
+def test_a_body_that_comes_in_pieces_is_held_once() -> None:
+    """Whatever reads it shares it; one that could grow would be copied."""
+    pieces = [b"body", b"some "]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
+
+    async def read() -> bytes:
+        return await Arrivals(100, asyncio.get_running_loop()).read(receive, arrived=False)
+
+    body = asyncio.run(read())
+    assert (type(body), body) == (bytes, b"some body")
+
+
+def test_what_comes_of_a_body_that_was_refused_finds_nobody_to_make_room() -> None:
+    """It was the only one."""
+
+    async def run() -> str:
+        arrivals = Arrivals(100, asyncio.get_running_loop())
+        arrivals.held = 10**9
+
+        async def receive() -> dict[str, Any]:
+            arrivals.refuse_oldest()
+            return {"type": "http.request", "body": b"more", "more_body": True}
+
+        with pytest.raises(Refused) as refused:
+            await arrivals.read(receive, arrived=False)
+        return refused.value.slug
+
+    assert asyncio.run(run()) == "not-ready"
 
 
 def test_what_had_arrived_of_a_refused_body_is_let_go() -> None:

@@ -201,6 +201,34 @@ def test_what_was_answered_is_let_go_with_its_call() -> None:
         )
 
 
+@pytest.mark.parametrize("late", [KeyError, SystemExit, None])
+def test_what_was_given_up_is_let_go_when_its_threads_are_back(
+    late: type[BaseException] | None,
+) -> None:
+    """However they come back, and also if some of it was never sent."""
+    release = threading.Event()
+
+    def connector(batch: Batch) -> Any:
+        release.wait(GUARD)
+        if late is not None:
+            error = late("too late")
+            raise error
+        return [FINE]
+
+    upstream = upstream_of(connector, 0.2, by_item=True)
+
+    def give_up() -> str:
+        started = Started(upstream, batch_of(1, 2, 3, 4, 5))
+        started.finish()
+        return started.batch.batch_id
+
+    with uncollected():
+        batch_id = give_up()
+        release.set()
+        eventually("the threads are back", lambda: upstream._pool.overdue(math.inf) == 0)
+        assert alive(Batch, lambda each: each.batch_id == batch_id) == []
+
+
 def test_what_nobody_got_round_to_send_costs_no_attempt() -> None:
     """More items than threads, and the first ones took all the time."""
     release, call_count = threading.Event(), 0

@@ -202,7 +202,11 @@ def _first_error() -> Iterator[None]:
         error: BaseException = aborted
         while isinstance(error, psycopg.errors.PipelineAborted) and error.__context__:
             error = error.__context__
-        raise error from None
+        try:
+            raise error from None
+        finally:
+            # It holds this frame: together they would stay, see `let_go`.
+            del error
 
 
 def _configure(connection: Connection) -> None:

@@ -2,12 +2,14 @@
 
 import select
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
 
-from ingest_service.engines.postgres.database import Database
+from ingest_service.engines.postgres.database import Database, _first_error
 from ingest_service.errors import StorageUnavailable
+from tests.uncollected import alive, uncollected
 
 
 @pytest.fixture
@@ -26,6 +28,24 @@ def test_a_transaction_in_which_this_process_was_too_slow_is_tried_again(
         _be_slow(connections)
     with connections.transaction() as tx:
         tx.connection.execute("SELECT 1")
+
+
+def test_what_an_aborted_pipeline_was_about_is_let_go() -> None:
+    class Content:
+        """What a transaction is about."""
+
+    def run() -> None:
+        content = Content()
+        # What `pytest.raises` has seen it would keep.
+        with suppress(ZeroDivisionError), _first_error():
+            try:
+                raise ZeroDivisionError(str(content))
+            except ZeroDivisionError:
+                raise psycopg.errors.PipelineAborted  # noqa: B904 - as the driver does
+
+    with uncollected():
+        run()
+        assert alive(Content) == []
 
 
 def _be_slow(connections: Database) -> None:

@@ -37,6 +37,8 @@ T = TypeVar("T")
 _GROUP = 128
 #: Pages that are given back in one step: a few milliseconds.
 _PAGES_PER_STEP = 128
+#: Bytes of outcomes that may stay with their statement until the next ones come.
+_MOST_KEPT = 2**20
 #: Free pages that are kept, because they will be needed again: 1 MiB.
 _KEPT_FREE = 256
 
@@ -279,7 +281,9 @@ def execute(db: apsw.Connection, statements: Iterable[Statement]) -> None:
     for statement in statements:
         # The cursor must be gone before the next thread writes: one that is dropped while
         # the connection is in use stays in a list of the connection for ever.
-        db.execute(SQL[statement.name], statement.values)
+        # One that is kept for the next time keeps its values until then, as large as they are.
+        is_kept = len(statement.values.get("outcomes", b"")) <= _MOST_KEPT
+        db.execute(SQL[statement.name], statement.values, can_cache=is_kept)
 
 
 def _publish(record: _Record, result: Any) -> Any:

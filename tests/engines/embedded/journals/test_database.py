@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from ingest_service.engines.embedded.journals.changes import Statement
 from ingest_service.engines.embedded.journals.database import Database
 from ingest_service.engines.embedded.journals.rollups import RollupWriter
 from ingest_service.errors import StorageUnavailable
@@ -42,6 +43,16 @@ def test_a_record_is_written_by_its_own_thread_if_no_other_writes(file: Database
     assert file.write_now(lambda db: add(db, 1)) == threading.current_thread().name
     assert file.write(lambda db: add(db, 2)).result(GUARD) == "journal"
     assert numbers(file) == [1, 2]
+
+
+def test_a_large_answer_does_not_stay_with_its_statement(file: Database) -> None:
+    """Until the next one comes, which may be days later."""
+    answered = b"a" * (2**20 + 1)
+    name = {"sequence": 1, "batch": 0, "start_no": 1}
+    values = name | {"offsets": b"", "outcomes": answered}
+    before = apsw.memory_used()
+    file.run([Statement("add_result", values)])
+    assert apsw.memory_used() - before < 2**20 // 2
 
 
 def test_what_could_not_be_written_is_let_go(file: Database) -> None:

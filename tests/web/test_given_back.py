@@ -1,4 +1,4 @@
-"""What was refused is gone: a collector that counts objects does not see that one is large."""
+"""What a request held goes with its answer: the collector does not see that it is large."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from ingest_service.errors import StorageUnavailable
 from ingest_service.web import admission
 from ingest_service.web.media_type import ADMITTED
+from tests.support import Api
 from tests.uncollected import uncollected
 
 _MAPPING = {"id": "a", "source": "s", "target": "t"}
@@ -99,6 +100,19 @@ def test_a_request_that_asks_for_what_there_is_not(
     client: FlaskClient, expected: int, method: str, path: str, body: bytes
 ) -> None:
     assert _is_gone(client.application, expected, method, path, body)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/ingestions", "/ingestions/{id}", "/submit", "/sign-in", "/nowhere"]
+)
+def test_a_page_and_all_that_it_shows(still: Api, path: str) -> None:
+    """A macro has what is around it."""
+    ingestion_id = still.ingest([1, 2, 3, 4])
+    still.advance(20)
+    app = still.client.application
+    page = f"/dashboard{path.format(id=ingestion_id)}"
+    expected = still.client.get(page).status_code
+    assert _is_gone(app, expected, "GET", page, b"{}")
 
 
 def test_a_body_with_the_key_of_another(client: FlaskClient) -> None:
