@@ -1,6 +1,7 @@
 """A few threads for what can take long, and a bounded line before them."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -9,6 +10,8 @@ from typing import TypeVar
 from ingest_service.front.refusals import ClientGone, Refused
 
 Result = TypeVar("Result")
+#: How long threads wait for the others when they begin.
+_BEGIN_SECONDS = 5.0
 
 
 class Pool:
@@ -17,6 +20,11 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, waiting: int) -> None:
         self._loop = loop
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        # All of them now: a number that grows with each crowd would look like one that leaks.
+        begun = threading.Barrier(threads)
+        with suppress(RuntimeError):  # the machine has no more; some are enough
+            for _ in range(threads):
+                self._executor.submit(begun.wait, _BEGIN_SECONDS)
         self._most = threads + waiting
         #: What runs or waits.
         self.busy = 0

@@ -18,6 +18,7 @@ from ingest_service.app import create_app
 from ingest_service.errors import StorageUnavailable
 from ingest_service.front import limits
 from ingest_service.front.arrivals import Arrival, Arrivals
+from ingest_service.front.pool import Pool
 from ingest_service.front.refusals import Refused
 from ingest_service.front.shell import Shell
 from ingest_service.settings import Settings
@@ -248,6 +249,18 @@ def test_too_many_requests_are_refused(app: Flask, monkeypatch: pytest.MonkeyPat
     assert status == 503
     assert headers["retry-after"] == "1"
     assert b"/problems/not-ready" in body
+
+
+def test_the_threads_are_there_before_the_first_crowd() -> None:
+    """Their number tells nothing then, and does not grow."""
+
+    async def run() -> int:
+        pool = Pool(asyncio.get_running_loop(), 3, 0)
+        threads = len(pool._executor._threads)
+        pool.close()
+        return threads
+
+    assert asyncio.run(run()) == 3
 
 
 def test_nothing_is_begun_for_who_has_gone(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
