@@ -68,8 +68,7 @@ class Shell:
                 if environ["REQUEST_METHOD"] in _SAFE:
                     # It can name an ingestion; whoever waits for a change keeps no more for that.
                     self.arrivals.release(body)
-                    body = body if len(body) <= limits.ASKING_BODY else b""
-                    give_body(environ, body)
+                    give_body(environ, body if len(body) <= limits.ASKING_BODY else b"")
                     body = b""
                 else:
                     give_body(environ, body)
