@@ -216,6 +216,10 @@ class Scripted:
         """The setting that sends batches here."""
         return f"batch+http://127.0.0.1:{self.port}/batch"
 
+    def has_hung_up(self) -> bool:
+        """Tell whether every connection so far was closed here."""
+        return not any(thread.is_alive() for thread in self._threads[1:])
+
     def _accept(self) -> None:
         while True:
             try:

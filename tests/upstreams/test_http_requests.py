@@ -21,6 +21,7 @@ from tests.realtime import (
     answer,
     cut,
     drip,
+    eventually,
     kinds,
     running,
     silence,
@@ -295,7 +296,10 @@ def test_a_connection_that_has_idled_is_not_trusted(monkeypatch: pytest.MonkeyPa
 
 def test_a_server_that_hangs_up_between_two_requests_costs_no_attempt() -> None:
     """That is noticed before the next request is sent."""
+    outcomes = []
     with Scripted(lambda _: cut(OK)) as server, running(server.items) as service:
-        outcomes = [service.finish(service.send([n]))[0] for n in range(1, 6)]
+        for number in range(1, 6):
+            outcomes += service.finish(service.send([number]))
+            eventually("it has hung up", server.has_hung_up)
 
     assert [outcome.attempts for outcome in outcomes] == [1] * 5
