@@ -25,7 +25,7 @@ from ingest_service.front.refusals import ClientGone, Refused
 from ingest_service.front.waiters import Waiters
 from ingest_service.service.deferral import deferred
 from ingest_service.service.queries import Queries
-from ingest_service.web import admission
+from ingest_service.web import admission, door
 from ingest_service.web.http_counts import HttpCounts
 from ingest_service.web.media_type import ADMITTED
 
@@ -33,7 +33,6 @@ Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _CLOSE = (b"Connection", b"close")
-_SAFE = frozenset({"GET", "HEAD"})
 _MAX_LONG = 10_000
 
 
@@ -65,7 +64,7 @@ class Shell:
             environ[ADMITTED] = True
             if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
                 body = await self.arrivals.read(receive, arrived=scope["arrived"])
-                if environ["REQUEST_METHOD"] in _SAFE:
+                if environ["REQUEST_METHOD"] in door.SAFE:
                     # It can name an ingestion; whoever waits for a change keeps no more for that.
                     self.arrivals.release(body)
                     give_body(environ, body if len(body) <= limits.ASKING_BODY else b"")

@@ -71,14 +71,14 @@ class ThreadedCall:
         self._clock = clock
         self._batch = batch
         self._timeout = timeout
-        self._on_news = on_news
+        #: None once the outcomes were asked for: they are what they were, whatever comes later.
+        #: Whoever hears of news mostly has this call: together they would stay, see `let_go`.
+        self._on_news: OnNews | None = on_news
         self._lock = threading.Lock()
         self._parts = [_Part(part, len(part.items)) for part in parts]
         #: Parts that are not on the wire, and parts that have not ended.
         self._unsent = self._missing = len(self._parts)
         self._sent_at = -math.inf
-        #: Whether the outcomes were asked for: they are what they were, whatever comes later.
-        self._is_told = False
         #: What answers asked for: when each came, and for how many seconds.
         self._asked: list[tuple[float, float]] = []
         self.deadline = clock.monotonic() + timeout
@@ -136,7 +136,8 @@ class ThreadedCall:
     def _advance(self, part: _Part, stage: _Stage, end: object = None) -> None:
         """Move a part on; tell if the worker has to know."""
         with self._lock:
-            if self._is_told:
+            on_news = self._on_news
+            if on_news is None:
                 if isinstance(end, BaseException):
                     let_go(end)
                 return
@@ -152,7 +153,6 @@ class ThreadedCall:
                 asked = requests_to_wait(part.end, part.ended_at)
                 self._asked += asked
                 news |= not self._missing or bool(asked)
-            on_news = self._on_news
         if news:
             on_news()
 
@@ -183,9 +183,7 @@ class ThreadedCall:
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes of all parts; a part that is late counts as failed."""
         with self._lock:
-            self._is_told = True
-            # Whoever hears of news mostly has this call: together they would stay, see `let_go`.
-            self._on_news = _nobody
+            self._on_news = None
             ends = [(part.size, part.stage, part.end) for part in self._parts]
         return [outcome for end in ends for outcome in self._outcomes_of(*end)]
 
@@ -214,10 +212,6 @@ class ThreadedCall:
             unreachable=stage is _Stage.CONNECTING,
             unsent=stage is _Stage.WAITING,
         )
-
-
-def _nobody() -> None:
-    """Hear of nothing any more."""
 
 
 def _kept(end: object) -> object:

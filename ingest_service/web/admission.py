@@ -29,7 +29,6 @@ Environ = dict[str, Any]
 #: One text, whatever is wrong with a key: nobody learns which it was.
 _UNAUTHORIZED = "Send a key that is in force, in the header `Authorization: Bearer <key>`."
 
-_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _SUBMIT = ("/ingest", "/ingest/")
 _ALWAYS_QUICK = frozenset(("/", "/health/live", "/health/live/"))
 _HEALTH = ("/health", "/health/")
@@ -208,7 +207,7 @@ def is_quick(app: Flask, environ: Environ) -> bool:
     if path in _HEALTH:
         return service.queries.is_at_hand()
     status = _STATUS.fullmatch(path)
-    if status is None or environ["REQUEST_METHOD"] not in _SAFE:
+    if status is None or environ["REQUEST_METHOD"] not in door.SAFE:
         return False
     # What has finished some time ago is on the disk alone.
     return service.queries.is_at_hand(status[1].lower())

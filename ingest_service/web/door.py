@@ -8,7 +8,8 @@ from werkzeug.datastructures import Headers
 
 from ingest_service.setting_kinds import without_usual_port
 
-_HARMLESS = ("GET", "HEAD", "OPTIONS", "TRACE")
+#: Methods that ask and change nothing (RFC 9110, 9.2.1).
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -32,7 +33,7 @@ def refusal(
     strange = allowed_hosts is not None and host != "" and not _is_ours(host, allowed_hosts)
     if strange and not f"{path}/".startswith("/health/"):
         return "This Host is none of this machine; the operator can add it to INGEST_ALLOWED_HOSTS."
-    if method in _HARMLESS:
+    if method in SAFE:
         return None
     origin = headers.get("Origin")
     if origin is not None and same_as_written(origin) in allowed_origins:
