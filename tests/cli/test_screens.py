@@ -56,7 +56,7 @@ class Terminal:
         self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "ingest_service", *self.arguments],
             stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_begin,
         )  # fmt: skip
         os.close(slave)
         return self
@@ -103,6 +103,12 @@ class Terminal:
         """Whether any colour was asked for."""
         colours = rb"\x1b\[([0-9;]*;)?(3[0-7]|38;[0-9;]+|9[0-7])m"
         return re.search(colours, self.text) is not None
+
+
+def _begin() -> None:
+    """Be what the terminal's keys are for, also if the tests run where Ctrl-C is ignored."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
