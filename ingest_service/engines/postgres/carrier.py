@@ -101,6 +101,7 @@ class BatchUnderWay:
         self._kept_until = -math.inf
         self._held_until = -math.inf
         self._outcomes: Sequence[Outcome] | None = None
+        #: Whether the database could not be used at the last turn.
         self._failed = False
 
     def call(self) -> None:
@@ -114,22 +115,17 @@ class BatchUnderWay:
         Return the instant at which to look again, -inf once it is settled.
         """
         self._news = False
-        call, now = self._call, self._carrier.clock.monotonic()
-        assert call is not None  # noqa: S101 - called before
-        ended = call.ends_at() <= now
         try:
-            self._note_called(call)
-            self._note_sent(call)
-            self._note_holds(call)
-            if not ended:
-                return self._look_again(call, now)
-            self._settle(call)
+            due = self._turn()
         except StorageUnavailable as error:
             if not self._failed:
                 logs.event("worker_held", level=logging.WARNING, reason=str(error))
             self._failed = True
-            return now + _AGAIN_AFTER
-        return -math.inf
+            return self._carrier.clock.monotonic() + _AGAIN_AFTER
+        if self._failed:
+            logs.event("worker_healed")
+        self._failed = False
+        return due
 
     def wait(self, due: float) -> None:
         """Wait until `due`, or until there is news."""
@@ -145,6 +141,18 @@ class BatchUnderWay:
         with self._changed:
             self._news = True
             self._changed.notify_all()
+
+    def _turn(self) -> float:
+        call, now = self._call, self._carrier.clock.monotonic()
+        assert call is not None  # noqa: S101 - called before
+        ended = call.ends_at() <= now
+        self._note_called(call)
+        self._note_sent(call)
+        self._note_holds(call)
+        if not ended:
+            return self._look_again(call, now)
+        self._settle(call)
+        return -math.inf
 
     def _look_again(self, call: Call, now: float) -> float:
         # It may have ended since that was looked at: then at once.
