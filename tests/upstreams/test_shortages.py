@@ -1,11 +1,6 @@
 """A machine out of threads or descriptors, and calls that never return."""
 
-import gc
-import os
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +8,7 @@ import pytest
 from ingest_service.domain.model import Batch, Outcome
 from ingest_service.upstreams.shortage import shortage
 from ingest_service.upstreams.threaded import GRACE
+from tests.descriptors import no_descriptors
 from tests.realtime import GUARD, Scripted, eventually
 from tests.upstreams.calls import CLOCK, Started, batch_of, items_at, upstream_of
 from tests.upstreams.replies import OK
@@ -21,30 +17,6 @@ from tests.upstreams.replies import OK
 def fine(batch: Batch) -> list[Outcome]:
     """Succeed."""
     return [Outcome(succeeded=True)] * len(batch.items)
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Use up what this process may open."""
-    # What earlier tests have left behind must not be closed meanwhile.
-    gc.collect()
-    gc.disable()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/proc/self/fd")))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
-    taken = []
-    try:
-        while True:
-            try:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-            except OSError:
-                break
-        yield
-    finally:
-        gc.enable()
-        for descriptor in taken:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from ingest_service.keys.scope import Scope
 from ingest_service.settings import Settings
 from ingest_service.web import admission
 from ingest_service.web.scopes import scope_of
+from tests.descriptors import no_descriptors
 from tests.keys.support import secret, table, write
 from tests.support import Api, FrozenClock, serving
 
@@ -225,13 +225,9 @@ def test_what_takes_the_place_of_the_file_keeps_nobody_waiting(
 def test_a_file_that_cannot_be_read_for_now_is_read_later(api: Api, keys_file: Path) -> None:
     """As while all descriptors are in use; it does not change when some are free again."""
     write(keys_file, table("new", GONE))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
+    with no_descriptors():
         api.advance(2)
         assert ask(api, FULL, "/health").get_json()["keys"]["trouble"] is not None
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     api.advance(2)
     assert [ask(api, key, "/ingestions").status_code for key in (FULL, GONE)] == [401, 200]
 
