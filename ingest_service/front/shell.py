@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask, Response
 
@@ -24,8 +23,8 @@ from ingest_service.front.pool import Pool
 from ingest_service.front.refusals import ClientGone, Refused
 from ingest_service.front.waiters import Waiters
 from ingest_service.service.deferral import deferred
-from ingest_service.service.queries import Queries
 from ingest_service.web import admission, door
+from ingest_service.web.held_back import HELD_BACK, HeldBack
 from ingest_service.web.http_counts import HttpCounts
 from ingest_service.web.media_type import ADMITTED
 
@@ -41,13 +40,12 @@ class Shell:
 
     def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
         self._app = app
-        self._queries: Queries = app.extensions["ingest_service"].queries
         self._counts: HttpCounts = app.extensions["http_counts"]
         self._pool = Pool(loop, limits.POOL_THREADS, limits.POOL_WAITING)
         self._streams = Pool(loop, limits.STREAM_THREADS, 0)
         self._large = asyncio.Semaphore(1)
         self._commits = Commits(loop)
-        self._waiters = Waiters(loop, self._pool, self._queries.watch)
+        self._waiters = Waiters(loop, self._pool, app.extensions["ingest_service"].queries.watch)
         self.arrivals = Arrivals(app.config["BODY_LIMIT"], loop)
         #: Paths whose last answer was large; the next one is made in a thread.
         self._long: dict[str, None] = {}
@@ -99,8 +97,20 @@ class Shell:
     async def _answer(
         self, environ: Environ, size: int, connection: Any, receive: Receive
     ) -> Answer:
-        if "wait=" in environ["QUERY_STRING"]:
-            return await self._answer_waiting(environ, connection, receive)
+        held = environ[HELD_BACK] = HeldBack()
+        answer = await self._answer_now(environ, size, connection)
+        if held.awaited is None:
+            return answer
+        # It may be large, and nobody sees it.
+        del answer
+        await self._waiters.wait(*held.awaited, receive)
+        if connection.is_gone():
+            raise ClientGone
+        held.end()
+        environ["wsgi.input"].seek(0)
+        return await self._answer_now(environ, size, connection)
+
+    async def _answer_now(self, environ: Environ, size: int, connection: Any) -> Answer:
         path = environ["PATH_INFO"]
         quick = size <= limits.QUICK_BODY and path not in self._long
         if quick and admission.is_quick(self._app, environ):
@@ -127,26 +137,6 @@ class Shell:
                 self._long.clear()
             self._long[environ["PATH_INFO"]] = None
         return answer
-
-    async def _answer_waiting(self, environ: Environ, connection: Any, receive: Receive) -> Answer:
-        ingestion_id, seconds, query = _waits(environ)
-        if not seconds:
-            return await self._pool.run(partial(call, self._app, environ), connection.is_gone)
-        at_once = environ | {"QUERY_STRING": query}
-        version = await self._pool.run(partial(self._version, ingestion_id), connection.is_gone)
-        answer = await self._pool.run(partial(call, self._app, at_once.copy()), connection.is_gone)
-        if version is None or not _is_worth_waiting(answer, environ):
-            return answer
-        await self._waiters.wait(ingestion_id, version, seconds, receive)
-        if connection.is_gone():
-            raise ClientGone
-        return await self._pool.run(partial(call, self._app, at_once), connection.is_gone)
-
-    def _version(self, ingestion_id: str) -> int | None:
-        try:
-            return self._queries.status(ingestion_id).version
-        except Exception:  # noqa: BLE001 - the view says what is wrong with it
-            return None
 
     async def _stream(self, parts: Parts, send: Send, connection: Any) -> None:
         """Send a body part by part, each made in a thread once the last one has been taken."""
@@ -177,27 +167,6 @@ class Shell:
             with suppress(Refused, ClientGone):
                 body = await self.arrivals.read(receive, arrived=scope["arrived"])
                 self.arrivals.release(body)
-
-
-def _waits(environ: Environ) -> tuple[str, float, str]:
-    """Return which ingestion a request waits for, for how many seconds, and what else it asks."""
-    query = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
-    path = environ["PATH_INFO"].strip("/").split("/")
-    named = [path[1]] if len(path) == 2 else [text for key, text in query if key == "ingestion_id"]
-    waits = [text for key, text in query if key == "wait"]
-    if path[0] != "status" or len(named) != 1 or len(waits) != 1 or not waits[0].isdecimal():
-        return "", 0.0, ""
-    seconds = int(waits[0][:4])
-    others = urlencode([(key, text) for key, text in query if key != "wait"])
-    # More than is allowed is for the view to refuse.
-    return named[0].lower(), float(seconds if seconds <= 60 else 0), others
-
-
-def _is_worth_waiting(answer: Answer, environ: Environ) -> bool:
-    """Tell whether an answer says nothing new about something unfinished."""
-    if not any(name.lower() == b"retry-after" for name, _ in answer.headers):
-        return False  # it is finished
-    return answer.status == 304 or (answer.status == 200 and "HTTP_IF_NONE_MATCH" not in environ)
 
 
 def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:

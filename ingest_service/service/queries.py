@@ -112,9 +112,9 @@ class Queries:
     def await_change(self, snapshot: IngestionSnapshot, seconds: float) -> None:
         """Return when an ingestion is not any more as `snapshot` shows it, or after `seconds`.
 
-        At once if it is finished, or if too many are waiting already.
+        At once if too many are waiting already.
         """
-        if snapshot.finished_at is None and self._waiters.acquire(blocking=False):
+        if self._waiters.acquire(blocking=False):
             try:
                 self._await(snapshot, seconds)
             finally:

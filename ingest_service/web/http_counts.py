@@ -10,6 +10,7 @@ from flask import Flask, Response
 
 from ingest_service.clock import SystemClock
 from ingest_service.service.deferral import deferred
+from ingest_service.web.held_back import is_held_back
 
 #: In seconds.
 BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
@@ -81,16 +82,17 @@ class HttpCounts:
 def init_app(app: Flask) -> None:
     """Count what `app` answers, from before any hook until after all.
 
-    An answer that waits for its commit is counted by whoever waits.
+    An answer that waits for its commit is counted by whoever waits; one that is held back is
+    counted once, when it is made again.
     """
     counts = HttpCounts(SystemClock().monotonic)
     app.extensions["http_counts"] = counts
     plain = app.wsgi_app
 
     def wsgi_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ[_BEGAN] = counts.monotonic()
+        environ.setdefault(_BEGAN, counts.monotonic())
         parts = plain(environ, start_response)
-        if not deferred.get():
+        if not deferred.get() and not is_held_back(environ):
             counts.end(environ)
         return parts
 

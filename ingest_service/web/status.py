@@ -14,6 +14,7 @@ from ingest_service.keys.scope import Scope
 from ingest_service.service.reports import Estimate
 from ingest_service.web import render, streams
 from ingest_service.web.control_schemas import IngestionList
+from ingest_service.web.held_back import HELD_BACK, Change, HeldBack
 from ingest_service.web.openapi import operation
 from ingest_service.web.query_schemas import (
     FindQuery,
@@ -65,10 +66,14 @@ def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     page, queries = (query["offset"], query["limit"], the_caller()), the_service().queries
     snapshot = queries.status(ingestion_id, *page)
     response = _status(snapshot, queries.estimate(ingestion_id))
-    if query["wait"] and not _is_news(response):
-        queries.await_change(snapshot, query["wait"])
-        snapshot = queries.status(ingestion_id, *page)
-        response = _status(snapshot, queries.estimate(ingestion_id))
+    if query["wait"] and snapshot.finished_at is None and not _is_news(response):
+        held: HeldBack | None = request.environ.get(HELD_BACK)
+        if held is not None:
+            held.until(Change(snapshot.ingestion_id, snapshot.version, query["wait"]))
+        else:
+            queries.await_change(snapshot, query["wait"])
+            snapshot = queries.status(ingestion_id, *page)
+            response = _status(snapshot, queries.estimate(ingestion_id))
     if "HTTP_IF_NONE_MATCH" in request.environ:
         response.make_conditional(request)
     return response

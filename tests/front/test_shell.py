@@ -228,6 +228,44 @@ def test_two_thousand_wait_without_a_thread(app: Flask, monkeypatch: pytest.Monk
     assert not watching
 
 
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("/{id}?wait=30", None),
+        ("/{id}?%77ai%74=3%30", None),
+        ("/{id}?wait=00030", None),
+        ("/{id}?wait=30&wait=30", None),
+        ("/{id}?x=wait=&wait=30", None),
+        ("?ingestion_id={id}&wait=30", None),
+        ("?request_id={id}&wait=30", None),
+        ("?wait=30", '{{"ingestion_id": "{id}"}}'),
+        ("?wait=30", '{{"request_id": "{id}"}}'),
+    ],
+)
+def test_however_one_asks_it_waits_without_a_thread_and_is_counted_once(
+    app: Flask, query: str, body: str | None
+) -> None:
+    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
+    ingestion_id = accepted.get_json()["ingestion_id"]
+    asking = "GET", f"/status{query.format(id=ingestion_id)}"
+    naming = body.format(id=ingestion_id).encode() if body else b""
+    counts = app.extensions["http_counts"]
+
+    async def ask(client: Client) -> set[int]:
+        count = limits.POOL_THREADS + 1
+        asked = [asyncio.ensure_future(client.ask(*asking, naming, _JSON)) for _ in range(count)]
+        while len(client.shell._waiters._waiting) < count:
+            await asyncio.sleep(0.01)
+        assert (await client.ask("GET", "/queue"))[0] == 200
+        before = sum(counts.answered().values())
+        app.test_client().post(f"/ingestions/{ingestion_id}/cancel")
+        statuses = {(await each)[0] for each in asked}
+        assert sum(counts.answered().values()) == before + 1 + count
+        return statuses
+
+    assert _run(app, ask) == {200}
+
+
 def test_an_answer_that_is_news_does_not_wait(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         app.extensions["ingest_service"].queries, "watch", lambda *_: pytest.fail("it waits")
@@ -241,7 +279,7 @@ def test_an_answer_that_is_news_does_not_wait(app: Flask, monkeypatch: pytest.Mo
     assert _run(app, ask)[0] == 200
 
 
-@pytest.mark.parametrize("wait", ["-1", "abc", "1e9", "61", "999999999"])
+@pytest.mark.parametrize("wait", ["-1", "abc", "1e9", "61", "999999999", "%D9%A3"])
 def test_a_wrong_wait_is_refused_by_the_application(app: Flask, wait: str) -> None:
     async def ask(client: Client) -> Any:
         return await client.ask("GET", f"/status/x?wait={wait}")
