@@ -166,7 +166,7 @@ class Core:
         now, state = self.clock.monotonic(), self.state
         self.sequence = itertools.count(recovered.last_sequence + 1)
         state.slots = recovered.slots
-        state.operator = recovered.operator or OperatorState()
+        state.operator, overruled = self._ruling(recovered.operator or OperatorState())
         state.pace = self._resumed_pace(recovered, now)
         at, ingestions = self.clock.now(), recovered.unfinished
         waited = [(at - one.submission.created_at).total_seconds() for one in ingestions]
@@ -177,7 +177,7 @@ class Core:
             if waiting is not None:
                 longest = self.options.retry_policy.backoff_max
                 state.schedule(waiting, resend, now + min(wait, longest))
-        self._note_overdue(recovered)
+        self._note_overdue(recovered, overruled=overruled)
         # What the disk does not take now, the worker records later.
         with suppress(StorageUnavailable):
             self.record_overdue()
@@ -199,10 +199,16 @@ class Core:
             # Of a start without an end nobody knows when its request went out.
             certain = recovered.last_slot.boot_id == self.clock.boot_id and not recovered.unsettled
             pace = pace.resumed(recovered.last_slot.monotonic if certain else None, now)
-        if operator.interval is not None and operator.configured_interval == self.options.interval:
+        if operator.interval is not None:
             pace = pace._replace(interval=operator.interval)
         pace = pace._replace(paused=operator.paused)
         return pace if operator.hold is None else pace.held(self._held_until(operator.hold, now))
+
+    def _ruling(self, operator: OperatorState) -> tuple[OperatorState, bool]:
+        """Return what an operator wanted and still holds, and whether a setting overrules some."""
+        if operator.interval is None or operator.configured_interval == self.options.interval:
+            return operator, False
+        return replace(operator, interval=None, configured_interval=None), True
 
     def _held_until(self, hold: Hold, now: float) -> float:
         """Return until when a hold lasts, whoever has set the clock meanwhile."""
@@ -211,18 +217,18 @@ class Core:
             left = hold.monotonic - now
         return now + min(left, self.options.retry_policy.max_retry_after)
 
-    def _note_overdue(self, recovered: Recovered) -> None:
+    def _note_overdue(self, recovered: Recovered, *, overruled: bool) -> None:
         """Note what is finished without a record of it, and that this is a restart."""
         at = self.clock.now()
         after = {"unfinished": len(recovered.unfinished), INTERVAL_KEY: self.state.pace.interval}
         mark = Mark(at, MarkKind.RESTART, None, after)
         # The minute begins with what is left of the one before.
         self._overdue.append(lambda: ([mark, Counted(at, {})], lambda: None))
-        operator = self.state.operator
-        if operator.interval is not None and operator.configured_interval != self.options.interval:
-            # Overruled by another setting, for good.
-            overruled = replace(operator, interval=None, configured_interval=None)
-            self._overdue.append(partial(self._change_operator, overruled))
+        if overruled:
+            # For good; with whatever somebody wants by the time that it is recorded.
+            self._overdue.append(
+                lambda: ([OperatorChanged(self.state.operator)], lambda: None),
+            )
         for batch in recovered.hopeless:
             outcomes = [Outcome(succeeded=False, error="crashed")] * len(batch.offsets)
             self._overdue.append(partial(self._settle_hopeless, Settled(batch, at, outcomes)))
@@ -271,9 +277,6 @@ class Core:
                 self.expected.pop(ingestion.sequence, None)
 
         return changes, apply
-
-    def _change_operator(self, after: OperatorState) -> "Settlement":
-        return [OperatorChanged(after)], lambda: self.set_operator(after)
 
     def _settle_hopeless(self, settled: Settled) -> "Settlement":
         ingestion = self.state.get(settled.batch.ingestion_id)

@@ -8,7 +8,8 @@ from freezegun.api import FrozenDateTimeFactory
 from ingest_service.app import Parts, build
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import ItemState, states_of
-from ingest_service.engines.embedded.journal import Recovered
+from ingest_service.engines import OperatorState
+from ingest_service.engines.embedded.journal import OperatorChanged, Recovered
 from ingest_service.errors import StorageUnavailable
 from ingest_service.settings import Settings
 from tests.engines.embedded.journals.support import BAD, NOW, accept, ingestion, take
@@ -86,3 +87,25 @@ def test_what_is_opened_again_before_its_end_is_recorded_does_not_end(
     parts.worker.step()
     status = parts.service.queries.status(left.ingestion_id)
     assert (status.counts.settled, status.finished_at) == (0, None)
+
+
+def test_what_an_operator_wants_before_a_setting_has_overruled_it_stays(
+    journal: LeftJournal, frozen: FrozenDateTimeFactory
+) -> None:
+    """The setting overrules the interval of an earlier operator, and nothing of this one."""
+    earlier = OperatorState(interval=2, configured_interval=9)
+    journal.recovered = Recovered(operator=earlier, last_sequence=1)
+    recorded: list[OperatorState] = []
+    journal.after = lambda change: (
+        recorded.append(change.state) if isinstance(change, OperatorChanged) else None
+    )
+    parts = serve(journal)
+
+    parts.service.operator.pause("lunch")
+    paused = parts.service.queries.queue()
+    assert (paused.health.state, paused.interval) == ("paused", 5.0)
+    parts.service.operator.set_interval(60)
+    parts.worker.step()
+    later = parts.service.queries.queue()
+    assert (later.health.state, later.health.reason, later.interval) == ("paused", "lunch", 60)
+    assert recorded[-1] == OperatorState("lunch", interval=60, configured_interval=5.0)
