@@ -47,7 +47,8 @@ def back_up(path: str, target: str) -> None:
 def copy_into(db: apsw.Connection, target: Path) -> None:
     """Write a compact copy of `db` to `target`, which must not exist, for its owner's eyes only.
 
-    It is on the disk then, under its name, and can give back space that is free.
+    It is on the disk then, under its name, and can give back space that is free. Whoever goes on
+    from it does not know what was started since, and waits a whole interval.
     """
     # SQLite takes an empty file as it is, with its permissions.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -56,6 +57,8 @@ def copy_into(db: apsw.Connection, target: Path) -> None:
             # Means the copy; in a file that is so already it would be a change of that.
             db.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
         db.execute("VACUUM INTO ?", (str(target),)).fetchall()
+        if format_of(db):
+            use_existing(str(target), lambda copy: copy.execute(SQL["forget_instant"]).fetchall())
         sync(target)
         sync(target.parent)
     except BaseException:

@@ -44,6 +44,10 @@ WHERE sequence = :sequence AND batch = :batch AND round = :start_no;
 UPDATE pace SET taken_at = :at, monotonic = :monotonic
 WHERE era = :boot_id AND monotonic < :monotonic;
 
+-- name: forget_instant
+-- As one that no machine's clock has read.
+UPDATE pace SET monotonic = 0.0, era = '';
+
 -- name: add_result
 INSERT INTO result (offsets, outcomes)
 SELECT :offsets, :outcomes FROM start

@@ -15,7 +15,9 @@ from ingest_service.engines.embedded.journals import files
 from ingest_service.engines.embedded.journals.files import back_up, restore, verify
 from ingest_service.engines.embedded.journals.sqlite import SqliteJournal
 from ingest_service.errors import JournalUnusable
+from ingest_service.settings import Settings
 from tests.engines.embedded.journals.support import accept, ingestion
+from tests.restarts import restarting
 
 IN_USE = "another process uses this journal"
 
@@ -127,6 +129,24 @@ def test_restoring_goes_back_to_the_backup_and_nothing_of_what_came_later_stays(
     restore(str(path), str(left_behind))
 
     assert verify(str(path)) == (1, 1)
+
+
+def test_after_a_restore_a_whole_interval_is_waited(path: Path, tmp_path: Path) -> None:
+    """The backup knows nothing of what went out after it."""
+    copy = tmp_path / "copy"
+    with restarting(path, Settings(interval=60, settle=0)) as lives:
+        lives.api.ingest([1])
+        lives.api.advance(100)
+        back_up(str(path), str(copy))
+        lives.api.ingest([2])
+        lives.api.advance(2)
+        lives.close()
+        restore(str(path), str(copy))
+        lives.crash()
+        lives.api.ingest([3])
+        lives.api.advance(100)
+        assert lives.api.sent() == [(0, [1]), (100, [2]), (162, [3])]
+        assert verify(str(copy)) == (1, 0)
 
 
 def test_nothing_is_restored_while_anything_uses_the_journal(path: Path, left_behind: Path) -> None:
