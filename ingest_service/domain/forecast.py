@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Protocol
 
 from ingest_service.domain.model import Priority
@@ -109,13 +110,17 @@ def forecast(
     if math.isinf(moment.model.opens_at):
         return None
     if moment.rule.policy is Policy.STRICT:
-        # What has a worse place never matters.
         mine = target.priority, target.sequence
-        retries = [
-            retry for retry in retries if (retry.entry.priority, retry.entry.sequence) <= mine
-        ]
-        if not retries:
+        ahead = [(retry.entry.priority, retry.entry.sequence) <= mine for retry in retries]
+        if not any(ahead):
             return _in_line(moment, sums, target, joining)
+        # What has a worse place takes a slot only while one of these is not due.
+        last = max(retry.due for retry in compress(retries, ahead))
+        retries = [
+            retry
+            for retry, is_ahead in zip(retries, ahead, strict=True)
+            if is_ahead or retry.due < last
+        ]
     return _Prediction(moment, sums, retries, target, joining).run()
 
 
