@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ingest_service.domain.model import Priority
 from ingest_service.domain.policy import CYCLE, Policy, QueueEntry
-from ingest_service.domain.runs import Moment
+from ingest_service.domain.runs import Moment, latest_finish
 from ingest_service.domain.slot_times import SlotTimes
 from ingest_service.domain.snapshot import Forecast, PendingRetry
 
@@ -156,6 +156,7 @@ class _Prediction:
         joining: int,
     ) -> None:
         self._moment, self._sums, self._target = moment, sums, target
+        self._retries = retries
         self._times = SlotTimes(moment.model, moment.now)
         self._joins = deque(sorted(retries))
         cuts: dict[Priority, set[int]] = {priority: set() for priority in Priority}
@@ -167,6 +168,9 @@ class _Prediction:
             self._lines[target.priority].join(target.sequence, joining)
         self._own = self._lines[target.priority].single(target.sequence)
         self._ready = self._own.left
+        groups = self._lines[target.priority].groups
+        #: How many batches its class has ready up to its own last one.
+        self._up_to_own = sum(group.left for group in groups[: 1 + groups.index(self._own)])
         self._later = sum(retry.entry.sequence == target.sequence for retry in retries)
         self._number = 0
 
@@ -257,23 +261,7 @@ class _Prediction:
 
     def _latest(self) -> float | None:
         """Return when its last batch ends if from now on every class always has something."""
-        if self._moment.rule.policy is not Policy.WEIGHTED or not self._ready:
+        if not self._ready:
             return None
         priority, sequence = self._target.priority, self._target.sequence
-        groups = self._lines[priority].groups
-        ahead = groups[: 1 + groups.index(self._own)]
-        left = sum(group.left + group.served for group in ahead)
-        left += sum(
-            join.entry.priority == priority and join.entry.sequence <= sequence
-            for join in self._joins
-        )
-        turns = CYCLE.count(priority)
-        # Whole cycles first, then the slots of the last one.
-        rounds = (left - 1) // turns
-        left -= rounds * turns
-        number = -1
-        while left:
-            number += 1
-            left -= CYCLE[(self._moment.slot + number) % len(CYCLE)] == priority
-        times = SlotTimes(self._moment.model, self._moment.now)
-        return times.at(rounds * len(CYCLE) + number) + self._moment.model.duration
+        return latest_finish(self._moment, priority, sequence, self._up_to_own, self._retries)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ingest_service.domain.model import Priority
-from ingest_service.domain.policy import Policy, QueueEntry, Rule, choose, steps
+from ingest_service.domain.policy import CYCLE, Policy, QueueEntry, Rule, choose, steps
 from ingest_service.domain.slot_times import SlotModel, SlotTimes
 from ingest_service.domain.snapshot import Forecast, PendingRetry, QueueSnapshot
 
@@ -151,6 +151,34 @@ def walked(moment: Moment, lines: Lines, retries: Sequence[PendingRetry]) -> dic
     return forecasts
 
 
+def latest_finish(
+    moment: Moment,
+    priority: Priority,
+    sequence: int,
+    batches: int,
+    retries: Sequence[PendingRetry],
+) -> float | None:
+    """Return when an ingestion ends if from now on every class always has something.
+
+    `batches` is how many its class has ready up to its own last one. None if that may be never.
+    """
+    if moment.rule.policy is not Policy.WEIGHTED:
+        return None
+    line = [each for each in retries if each.entry.priority == priority]
+    ahead = [each for each in line if each.entry.sequence <= sequence]
+    due = max((each.due for each in ahead if each.entry.sequence == sequence), default=-math.inf)
+    times, turns = SlotTimes(moment.model, moment.now), CYCLE.count(priority)
+    # Its own that is not due yet stands in line then, behind as many as there are.
+    first = times.count_before(due, 0, HORIZON)
+    # Whole cycles first, then the slots of the last one.
+    rounds, left = divmod(batches + len(ahead) - 1, turns)
+    number = first + rounds * len(CYCLE) - 1
+    while left >= 0:
+        number += 1
+        left -= CYCLE[(moment.slot + number) % len(CYCLE)] == priority
+    return max(times.at(number), due) + moment.model.duration
+
+
 def as_if_moved(
     snapshot: QueueSnapshot, lines: Lines, priority: Priority
 ) -> tuple[QueueSnapshot, Lines]:
@@ -171,8 +199,14 @@ def as_if_moved(
         else retry
         for retry in snapshot.retries
     )
-    forecasts = walked(Moment.of(snapshot), rest, retries)
-    place = place._replace(priority=priority, forecast=forecasts.get(place.sequence))
+    moment = Moment.of(snapshot)
+    ahead = walked(moment, rest, retries).get(place.sequence)
+    if ahead is not None and place.batches:
+        line = rest[priority - 1]
+        batches = sum(entry.batches for entry in line if entry.sequence <= place.sequence)
+        latest = latest_finish(moment, priority, place.sequence, batches, retries)
+        ahead = ahead._replace(latest_finish_at=latest)
+    place = place._replace(priority=priority, forecast=ahead)
     return snapshot._replace(retries=retries, place=place), rest
 
 

@@ -127,8 +127,8 @@ moments = st.builds(Moment, quarters, rules, models, st.integers(0, 11))
 @st.composite
 def queues(draw: st.DrawFn, rule: st.SearchStrategy[Rule] = rules) -> Queue:
     """Draw a moment in the life of a queue; some wait only for another attempt."""
-    # As often as not there is nothing but other attempts: whoever is due first goes first.
-    batches = draw(st.sampled_from((st.just(0), st.integers(0, 40))))
+    # Nothing but other attempts, little beside them, or much: who is due first matters.
+    batches = draw(st.sampled_from([st.integers(0, most) for most in (0, 2, 40)]))
     drawn = draw(st.lists(st.tuples(PRIORITIES, batches, quarters), min_size=1, max_size=8))
     entries = [entry(n, *each) for n, each in enumerate(drawn)]
     chosen = draw(st.lists(st.tuples(st.sampled_from(entries), quarters), max_size=4))

@@ -1,7 +1,10 @@
 """Predictions against going through the slots one by one, for random queues and every policy."""
 
 import itertools
+import math
 import random
+from bisect import insort
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given
@@ -10,9 +13,10 @@ from hypothesis import strategies as st
 
 from ingest_service.domain.forecast import forecast
 from ingest_service.domain.model import Priority
-from ingest_service.domain.policy import CYCLE, Policy, Rule, choose
+from ingest_service.domain.policy import CYCLE, Policy, QueueEntry, Rule, choose
 from ingest_service.domain.runs import Moment, last_starts
 from ingest_service.domain.slot_times import SlotModel, SlotTimes
+from ingest_service.domain.snapshot import PendingRetry
 from tests.domain.queues import Queue, Sums, entry, models, queues
 
 
@@ -36,6 +40,7 @@ def test_a_prediction_is_what_going_through_the_slots_gives(queue: Queue) -> Non
         assert prediction.position == len(set(order[:first])) + 1
         assert prediction.next_start_at == slots[first][0]
         assert prediction.finish_at == slots[last][0] + queue.moment.model.duration
+        assert prediction.finish_at <= (prediction.latest_finish_at or math.inf)
         assert ends[each.sequence] == slots[last][0]
 
 
@@ -102,12 +107,16 @@ def test_a_far_slot_is_where_counting_up_to_it_leads(model: SlotModel, number: i
         ), each
 
 
+def by_sequence(waiting: QueueEntry) -> int:
+    """Return what a class is in the order of."""
+    return waiting.sequence
+
+
 @given(queue=queues(st.just(Rule(Policy.WEIGHTED))), seed=st.integers(0, 2**32))
 @hypothesis_settings(max_examples=25)
 def test_no_adversary_breaks_the_latest_finish_of_a_weighted_queue(queue: Queue, seed: int) -> None:
     """Whatever arrives later, and however much of it, before every single slot."""
-    queue = replace(queue, retries=())
-    moment = queue.moment
+    moment, joins = queue.moment, sorted(queue.retries)
     chance = random.Random(seed)  # noqa: S311
     sequence = itertools.count(1_000)
     times = SlotTimes(moment.model, moment.now)
@@ -118,27 +127,44 @@ def test_no_adversary_breaks_the_latest_finish_of_a_weighted_queue(queue: Queue,
         if (prediction := queue.forecast(each)) is not None
     }
     waiting = [list(line) for line in queue.lines]
+    left = Counter({each.sequence: each.batches for each in queue.entries})
+    left.update(retry.entry.sequence for retry in joins)
     ended = {}
     for number in range(1_500):
         for priority in Priority:
             if chance.random() < 0.5:
                 waiting[priority - 1].append(entry(next(sequence), priority, 9))
-        heads = [line[0] for line in waiting if line]
-        if not heads:
-            break
+        if not any(waiting):
+            if not joins:
+                break
+            times.delay(number, joins[0].due)
         at = times.at(number)
+        while joins and joins[0].due <= at:
+            insort(waiting[joins[0].entry.priority - 1], joins.pop(0).entry, key=by_sequence)
+        heads = [line[0] for line in waiting if line]
         served = heads[choose(heads, moment.rule, moment.slot + number, at)]
         line = waiting[served.priority - 1]
         line.pop(0)
         if served.batches > 1:
             line.insert(0, served._replace(batches=served.batches - 1))
-        else:
+        left[served.sequence] -= 1
+        if not left[served.sequence]:
             ended[served.sequence] = at + moment.model.duration
 
     for number, bound in bounds.items():
         assert bound is not None
         assert number not in ended or ended[number] <= bound
         assert number in ended or bound > times.at(1_499)
+
+
+def test_the_latest_finish_is_not_before_an_attempt_that_is_known() -> None:
+    moment = Moment(0.0, Rule(Policy.WEIGHTED), SlotModel(0.0, 5.0, 1.0, 1), 0)
+    waiting = entry(1, Priority.HIGH, 1)
+    told = Queue(moment, [waiting], [PendingRetry(42.0, waiting)]).forecast(waiting)
+
+    assert told is not None
+    # Due in slot 9, behind at most one batch; slots 9 and 10 are turns of HIGH.
+    assert (told.finish_at, told.latest_finish_at) == (43.0, 51.0)
 
 
 def test_a_million_batches_under_the_weighted_policy_are_arithmetic() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ingest_service.domain.model import Priority
 from ingest_service.domain.policy import QueueEntry
-from ingest_service.domain.runs import as_if_moved, delays, joined_by, next_served, upcoming, walked
+from ingest_service.domain.runs import as_if_moved, delays, joined_by, next_served, upcoming
 from ingest_service.domain.snapshot import Place
 from tests.domain.queues import PRIORITIES, Queue, entry, queues
 
@@ -50,8 +50,7 @@ def test_a_move_that_is_tried_out_is_as_if_it_had_been_accepted_like_that(
     assert tried.place.priority is priority
     assert tried.retries == tuple(accepted.retries)
     if priority is not chosen.priority:
-        forecasts = walked(accepted.moment, accepted.lines, accepted.retries)
-        assert tried.place.forecast == forecasts.get(chosen.sequence)
+        assert tried.place.forecast == accepted.forecast(moved(chosen))
 
 
 @given(queue=queues(), priority=PRIORITIES)

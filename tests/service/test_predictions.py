@@ -1,7 +1,8 @@
 """Predictions against what then happens, for random histories and every policy."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from ingest_service.domain.items import Ids
 from ingest_service.domain.model import Batch, Outcome, Priority
 from ingest_service.domain.policy import Policy
 from ingest_service.settings import Settings
+from tests.restarts import restarting
 from tests.support import Api, serving
 
 PRIORITIES = st.sampled_from(Priority)
@@ -50,6 +52,17 @@ def test_whoever_changes_the_pace_changes_what_is_predicted(policy: Policy) -> N
         assert after is not None
         assert after - before == timedelta(seconds=180)
         assert finish_at() is None
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_no_slot_is_foretold_that_is_over(policy: Policy, tmp_path: Path) -> None:
+    """Not even if nothing is started and nothing changes, as on a disk that takes no records."""
+    with restarting(tmp_path / "journal", Settings(settle=0, policy=policy.value)) as lives:
+        ingestion_id = lives.api.ingest([1])
+        for _ in range(2):
+            start_at = lives.api.status(ingestion_id)["eta"]["next_start_at"]
+            assert datetime.fromisoformat(start_at) >= datetime.now(UTC)
+            lives.pass_by(60)
 
 
 @dataclass(frozen=True)

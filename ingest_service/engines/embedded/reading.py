@@ -8,7 +8,7 @@ from ingest_service.domain.ingestion import Ingestion, IngestionSnapshot
 from ingest_service.domain.model import FAMILIES, ItemState
 from ingest_service.domain.policy import Policy, QueueEntry
 from ingest_service.domain.runs import Moment, joined_by, walked
-from ingest_service.domain.slot_times import SlotModel
+from ingest_service.domain.slot_times import SlotModel, SlotTimes
 from ingest_service.domain.snapshot import Forecast, Place, QueueSnapshot
 from ingest_service.engines import Draft, ListQuery, Result
 from ingest_service.engines.embedded.core import Core
@@ -66,8 +66,10 @@ class EmbeddedReading:
             place = self._place(entry, moment.now, None)
             snapshot = self._picture(moment, place)
             of_what, forecasts = self._walked
-            # Besides what waits, a hold, a pause or another interval make it stale.
-            current = core.state.version, moment.model
+            # Besides what waits, a hold, a pause or another interval make it stale, and time does
+            # where the next slot is late; then a second is near enough.
+            next_at = SlotTimes(moment.model, moment.now).at(0) // 1
+            current = core.state.version, moment.model, next_at
             stale = bool(joining) or of_what != current
             lines = core.state.index.lines() if stale else tuple
         if stale:
