@@ -7,6 +7,7 @@ import pytest
 
 from ingest_service.settings import Settings
 from tests.restarts import restarting
+from tests.service.operating import NO, replies, retry
 from tests.support import Api, serving
 
 
@@ -33,6 +34,18 @@ def test_more_ingestions_than_may_wait_are_refused_until_the_first_has_gone(api:
     assert refusal(api, [5]) == (503, "/problems/queue-full", "1")
     api.advance(0.2)
     assert api.ingest([5])
+
+
+def test_a_retry_of_what_waits_adds_no_ingestion(api: Api) -> None:
+    """Its failed items join those that wait already; a finished one would be one more."""
+    api.upstream.reply = replies(NO, NO)
+    finished, waiting = api.ingest([1]), api.ingest([2, 3, 4])
+    api.advance(7)
+    api.ingest([5])
+    api.ingest([6])
+
+    assert retry(api, waiting)["retried_items"] == 1
+    assert api.client.post(f"/ingestions/{finished}/retry").status_code == 503
 
 
 def test_room_is_reckoned_with_how_long_a_batch_takes(api: Api) -> None:

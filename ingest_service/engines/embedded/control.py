@@ -90,11 +90,13 @@ class EmbeddedControl:
             items = sum(len(resend.offsets) for resend in failed)
             if not items:
                 return 0
+            # It may be waiting already.
+            more = 0 if ingestion.counts.queued else 1
             with core.lock:
                 if owner == caller.key:
                     check_quota(core, caller, items)
-                check_room(core, items)
-                core.state.reserve(items, owner)
+                check_room(core, items, more)
+                core.state.reserve(items, owner, more)
                 core.state.begin_reopening(ingestion)
             try:
                 at = core.clock.now()
@@ -109,7 +111,7 @@ class EmbeddedControl:
                     core.state.reopen(ingestion, failed, since=since, filled_at=now)
             finally:
                 with core.lock:
-                    core.state.release(items, owner)
+                    core.state.release(items, owner, more)
                     core.state.end_reopening()
         core.wake()
         logs.event("retried", ingestion_id=ingestion_id, items=items)

@@ -127,11 +127,11 @@ def check_quota(core: Core, caller: Caller, items: int) -> None:
         raise QuotaFull(limit, _opens_in(core, core.state.slots_until_gone(key, too_many)))
 
 
-def check_room(core: Core, items: int) -> None:
-    """Raise `QueueFull` if there is no room for so many; for whoever holds the lock."""
+def check_room(core: Core, items: int, ingestions: int = 1) -> None:
+    """Raise `QueueFull` if there is no room for so many more; for whoever holds the lock."""
     state, options = core.state, core.options
     too_many_items = max(0, state.queued_items + items - options.max_queued_items)
-    too_many = max(0, state.waiting + 1 - options.max_ingestions)
+    too_many = max(0, state.waiting + ingestions - options.max_ingestions) if ingestions else 0
     if not (too_many_items or too_many):
         return
     raise QueueFull(_opens_in(core, state.index.slots_until_room(too_many_items, too_many)))

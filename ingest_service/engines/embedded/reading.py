@@ -31,7 +31,7 @@ class EmbeddedReading:
     def __init__(self, core: Core) -> None:
         self._core = core
         #: The forecasts of everything under the aged policy, and what they are of.
-        self._walked: tuple[tuple[int, SlotModel] | None, dict[int, Forecast]] = (None, {})
+        self._walked: tuple[tuple[int, SlotModel, float] | None, dict[int, Forecast]] = (None, {})
 
     def find(self, ingestion_id: str, batches: range) -> IngestionSnapshot:
         """Look in memory, then in the journal, where the finished ones stay longer."""

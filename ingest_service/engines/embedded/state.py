@@ -119,9 +119,9 @@ class QueueState:
         self.arriving += ingestions
         self.owned.reserve(owner, items)
 
-    def release(self, items: int, owner: str | None) -> None:
+    def release(self, items: int, owner: str | None, ingestions: int = 1) -> None:
         """Give back what `reserve` kept."""
-        self.reserve(-items, owner, -1)
+        self.reserve(-items, owner, -ingestions)
 
     def slots_until_gone(self, owner: str, items: int) -> int:
         """Return after how many slots so many of the items of an API key will be gone.
