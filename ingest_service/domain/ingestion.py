@@ -130,6 +130,13 @@ class Ingestion:
         """How many batches could be taken now."""
         return len(self.resends) + self.submission.batches_total - self.next_batch
 
+    def batch_sizes(self) -> Iterator[int]:
+        """Yield how many items each batch has that could be taken now, in their order."""
+        for resend in tuple(self.resends):
+            yield len(resend.offsets)
+        for index in range(self.next_batch, self.submission.batches_total):
+            yield len(self.submission.span(index))
+
     def recount(self) -> None:
         """Count the states anew, after they were set from outside."""
         self.counts = Counts.of(self.item_states)

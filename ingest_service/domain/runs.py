@@ -98,27 +98,25 @@ def _next_step(heads: Sequence[QueueEntry], rule: Rule, at: float) -> float:
     )
 
 
+def slots_ahead(
+    moment: Moment, lines: Lines, retries: Sequence[PendingRetry]
+) -> Iterator[tuple[float, QueueEntry]]:
+    """Yield the slots to come one by one: when, and what each serves."""
+    times = SlotTimes(moment.model, moment.now)
+    for run in runs(moment, lines, retries):
+        if run.batches > 1:
+            # Within a run nothing is missing, so the slots follow one another as they always do;
+            # what a gap before it has shifted shifts all of them.
+            times.delay(run.number, run.first_at)
+        yield run.first_at, run.entry
+        for number in range(run.number + 1, run.number + run.batches):
+            yield times.at(number), run.entry
+
+
 def upcoming(snapshot: QueueSnapshot, count: int) -> list[tuple[float, QueueEntry]]:
     """Return the next `count` slots as far as the front of the queue tells: (when, what)."""
-    moment = Moment.of(snapshot)
-    times = SlotTimes(moment.model, moment.now)
-    slots: list[tuple[float, QueueEntry]] = []
-    for run in runs(moment, snapshot.front, snapshot.retries):
-        if run.batches == 1:
-            slots.append((run.first_at, run.entry))
-        else:
-            batches = min(run.batches, count - len(slots))
-            slots += _spread(run, batches, times)
-        if len(slots) >= count:
-            break
-    return slots[:count]
-
-
-def _spread(run: Run, batches: int, times: SlotTimes) -> list[tuple[float, QueueEntry]]:
-    # Within a run nothing is missing, so the slots follow one another as they always do;
-    # what a gap before it has shifted shifts all of them.
-    times.delay(run.number, run.first_at)
-    return [(times.at(run.number + further), run.entry) for further in range(batches)]
+    ahead = slots_ahead(Moment.of(snapshot), snapshot.front, snapshot.retries)
+    return list(islice(ahead, count))
 
 
 def next_served(snapshot: QueueSnapshot) -> QueueEntry | None:

@@ -4,11 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from ingest_service.domain.model import Priority
+from ingest_service.domain.policy import Policy
 from ingest_service.settings import Settings
 from tests.restarts import restarting
 from tests.service.operating import NO, replies, retry
 from tests.support import Api, serving
+
+MAPPING = {"source": "s", "target": "t"}
 
 
 @pytest.fixture
@@ -105,3 +112,59 @@ def test_with_too_little_room_on_the_disk_no_new_work_is_taken_and_old_work_goes
         )
         assert api.status(ingestion_id)["outcome"] == "succeeded"
         api.parts.close(0)
+
+
+@given(
+    policy=st.sampled_from(Policy),
+    concurrent=st.integers(1, 3),
+    latency=st.sampled_from([0.5, 1.0, 7.0, 12.0]),
+    bounds=st.sampled_from([(30, 1_000), (1_000, 4)]),
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from(Priority),
+            st.integers(1, 12),
+            st.booleans(),
+            st.sampled_from([0.0, 0.0, 1.0, 5.0]),
+        ),
+        min_size=10,
+        max_size=25,
+    ),
+)
+@hypothesis_settings(max_examples=40)
+def test_room_is_there_when_it_is_said_to_be_and_not_a_second_before(
+    policy: Policy,
+    concurrent: int,
+    latency: float,
+    bounds: tuple[int, int],
+    requests: list[tuple[Priority, int, bool, float]],
+) -> None:
+    """Under every policy, in batches of three and of five."""
+    settings = Settings(
+        policy=policy.value,
+        aged_after=20,
+        max_concurrent_batches=concurrent,
+        max_queued_items=bounds[0],
+        max_ingestions=bounds[1],
+    )
+    with serving(settings, threaded=False) as api:
+        api.upstream.latency = latency
+        for priority, size, mapped, later in requests:
+            numbers = range(1, size + 1)
+            mappings = [MAPPING | {"id": str(number)} for number in numbers]
+            items = {"mappings": mappings} if mapped else {"ids": list(numbers)}
+            body = {"priority": priority.name} | items
+            refused = api.client.post("/ingest", json=body)
+            if refused.status_code == 503:
+                break
+            api.advance(later)
+        else:
+            return
+
+        def is_refused() -> bool:
+            return api.client.post("/ingest?dry_run=true", json=body).status_code == 503
+
+        seconds = int(refused.headers["Retry-After"])
+        api.advance(max(0, seconds - 1.001))
+        assert is_refused() or seconds == 1
+        api.advance(1.001)
+        assert not is_refused()

@@ -9,8 +9,10 @@ from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.policy import Policy
+from ingest_service.domain.room import Waiting, room_at
 from ingest_service.domain.runs import Moment
 from ingest_service.domain.slot_times import SlotTimes
+from ingest_service.domain.snapshot import FRONT
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.embedded.core import Core
 from ingest_service.errors import QueueFull, QuotaFull
@@ -124,7 +126,11 @@ def check_quota(core: Core, caller: Caller, items: int) -> None:
     if items > limit:
         raise QuotaFull(limit, None)
     if too_many > 0:
-        raise QuotaFull(limit, _opens_in(core, core.state.slots_until_gone(key, too_many)))
+        slots, waiting = (
+            core.state.slots_until_gone(key, too_many),
+            core.state.waiting_of_owner(key),
+        )
+        raise QuotaFull(limit, _opens_in(core, slots, waiting, items=too_many))
 
 
 def check_room(core: Core, items: int, ingestions: int = 1) -> None:
@@ -134,16 +140,26 @@ def check_room(core: Core, items: int, ingestions: int = 1) -> None:
     too_many = max(0, state.waiting + ingestions - options.max_ingestions) if ingestions else 0
     if not (too_many_items or too_many):
         return
-    raise QueueFull(_opens_in(core, state.index.slots_until_room(too_many_items, too_many)))
+    slots = state.index.slots_until_room(too_many_items, too_many)
+    room = {"items": too_many_items, "ingestions": too_many}
+    raise QueueFull(_opens_in(core, slots, state.waiting_of, **room))
 
 
-def _opens_in(core: Core, slots: int) -> float:
-    """Return in how many seconds the last of the next `slots` slots opens; inf if nobody knows."""
-    now = core.clock.monotonic()
-    model = core.slot_model(now, core.state.filled_at)
-    if math.isinf(model.opens_at):
+def _opens_in(core: Core, slots: int, waiting: Waiting, **room: int) -> float:
+    """Return in how many seconds there will be so much room; inf if nobody knows.
+
+    Too far ahead to be seen it is when the last of about `slots` slots opens.
+    """
+    state, now = core.state, core.clock.monotonic()
+    moment = Moment(now, core.options.rule, core.slot_model(now, state.filled_at), state.slots)
+    if math.isinf(moment.model.opens_at):
         return math.inf
-    return max(0.0, SlotTimes(model, now).at(max(0, slots - 1)) - now)
+    at = None
+    if slots <= FRONT:
+        at = room_at(moment, state.index.front(), state.retries(), waiting, **room)
+    if at is None:
+        at = SlotTimes(moment.model, now).at(max(0, slots - 1))
+    return max(0.0, at - now)
 
 
 def _answered(ingestion_id: str) -> Acceptance:

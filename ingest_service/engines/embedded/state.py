@@ -7,14 +7,16 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 
 from ingest_service.domain.ingestion import Ingestion
 from ingest_service.domain.model import Batch, Priority, Resend
 from ingest_service.domain.pace import Pace
 from ingest_service.domain.policy import QueueEntry
+from ingest_service.domain.room import Waiting
 from ingest_service.domain.slot_meter import SlotMeter
 from ingest_service.domain.snapshot import PendingRetry
 from ingest_service.engines import OperatorState, Slot
@@ -142,6 +144,23 @@ class QueueState:
         sequence, priority = ingestion.sequence, ingestion.priority
         since, ready = self._since.get(sequence, now), self.index.batches(priority, sequence)
         return QueueEntry(sequence, priority, since, ingestion.ingestion_id, ready)
+
+    def waiting_of(self, sequence: int) -> tuple[int, Iterator[int]]:
+        """Return how many items of an ingestion wait, and those of each batch; see `room_at`."""
+        ingestion = self._unfinished[sequence]
+        later = (
+            len(retry.resend.offsets) for retry in self._retries if retry.ingestion is ingestion
+        )
+        return ingestion.counts.queued, chain(ingestion.batch_sizes(), later)
+
+    def waiting_of_owner(self, owner: str) -> Waiting:
+        """Return the same for what came with an API key, and nothing else."""
+
+        def waiting_of(sequence: int) -> tuple[int, Iterator[int]] | None:
+            is_owned = self._unfinished[sequence].submission.submitted_by == owner
+            return self.waiting_of(sequence) if is_owned else None
+
+        return waiting_of
 
     def retry_due(self, ingestion: Ingestion) -> float | None:
         """Return when the next retry of an ingestion is due, None if none is pending."""

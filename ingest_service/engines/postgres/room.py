@@ -1,11 +1,15 @@
 """Whether there is room for more, and when there will be."""
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.model import Priority
+from ingest_service.domain.room import Waiting, room_at
+from ingest_service.domain.runs import Moment
 from ingest_service.domain.slot_times import SlotTimes
+from ingest_service.domain.snapshot import FRONT, QueueSnapshot
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
 from ingest_service.engines.postgres.pictures import Pictures
@@ -46,36 +50,76 @@ class Room:
         if limit is not None and items > limit:
             raise QuotaFull(limit, None)
         if limit is not None and quota is not None:
-            raise QuotaFull(limit, self._opens_in(quota))
+            raise QuotaFull(limit, self._opens_in(quota, caller.key))
         if full is not None:
-            raise QueueFull(self._opens_in(full))
+            raise QueueFull(self._opens_in(full, None))
 
-    def _over_quota(self, tx: Transaction, caller: Caller, items: int) -> int | None:
-        """Return after how many slots a key may have so many more; None if it may now."""
+    def _over_quota(self, tx: Transaction, caller: Caller, items: int) -> "_Lacking | None":
+        """Return what a key has too much waiting for so many more, None if it has not."""
         key, limit = caller.key, caller.max_queued_items
         if key is None or limit is None:
             return None
         row = tx.row("owned", owner=key)
         waiting = row.items if row else 0
         too_many = waiting + items - limit
-        return None if too_many <= 0 else _slots_until_gone(tx, key, min(too_many, waiting))
+        if too_many <= 0:
+            return None
+        return _Lacking(too_many, 0, _slots_until_gone(tx, key, min(too_many, waiting)))
 
-    def _overfull(self, tx: Transaction, items: int, ingestions: int) -> int | None:
-        """Return after how many slots there will be room for so many more; None if there is."""
+    def _overfull(self, tx: Transaction, items: int, ingestions: int) -> "_Lacking | None":
+        """Return what waits too much for so many more, None if there is room."""
         depth, options = tx.row("depth"), self._options
         too_many_items = max(0, sum(depth.items) + items - options.max_queued_items)
         too_many = max(0, sum(depth.ingestions) + ingestions - options.max_ingestions)
         if not (too_many_items or too_many):
             return None
-        return max(_slots_of_items(tx, too_many_items), _slots_of_ingestions(tx, too_many))
+        slots = max(_slots_of_items(tx, too_many_items), _slots_of_ingestions(tx, too_many))
+        return _Lacking(too_many_items, too_many, slots)
 
-    def _opens_in(self, slots: int) -> float:
-        """Return when the last of the next `slots` slots opens, in seconds; inf if nobody knows."""
+    def _opens_in(self, lacking: "_Lacking", owner: str | None) -> float:
+        """Return when that is gone (of what came with a key), in seconds; inf if nobody knows.
+
+        Too far ahead to be seen it is when the last of about so many slots opens.
+        """
         snapshot = self._pictures.snapshot(None)
         if not snapshot.has_times:
             return math.inf
-        times = SlotTimes(snapshot.model, snapshot.now)
-        return max(0.0, times.at(max(0, slots - 1)) - snapshot.now)
+        at = None
+        if lacking.slots <= FRONT:
+            at = room_at(
+                Moment.of(snapshot), snapshot.front, snapshot.retries,
+                self._waiting(snapshot, owner),
+                items=lacking.items, ingestions=lacking.ingestions,
+            )  # fmt: skip
+        if at is None:
+            at = SlotTimes(snapshot.model, snapshot.now).at(max(0, lacking.slots - 1))
+        return max(0.0, at - snapshot.now)
+
+    def _waiting(self, snapshot: QueueSnapshot, owner: str | None) -> Waiting:
+        """Return what waits of what the next slots can serve, as if it went in full batches."""
+        entries = [entry for line in snapshot.front for entry in line]
+        entries += [retry.entry for retry in snapshot.retries]
+        with self._database.reading() as tx:
+            rows = tx.rows("waiting_of", sequences=[entry.sequence for entry in entries])
+        found = {row.sequence: row for row in rows}
+
+        def waiting(sequence: int) -> tuple[int, Iterator[int]] | None:
+            row = found.get(sequence)
+            if row is None or owner not in (None, row.submitted_by):
+                return None
+            sizes = range(row.queued, 0, -row.batch_size)
+            return row.queued, (min(row.batch_size, left) for left in sizes)
+
+        return waiting
+
+
+class _Lacking(NamedTuple):
+    """What has to go before there is room."""
+
+    items: int
+    ingestions: int
+    #: After how many slots that is gone, about.
+    slots: int
 
 
 def _slots_until_gone(tx: Transaction, owner: str, items: int) -> int:

@@ -51,6 +51,10 @@ SELECT sequence, queued, batch_size FROM ingestion
 WHERE queued > 0 AND priority = %(priority)s AND sequence > %(after)s
 ORDER BY priority, sequence LIMIT %(limit)s;
 
+-- name: waiting_of
+SELECT sequence, queued, batch_size, submitted_by FROM ingestion
+WHERE sequence = ANY(%(sequences)s::bigint[]);
+
 -- name: owned
 SELECT items FROM owned WHERE owner = %(owner)s;
 
