@@ -109,6 +109,20 @@ def test_what_is_cancelled_is_counted_when_it_is_given_up(either: Api) -> None:
     assert settled["batches"]["cancelled"] == 3
 
 
+def test_what_is_cancelled_before_its_next_attempt_is_due_is_a_batch_that_was_given_up(
+    either: Api,
+) -> None:
+    """As one that stands in line already."""
+    either.upstream.reply = lambda batch: [BUSY] * len(batch.items)
+    name = either.ingest([1, 2, 3, 4], "LOW")
+    either.advance(2)
+    either.client.post(f"/ingestions/{name}/cancel")
+    settled = history(either)["steps"][-1]["settled"]["LOW"]
+
+    assert settled["items"] == {"succeeded": 0, "failed": 0, "cancelled": 4}
+    assert (settled["batches"]["retried"], settled["batches"]["cancelled"]) == (1, 2)
+
+
 def test_waits_are_told_by_class_as_bounds(either: Api) -> None:
     """From acceptance to the first start of each batch: 0.45, 5.45, 10.45 seconds and so on."""
     either.ingest(range(1, 61), "LOW")

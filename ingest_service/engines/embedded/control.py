@@ -166,10 +166,12 @@ class EmbeddedControl:
 
     def _cancel(self, ingestion: Ingestion, caller: Caller) -> None:
         core, at, queued = self._core, self._core.clock.now(), ingestion.counts.queued
+        with core.lock:
+            batches = ingestion.batches_left + len(core.state.retries_of(ingestion))
         what = {"queued": queued}, {"cancelled": queued}
         changes: list[Change] = [
             Cancelled(ingestion.sequence, ingestion.ingestion_id, at),
-            Counted(at, rollup.cancelled(ingestion.priority, ingestion.batches_left, queued)),
+            Counted(at, rollup.cancelled(ingestion.priority, batches, queued)),
             core.mark(MarkKind.CANCEL, caller, ingestion.ingestion_id, *what),
         ]
         states = ingestion.states_if_cancelled()

@@ -148,9 +148,7 @@ class QueueState:
     def waiting_of(self, sequence: int) -> tuple[int, Iterator[int]]:
         """Return how many items of an ingestion wait, and those of each batch; see `room_at`."""
         ingestion = self._unfinished[sequence]
-        later = (
-            len(retry.resend.offsets) for retry in self._retries if retry.ingestion is ingestion
-        )
+        later = (len(retry.resend.offsets) for retry in self.retries_of(ingestion))
         return ingestion.counts.queued, chain(ingestion.batch_sizes(), later)
 
     def waiting_of_owner(self, owner: str) -> Waiting:
@@ -162,12 +160,15 @@ class QueueState:
 
         return waiting_of
 
+    def retries_of(self, ingestion: Ingestion) -> list[_Retry]:
+        """Return what of an ingestion joins later."""
+        if not ingestion.counts.retrying:
+            return []
+        return [retry for retry in self._retries if retry.ingestion is ingestion]
+
     def retry_due(self, ingestion: Ingestion) -> float | None:
         """Return when the next retry of an ingestion is due, None if none is pending."""
-        if not ingestion.counts.retrying:
-            return None
-        dues = (retry.due for retry in self._retries if retry.ingestion is ingestion)
-        return min(dues, default=None)
+        return min((retry.due for retry in self.retries_of(ingestion)), default=None)
 
     def next_retry(self) -> float:
         """Return when the next retry of all is due, inf if none is pending."""

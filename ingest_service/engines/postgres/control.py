@@ -175,11 +175,13 @@ class PostgresControl:
             if taken.sequence == row.sequence:
                 give_back(tx, taken.start)
         tx.run("give_up_retries", sequence=row.sequence)
-        tx.run("forget_retries", sequence=row.sequence)
+        retries = tx.run("forget_retries", sequence=row.sequence)
         before = tx.row("lock_ingestion", sequence=row.sequence)
         queued = before.queued
+        # Those in line are among what is left.
+        batches = before.left_ + retries - before.lined
         after = tx.row("cancel", sequence=row.sequence)
-        count(tx, rollup.cancelled(Priority(before.priority), before.left_, queued))
+        count(tx, rollup.cancelled(Priority(before.priority), batches, queued))
         what = {"queued": queued}, {"cancelled": queued}
         add_mark(tx, MarkKind.CANCEL, *what, caller, str(row.id))
         finish_if_final(tx, after, pace.at)
