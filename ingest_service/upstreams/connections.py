@@ -112,11 +112,13 @@ class _Idling:
             return socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)
         except UnicodeError:
             raise LocationParseError(f"{host!r}, the name is not allowed") from None
-        except socket.gaierror as error:
+        except OSError as error:
+            # Not always one of look-ups: without a descriptor it can be `EBUSY`.
             lacking = descriptor_error()
             if lacking is not None:
                 raise lacking from error
-            raise NameResolutionError(connection.host, connection, error) from error
+            unknown = socket.gaierror(*error.args)
+            raise NameResolutionError(connection.host, connection, unknown) from error
 
 
 class _PlainConnection(_Idling, HTTPConnection):
