@@ -1,11 +1,8 @@
 """The shell around an application: commits that are awaited, waiters without threads."""
 
 import asyncio
-import io
-import itertools
-import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -21,79 +18,10 @@ from ingest_service.front import limits
 from ingest_service.front.arrivals import Arrival, Arrivals
 from ingest_service.front.pool import Pool
 from ingest_service.front.refusals import Refused
-from ingest_service.front.shell import Shell
 from ingest_service.settings import Settings
+from tests.front.shells import BODY, JSON, Client, nothing_holds, run
 from tests.keys.support import secret, table, write
-from tests.realtime import eventually
 from tests.uncollected import alive, uncollected
-
-_BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
-_JSON = [(b"content-type", b"application/json")]
-
-
-class Connection:
-    """Somebody who listens, until told otherwise."""
-
-    gone = False
-
-    def is_gone(self) -> bool:
-        return self.gone
-
-
-class Client:
-    """Sends requests to a shell, without a server."""
-
-    def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
-        self.shell = Shell(app, loop)
-        self.connection = Connection()
-        self.hung_up = asyncio.Event()
-        self.answered = asyncio.Event()
-        #: Called for every part of an answer.
-        self.takes: Callable[[], None] = lambda: None
-
-    async def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Any = ()
-    ) -> tuple[int, dict[str, str], bytes]:
-        raw_path, _, query = path.encode().partition(b"?")
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": method,
-            "raw_path": raw_path,
-            "query_string": query,
-            "http_version": "1.1",
-            "scheme": "http",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "headers": [(b"host", b"localhost"), *headers],
-            "connection": self.connection,
-            "arrived": True,
-        }
-        if body:
-            scope["headers"].append((b"content-length", b"%d" % len(body)))
-        first = [{"type": "http.request", "body": body, "more_body": False}] if body else []
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            if first:
-                return first.pop()
-            await self.hung_up.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: dict[str, Any]) -> None:
-            self.takes()
-            sent.append(message)
-            if message["type"] == "http.response.body":
-                self.answered.set()
-
-        await self.shell(scope, receive, send)
-        start, *parts = sent
-        names = {name.decode().lower(): value.decode() for name, value in start["headers"]}
-        return start["status"], names, b"".join(part["body"] for part in parts)
-
-
-@pytest.fixture
-def app() -> Flask:
-    return create_app(Settings(interval=3_600, settle=3_600))
 
 
 def _defer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> "list[Future[Any]]":
@@ -113,37 +41,18 @@ def _succeed(futures: "list[Future[Any]]") -> None:
         future.set_result(None)
 
 
-def _run(app: Flask, ask: Callable[[Client], Any]) -> Any:
-    async def run() -> Any:
-        client = Client(app, asyncio.get_running_loop())
-        try:
-            return await asyncio.wait_for(ask(client), 20)
-        finally:
-            client.shell.close()
-
-    return asyncio.run(run())
-
-
-def _nothing_holds(body: bytes) -> None:
-    """Return once a body has been let go; the thread that had it may be a little later."""
-    eventually(
-        "nothing holds the body",
-        lambda: not alive(io.BytesIO, lambda each: len(each.getvalue()) == len(body)),
-    )
-
-
 def test_an_answer_waits_for_its_commit(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     futures = _defer(app, monkeypatch)
 
     async def ask(client: Client) -> int:
-        asked = asyncio.ensure_future(client.ask("POST", "/ingest", _BODY))
+        asked = asyncio.ensure_future(client.ask("POST", "/ingest", BODY))
         done, _ = await asyncio.wait((asked,), timeout=0.2)
         assert not done
         assert (await client.ask("GET", "/health"))[0] == 200
         futures[0].set_result(None)
         return (await asked)[0]
 
-    assert _run(app, ask) == 200
+    assert run(app, ask) == 200
 
 
 def test_a_commit_that_fails_is_answered_in_its_words(
@@ -152,12 +61,12 @@ def test_a_commit_that_fails_is_answered_in_its_words(
     futures = _defer(app, monkeypatch)
 
     async def ask(client: Client) -> Any:
-        asked = asyncio.ensure_future(client.ask("POST", "/ingest", _BODY))
+        asked = asyncio.ensure_future(client.ask("POST", "/ingest", BODY))
         await asyncio.sleep(0.05)
         futures[0].set_exception(StorageUnavailable("The disk is full."))
         return await asked
 
-    status, headers, body = _run(app, ask)
+    status, headers, body = run(app, ask)
     assert status == 503
     assert headers["retry-after"] == "5"
     assert headers["content-type"] == "application/problem+json"
@@ -171,14 +80,14 @@ def test_an_answer_is_counted_when_its_commit_has_returned_and_once(
     futures, counts = _defer(app, monkeypatch), app.extensions["http_counts"]
 
     async def ask(client: Client) -> None:
-        asked = [asyncio.ensure_future(client.ask("POST", "/ingest", _BODY)) for _ in range(2)]
+        asked = [asyncio.ensure_future(client.ask("POST", "/ingest", BODY)) for _ in range(2)]
         await asyncio.sleep(0.05)
         assert counts.answered() == {}
         futures[0].set_result(None)
         futures[1].set_exception(StorageUnavailable("The disk is full."))
         await asyncio.gather(*asked)
 
-    _run(app, ask)
+    run(app, ask)
     assert counts.answered() == {("/ingest", "POST", 200): 1, ("/ingest", "POST", 503): 1}
     ((_, (buckets, _)),) = counts.durations().items()
     assert sum(buckets) == 2
@@ -188,103 +97,12 @@ def test_a_group_wakes_the_loop_once(app: Flask, monkeypatch: pytest.MonkeyPatch
     futures = _defer(app, monkeypatch)
 
     async def ask(client: Client) -> list[int]:
-        asked = [asyncio.ensure_future(client.ask("POST", "/ingest", _BODY)) for _ in range(50)]
+        asked = [asyncio.ensure_future(client.ask("POST", "/ingest", BODY)) for _ in range(50)]
         await asyncio.sleep(0.2)
         await asyncio.to_thread(_succeed, futures)
         return [(await each)[0] for each in asked]
 
-    assert _run(app, ask) == [200] * 50
-
-
-def test_two_thousand_wait_without_a_thread(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries = app.extensions["ingest_service"].queries
-    watching: dict[int, Callable[[], None]] = {}
-    keys = itertools.count()
-
-    def watch(_: str, __: int, callback: Callable[[], None]) -> Callable[[], None]:
-        key = next(keys)
-        watching[key] = callback
-
-        def end() -> None:
-            del watching[key]
-
-        return end
-
-    monkeypatch.setattr(queries, "watch", watch)
-    monkeypatch.setattr(limits, "POOL_WAITING", 5_000)
-    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
-    path = f"/status/{accepted.get_json()['ingestion_id']}?wait=30"
-
-    async def ask(client: Client) -> set[int]:
-        asked = [asyncio.ensure_future(client.ask("GET", path)) for _ in range(2_000)]
-        while len(watching) < 2_000:
-            await asyncio.sleep(0.01)
-        for callback in list(watching.values())[:1_000]:
-            callback()
-        client.hung_up.set()
-        return {(await each)[0] for each in asked}
-
-    assert _run(app, ask) == {200}
-    assert not watching
-
-
-@pytest.mark.parametrize(
-    ("query", "body"),
-    [
-        ("/{id}?wait=30", None),
-        ("/{id}?%77ai%74=3%30", None),
-        ("/{id}?wait=00030", None),
-        ("/{id}?wait=30&wait=30", None),
-        ("/{id}?x=wait=&wait=30", None),
-        ("?ingestion_id={id}&wait=30", None),
-        ("?request_id={id}&wait=30", None),
-        ("?wait=30", '{{"ingestion_id": "{id}"}}'),
-        ("?wait=30", '{{"request_id": "{id}"}}'),
-    ],
-)
-def test_however_one_asks_it_waits_without_a_thread_and_is_counted_once(
-    app: Flask, query: str, body: str | None
-) -> None:
-    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
-    ingestion_id = accepted.get_json()["ingestion_id"]
-    asking = "GET", f"/status{query.format(id=ingestion_id)}"
-    naming = body.format(id=ingestion_id).encode() if body else b""
-    counts = app.extensions["http_counts"]
-
-    async def ask(client: Client) -> set[int]:
-        count = limits.POOL_THREADS + 1
-        asked = [asyncio.ensure_future(client.ask(*asking, naming, _JSON)) for _ in range(count)]
-        while len(client.shell._waiters._waiting) < count:
-            await asyncio.sleep(0.01)
-        assert (await client.ask("GET", "/queue"))[0] == 200
-        before = sum(counts.answered().values())
-        app.test_client().post(f"/ingestions/{ingestion_id}/cancel")
-        statuses = {(await each)[0] for each in asked}
-        assert sum(counts.answered().values()) == before + 1 + count
-        return statuses
-
-    assert _run(app, ask) == {200}
-
-
-def test_an_answer_that_is_news_does_not_wait(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        app.extensions["ingest_service"].queries, "watch", lambda *_: pytest.fail("it waits")
-    )
-    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
-    path = f"/status/{accepted.get_json()['ingestion_id']}?wait=30"
-
-    async def ask(client: Client) -> Any:
-        return await client.ask("GET", path, headers=[(b"if-none-match", b'"other"')])
-
-    assert _run(app, ask)[0] == 200
-
-
-@pytest.mark.parametrize("wait", ["-1", "abc", "1e9", "61", "999999999", "%D9%A3"])
-def test_a_wrong_wait_is_refused_by_the_application(app: Flask, wait: str) -> None:
-    async def ask(client: Client) -> Any:
-        return await client.ask("GET", f"/status/x?wait={wait}")
-
-    assert _run(app, ask)[0] == 400
+    assert run(app, ask) == [200] * 50
 
 
 def test_too_many_requests_are_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +111,7 @@ def test_too_many_requests_are_refused(app: Flask, monkeypatch: pytest.MonkeyPat
     async def ask(client: Client) -> Any:
         return await client.ask("GET", "/queue")
 
-    status, headers, body = _run(app, ask)
+    status, headers, body = run(app, ask)
     assert status == 503
     assert headers["retry-after"] == "1"
     assert b"/problems/not-ready" in body
@@ -320,7 +138,7 @@ def test_nothing_is_begun_for_who_has_gone(app: Flask, monkeypatch: pytest.Monke
         with pytest.raises(ValueError, match="not enough"):
             await client.ask("GET", "/queue")
 
-    _run(app, ask)
+    run(app, ask)
     assert ran == []
 
 
@@ -331,32 +149,12 @@ def test_the_body_of_who_has_gone_is_let_go(app: Flask) -> None:
         client.connection.gone = True
         # There is no answer; what `pytest.raises` has seen it would keep.
         with suppress(ValueError):
-            await client.ask("POST", "/queue/pause", body, _JSON)
+            await client.ask("POST", "/queue/pause", body, JSON)
             pytest.fail("it was answered")
 
     with uncollected():
-        _run(app, ask)
-        _nothing_holds(body)
-
-
-def test_a_body_of_who_waits_is_not_kept(app: Flask) -> None:
-    """With a few large ones there would be no room for the bodies of anybody else."""
-    body = b" " * 77_777
-
-    async def ask(client: Client) -> int:
-        accepted = json.loads((await client.ask("POST", "/ingest", _BODY, _JSON))[2])
-        path = f"/status/{accepted['ingestion_id']}?wait=60"
-        waiting = asyncio.ensure_future(client.ask("GET", path, body, _JSON))
-        while not client.shell._waiters._waiting:
-            await asyncio.sleep(0.01)
-        held: int = client.shell.arrivals.held
-        await asyncio.to_thread(_nothing_holds, body)
-        client.shell.release_waiters()
-        await waiting
-        return held
-
-    with uncollected():
-        assert _run(app, ask) == 0
+        run(app, ask)
+        nothing_holds(body)
 
 
 def test_a_body_is_not_kept_while_its_answer_is_taken(app: Flask) -> None:
@@ -364,12 +162,12 @@ def test_a_body_is_not_kept_while_its_answer_is_taken(app: Flask) -> None:
     body = b" " * 77_777
 
     async def ask(client: Client) -> int:
-        client.takes = partial(_nothing_holds, body)
-        status, _, _ = await client.ask("POST", "/ingest", body, _JSON)
+        client.takes = partial(nothing_holds, body)
+        status, _, _ = await client.ask("POST", "/ingest", body, JSON)
         return status
 
     with uncollected():
-        assert _run(app, ask) == 400
+        assert run(app, ask) == 400
 
 
 def test_a_body_that_comes_in_pieces_is_held_once() -> None:
@@ -448,7 +246,7 @@ def test_what_only_the_disk_knows_holds_up_nobody(
         answer.set()
         return [(await each)[0] for each in reads]
 
-    assert _run(app, ask) == [404, 404]
+    assert run(app, ask) == [404, 404]
 
 
 _AS_SMALL, _AS_ONCE = ((b"authorization", f"Bearer {secret(number)}".encode()) for number in (1, 2))
@@ -480,7 +278,7 @@ def test_what_is_refused_at_the_door_has_the_head_of_every_answer(
         named = [*headers, (b"x-request-id", b"mine")]
         return [await client.ask(method, path, headers=named) for _ in range(2)]
 
-    refused, fields, _ = _run(app, ask)[-1]
+    refused, fields, _ = run(app, ask)[-1]
     assert refused == status
     assert fields["x-request-id"] == "mine"
     assert (fields["x-content-type-options"], fields["cache-control"]) == ("nosniff", "no-store")
@@ -504,7 +302,7 @@ def test_what_is_refused_at_the_door_is_answered_before_its_body_is_there(
         client.hung_up.set()
         return (await asked)[0]
 
-    assert _run(app, ask) == status
+    assert run(app, ask) == status
 
 
 def test_whoever_fetches_a_lot_leaves_threads_to_those_who_ask(app: Flask) -> None:
@@ -524,9 +322,9 @@ def test_whoever_fetches_a_lot_leaves_threads_to_those_who_ask(app: Flask) -> No
         ]
         await asyncio.to_thread(begun.acquire)
         key = [(b"idempotency-key", b"1"), (b"content-type", b"application/json")]
-        statuses = [(await client.ask("POST", "/ingest", _BODY, key))[0]]
+        statuses = [(await client.ask("POST", "/ingest", BODY, key))[0]]
         assert not any(stream.done() for stream in streams)
         go_on.set()
         return statuses + [(await stream)[0] for stream in streams]
 
-    assert _run(app, ask) == [200] * (1 + limits.POOL_THREADS)
+    assert run(app, ask) == [200] * (1 + limits.POOL_THREADS)
