@@ -174,7 +174,10 @@ def _postgres_engine(settings: Settings, clock: Clock, upstream: Upstream | None
 
 
 def database_address(settings: Settings) -> str:
-    """Return what to connect to the database with; the password in it is for nobody's eyes."""
+    """Return what to connect to the database with; the password in it is for nobody's eyes.
+
+    Asked before anything of the engine is imported: it tells whether that can be.
+    """
     if not settings.journal.startswith(DATABASE):
         raise SettingsError(
             f"INGEST_JOURNAL={settings.journal} is no database; this needs {DATABASE}..."
@@ -198,11 +201,12 @@ def build_worker(
     connections: int = 4,
 ) -> "WorkerParts":
     """Join the parts of a process that sends batches, with PostgreSQL."""
+    address = database_address(settings)
     from ingest_service.engines.postgres.database import Database
     from ingest_service.engines.postgres.engine import worker_parts
 
     clock = clock or SystemClock()
-    database = Database(database_address(settings), connections, _test_time(clock))
+    database = Database(address, connections, _test_time(clock))
     return worker_parts(
         clock,
         database,
@@ -216,11 +220,12 @@ def build_worker(
 
 def worker_process(settings: Settings, threads: int) -> "WorkerProcess":
     """Join a process that sends batches; it has this to do alone."""
+    address = database_address(settings)
     from ingest_service.engines.postgres.carriage import Carriage, deferring
     from ingest_service.engines.postgres.migrations import check_schema
     from ingest_service.engines.postgres.work import Opener, WorkerProcess
 
-    check_schema(database_address(settings))
+    check_schema(address)
     clock = SystemClock()
     parts = build_worker(settings, deferring(), clock=clock, connections=threads + 2)
     carriage = Carriage(parts.database.conninfo, threads, parts.carrier.carry, parts.dispatch.lose)
@@ -230,9 +235,9 @@ def worker_process(settings: Settings, threads: int) -> "WorkerProcess":
 
 def migrate(settings: Settings, *, check: bool) -> str:
     """Bring the database's schema up to date, or only look; return in words how it is."""
+    address = database_address(settings)
     from ingest_service.engines.postgres import migrations
 
-    address = database_address(settings)
     return migrations.check_schema(address) if check else migrations.migrate(address)
 
 
