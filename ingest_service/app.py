@@ -319,8 +319,8 @@ def _upstream(settings: Settings, clock: Clock) -> Upstream:
         }
         return SimulatedUpstream(clock, settings.simulated_latency, rates, settings.simulated_seed)
     connector: Connector
-    by_item = name.startswith(("http://", "https://"))
-    if by_item or name.startswith(BATCH):
+    by_item = settings.has_http_upstream and not name.startswith(BATCH)
+    if settings.has_http_upstream:
         client = Client(
             clock,
             connection_pool(settings, clock),

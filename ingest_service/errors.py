@@ -20,6 +20,9 @@ IngestServiceError
 class IngestServiceError(Exception):
     """Base of all errors of this package."""
 
+    #: That of a process which ends because of it, as docs/command.md says.
+    exit_status = 2
+
 
 class SettingsError(IngestServiceError):
     """A setting has a value that is not allowed; the message is one line for the operator."""
@@ -83,6 +86,8 @@ class JournalOutdated(JournalUnusable):
 
 class JournalUnreachable(JournalUnusable):
     """The database does not answer, or not any more."""
+
+    exit_status = 3
 
 
 class Stopping(IngestServiceError):

@@ -5,20 +5,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ingest_service.errors import IngestServiceError, SettingsError
+from gunicorn.errors import HaltServer
+
+from ingest_service.ending import refusals_end_it
+from ingest_service.engines.embedded.journals.journal_file import check_usable
+from ingest_service.errors import JournalUnusable, SettingsError
 from ingest_service.front import heap, listeners
 from ingest_service.keys.file_format import read_keys
-from ingest_service.settings import DATABASE, Settings
+from ingest_service.settings import DATABASE, IN_MEMORY, SERVER_JOURNAL, Settings
 
-# Here, in the parent, a wrong setting ends everything with one line; a worker
-# that fails would be reported with a traceback.
-try:
-    SETTINGS = Settings.from_env(os.environ)
-    if SETTINGS.api_keys_file is not None:
-        read_keys(SETTINGS.api_keys_file)
+# Here, in the parent, what is wrong ends everything with one line; a worker that fails stands
+# between lines of gunicorn's.
+with refusals_end_it():
+    SETTINGS = Settings.from_env(os.environ, journal=SERVER_JOURNAL)
     PORT = listeners.port(os.environ)
-except SettingsError as error:
-    sys.exit(f"ingest_service: {error}")
 
 # Inherited by the worker, which has no threads yet.
 heap.share_one_heap()
@@ -36,52 +36,66 @@ limit_request_line = 0
 limit_request_field_size = 65536
 
 
-def on_starting(server: Any) -> None:
-    """Refuse what would break the promises: the queue and its thread live in one process."""
-    _check_addresses(server)
-    if SETTINGS.journal.startswith(DATABASE):
-        # There the queue is in the database, and what sends batches are processes of their own.
-        _check_database()
+def nworkers_changed(server: Any, _: int, before: int | None) -> None:
+    """Refuse what cannot work: the first that is called, before anything is said or loaded."""
+    if before is not None:
         return
+    with refusals_end_it():
+        if SETTINGS.api_keys_file is not None:
+            read_keys(SETTINGS.api_keys_file)
+        listeners.check(server.cfg.address, SETTINGS, os.environ, shared=server.cfg.reuse_port)
+        if SETTINGS.journal.startswith(DATABASE):
+            # There the queue is in the database, and what sends batches are other processes.
+            _check_database()
+        else:
+            _check_alone(server)
+            _check_files()
+
+
+def _check_database() -> None:
+    """Raise an error if the database is not there, or has another schema."""
+    from ingest_service import app
+
+    app.migrate(SETTINGS, check=True)
+
+
+def _check_alone(server: Any) -> None:
+    """Refuse what would break the promises: the queue and its thread live in one process."""
     for signal in ("hup", "ttin", "usr2"):
         # Each would start a second process beside the one that serves.
         setattr(server, f"handle_{signal}", _refuse_signal(server, signal))
     if server.cfg.workers != 1:
-        sys.exit(
-            f"ingest_service: {server.cfg.workers} workers would each have a queue and a pace of "
-            "their own; run it with 1 (no -w, no WEB_CONCURRENCY)."
+        raise SettingsError(
+            f"{server.cfg.workers} workers would each have a queue and a pace of their own; run "
+            "it with 1 (no -w, no WEB_CONCURRENCY)."
         )
     if server.cfg.preload_app:
-        sys.exit(
-            "ingest_service: with --preload the worker thread would start before the fork and "
-            "not exist in the process that serves; run it without."
+        raise SettingsError(
+            "with --preload the worker thread would start before the fork and not exist in the "
+            "process that serves; run it without."
         )
 
 
-def _check_addresses(server: Any) -> None:
-    """End in one line if another program listens there."""
-    if not server.cfg.reuse_port:
-        try:
-            listeners.check_free(server.cfg.address, os.environ)
-        except SettingsError as error:
-            sys.exit(f"ingest_service: {error}")
+def _check_files() -> None:
+    """Raise an error if the worker could not use one; it opens them itself."""
+    if SETTINGS.has_http_upstream:
+        from ingest_service.upstreams import http_config
 
-
-def _check_database() -> None:
-    """End in one line if the database is not there, or has another schema."""
-    from ingest_service import app
-
-    try:
-        app.migrate(SETTINGS, check=True)
-    except IngestServiceError as error:
-        sys.exit(f"ingest_service: {error}")
+        http_config.check_files(SETTINGS)
+    if SETTINGS.journal != IN_MEMORY:
+        check_usable(SETTINGS.journal)
 
 
 def when_ready(server: Any) -> None:
     """Let no network in without keys: judged by what was opened, whoever has said so."""
-    refusal = listeners.refusal([each.sock for each in server.LISTENERS], SETTINGS)
-    if refusal is not None:
-        sys.exit(f"ingest_service: {refusal}")
+    with refusals_end_it():
+        listeners.check_reach([each.sock for each in server.LISTENERS], SETTINGS)
+
+
+def on_exit(_: object) -> None:
+    """End as the parent does that is refused something, if a worker was; gunicorn ends with 3."""
+    if isinstance(sys.exception(), HaltServer) and not SETTINGS.journal.startswith(DATABASE):
+        sys.exit(JournalUnusable.exit_status)
 
 
 def _refuse_signal(server: Any, signal: str) -> Callable[[], None]:

@@ -214,6 +214,11 @@ class Settings:
         return cls(**values)
 
     @property
+    def has_http_upstream(self) -> bool:
+        """Whether the external API is asked by HTTP."""
+        return "://" in self.upstream
+
+    @property
     def item_limit(self) -> int:
         """How many items a request may have: never more than the queue can hold."""
         return min(self.max_items, self.max_queued_items)

@@ -41,22 +41,31 @@ def addresses(host: str, port: str) -> list[str]:
     return [f"{v4}:{port}", f"[{v6}]:{port}"]
 
 
-def check_free(where: Iterable[object], environ: Mapping[str, str]) -> None:
-    """Raise `SettingsError` if one of the addresses (host, port) cannot be listened on.
+def check(
+    where: Iterable[object],
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    shared: bool = False,
+) -> None:
+    """Raise `SettingsError` if one of the addresses (host, port) cannot, or must not, be used.
 
-    gunicorn would try for five seconds. What is inherited is open already.
+    gunicorn would try for five seconds. `shared` ones may be others' as well. What is
+    inherited is open already.
     """
     if "GUNICORN_FD" in environ or systemd.listen_fds(unset_environment=False):
         return
     for address in where:
         if isinstance(address, tuple):
-            _check_free(*address[:2])
+            _check(address[0], address[1], settings, shared=shared)
 
 
-def _check_free(host: str, number: int) -> None:
+def _check(host: str, number: int, settings: Settings, *, shared: bool) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # As gunicorn does: what has ended a moment ago is in nobody's way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             probe.bind((host, number))
         except OSError as error:
@@ -64,6 +73,14 @@ def _check_free(host: str, number: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 reason = "another program listens there. Choose another port with PORT"
             raise SettingsError(f"{host}:{number} cannot be used: {reason}.") from None
+        check_reach([probe], settings)
+
+
+def check_reach(sockets: Iterable[socket.socket], settings: Settings) -> None:
+    """Raise `SettingsError` if others than this machine reach one of them, without keys."""
+    said = refusal(sockets, settings)
+    if said is not None:
+        raise SettingsError(said)
 
 
 def refusal(sockets: Iterable[socket.socket], settings: Settings) -> str | None:

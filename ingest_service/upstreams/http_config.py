@@ -31,6 +31,12 @@ _OURS = frozenset(
 )
 
 
+def check_files(settings: Settings) -> None:
+    """Raise `SettingsError` if one of the files cannot be used as it is now."""
+    _trust(settings.upstream_ca)
+    read_headers(settings.upstream_headers_file)
+
+
 def connection_pool(settings: Settings, clock: Clock) -> urllib3.PoolManager:
     """Return what keeps connections to the upstream open; it verifies certificates."""
     authorities = settings.upstream_ca

@@ -29,7 +29,7 @@ def test_a_taken_port_is_said_once_and_nothing_is_tried_again(
         if named_by == "-b":
             server.environment |= {"PORT": "0", "GUNICORN_CMD_ARGS": f"-b 127.0.0.1:{port}"}
         server.launch()
-        assert server.wait() == 1
+        assert server.wait() == 2
     said = server.logged().splitlines()
     assert f"127.0.0.1:{port} cannot be used: another program listens there" in said[-1]
     assert not any("Connection in use" in line or "Traceback" in line for line in said)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from ingest_service.cli.output import say
-from ingest_service.cli.remote.asking import SOME_FAILED, UNREACHABLE, USAGE
-from ingest_service.errors import IngestServiceError, JournalUnreachable
+from ingest_service.cli.remote.asking import SOME_FAILED, USAGE
+from ingest_service.errors import IngestServiceError
 
 T = TypeVar("T")
 
@@ -20,10 +20,8 @@ def told(function: Callable[..., T]) -> Callable[..., T]:
     def wrapped(*arguments: Any, **options: Any) -> T:
         try:
             return function(*arguments, **options)
-        except JournalUnreachable as error:
-            _end(error, UNREACHABLE)
         except IngestServiceError as error:
-            _end(error, USAGE)
+            _end(error, error.exit_status)
         except UnicodeEncodeError as error:
             # SQLite knows no other names.
             _end(f"{error.object!r} is no text, so it can name nothing here.", USAGE)

@@ -52,7 +52,7 @@ def _check(settings: Settings) -> None:
     port = listeners.port(os.environ)
     if "GUNICORN_CMD_ARGS" not in os.environ:
         host = "127.0.0.1" if settings.host == "localhost" else settings.host.strip("[]")
-        listeners.check_free([(host, int(port))], os.environ)
+        listeners.check([(host, int(port))], settings, os.environ)
 
 
 def announcement(settings: Settings, address: str) -> list[str]:

@@ -77,6 +77,16 @@ class JournalFile:
             os.close(self._descriptors.pop())
 
 
+def check_usable(path: str | os.PathLike[str]) -> None:
+    """Raise `JournalUnusable` if it can be told from outside that the journal cannot be opened.
+
+    Makes no file: the one who opens it can be another user.
+    """
+    place = Path(os.path.realpath(path))
+    if place.exists() or not place.parent.is_dir():
+        JournalFile(place).close()
+
+
 def hold(path: Path) -> int:
     """Lock the file at `path`, made if need be, until the descriptor is closed; return that.
 
