@@ -101,6 +101,39 @@ def test_what_cannot_be_used_is_exit_2(
     assert re.fullmatch(r"ingest_service: .*\n", ran.stderr)
 
 
+NOT_THERE = "there is no such file; name another one."
+NO_FILE = "it is a folder; name a file."
+
+
+@pytest.mark.parametrize(
+    ("command", "named", "said"),
+    [
+        ("check --journal none", "none", NOT_THERE),
+        ("check --journal none/none", "none/none", NOT_THERE),
+        ("backup --journal . copy", ".", NO_FILE),
+        ("restore --journal {journal} none", "none", NOT_THERE),
+        ("restore --journal {journal} .", ".", NO_FILE),
+        ("restore --journal {folder} {journal}", "{folder}", NO_FILE),
+        ("export --journal none copy", "none", NOT_THERE),
+        ("import --journal {folder} export", "{folder}", NO_FILE),
+    ],
+)
+def test_what_is_not_there_or_no_file_is_called_so(
+    journal: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
+    named: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("export", "--journal", journal, "export").exit_code == 0
+    places = {"journal": journal, "folder": str(tmp_path)}
+    ran = run(*command.format(**places).split())
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"ingest_service: {named.format(**places)}: cannot be opened: {said}\n"
+
+
 def test_damage_is_an_answer_and_exit_1(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_bytes(b"\xa5" * 4096)

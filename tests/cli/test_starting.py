@@ -67,7 +67,7 @@ HOPELESS = {
     "two queues": ("-w 2", 2, "2 workers would each have a queue"),
     "a worker before the fork": ("--preload", 2, "with --preload the worker thread"),
     "a journal in no folder": ("JOURNAL=none/journal", 2, "{here}/none/journal: No such file"),
-    "a journal that is a folder": ("JOURNAL=.", 2, "{here}: "),
+    "a journal that is a folder": ("JOURNAL=.", 2, "{here}: cannot be opened: it is a folder"),
     "a journal in use": ("JOURNAL=used", 2, "{here}/used: another process uses this journal"),
     "a database that is away": (
         "JOURNAL=postgresql://ingest@127.0.0.1:1/nothing", 3, "The database cannot be reached: ",

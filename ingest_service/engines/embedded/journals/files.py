@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -26,6 +27,13 @@ def unusable(path: Path, error: apsw.Error) -> JournalUnusable:
             f"{path}: damaged, or not a journal ({reason}); put a backup in its place, "
             "or move it away to begin with an empty one."
         )
+    with suppress(OSError):
+        if path.is_dir():
+            return JournalUnusable(f"{path}: cannot be opened: it is a folder; name a file.")
+        if not path.exists():
+            return JournalUnusable(
+                f"{path}: cannot be opened: there is no such file; name another one."
+            )
     return JournalUnusable(
         f"{path}: cannot be opened ({reason}); is the folder there and writable?"
     )

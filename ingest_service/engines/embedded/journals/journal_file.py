@@ -105,6 +105,8 @@ def hold(path: Path) -> int:
                 raise
             # Another one was put in its place meanwhile.
             os.close(descriptor)
+    except IsADirectoryError as error:
+        raise JournalUnusable(f"{path}: cannot be opened: it is a folder; name a file.") from error
     except OSError as error:
         raise JournalUnusable(
             f"{path}: {error.strerror}; is the folder there and writable?"
