@@ -109,8 +109,10 @@ release-check: $(READY) sbom  ## build what is published, check it, install it, 
 clean:
 	rm -rf $(VENV)
 
-# Made anew whenever the pinned requirements change.
+# Made anew whenever the pinned requirements change. The checkout is installed as it is, so that the
+# command and the client are there in every folder; with the setuptools that is pinned, not a newer one.
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 	touch $@

@@ -32,15 +32,22 @@ def run(*command: str | Path, folder: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder with wheel and source distribution, built from what is committed."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a fresh checkout of what is committed."""
+    source = tmp_path_factory.mktemp("source")
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", folder=ROOT)
     for name in listed.splitlines():
         if (ROOT / name).is_file():
             copy = source / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((ROOT / name).read_bytes())
+    return source
+
+
+@pytest.fixture(scope="module")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder with wheel and source distribution, built from it."""
+    target = tmp_path_factory.mktemp("dist")
     run(*UV, "build", "--quiet", "--out-dir", target, folder=source)
     return target
 
@@ -54,6 +61,16 @@ def test_the_distributions_have_what_serving_needs(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         inside = [name.partition("/")[2] for name in archive.getnames()]
     assert {"setup.cfg", "pyproject.toml", "LICENSE", "README.md"} <= set(inside)
+
+
+def test_a_checkout_has_the_command_and_the_client_in_every_folder(
+    source: Path, tmp_path: Path
+) -> None:
+    """As README says of `make serve`, which makes this environment first."""
+    run("make", f"PYTHON={sys.executable}", ".venv/.ready", folder=source)
+    assert "Queue work" in run(source / ".venv/bin/ingest-service", "--help", folder=tmp_path)
+    imported = "import ingest_service.client as c; print(c.__file__)"
+    assert run(source / ".venv/bin/python", "-c", imported, folder=tmp_path).startswith(str(source))
 
 
 @pytest.mark.parametrize("resolution", ["highest", "lowest-direct"])
