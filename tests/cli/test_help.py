@@ -57,6 +57,13 @@ def test_so_does_the_help_of_what_is_done_with_keys(name: str) -> None:
         keys.commands[name].make_context(name, words[1:], resilient_parsing=False)
 
 
+@pytest.mark.parametrize("name", ["serve", "export", "import"])
+def test_where_a_journal_can_be_a_database_the_help_says_so(name: str) -> None:
+    (option,) = (each for each in command(name).params if each.name == "journal")
+    assert isinstance(option, click.Option)
+    assert "postgresql://..." in (option.help or "")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_their_help_says(name: str) -> None:
     listed = ({**_REMOTE, **_LOCAL})[name][1].rstrip(".")

@@ -13,6 +13,7 @@ from flask import Flask
 
 from ingest_service.app import build, create_app
 from ingest_service.cli import _LOCAL, _REMOTE, cli
+from ingest_service.keys.file_format import GRANTED
 from ingest_service.settings import PREFIX, SERVER_JOURNAL, Settings
 from ingest_service.web.problems import PROBLEMS
 
@@ -47,12 +48,8 @@ def resting_app() -> Flask:
 
 def routes() -> str:
     """Return the tables of the routes, one a subject of the OpenAPI document."""
-    document: dict[str, Any] = resting_app().test_client().get("/openapi.json").get_json()
-    operations = [
-        (f"`{method.upper()} {path.replace('{', '<').replace('}', '>')}`", operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
+    document = _openapi()
+    operations = list(_operations(document))
     text = ""
     for tag in document["tags"]:
         rows = [
@@ -64,6 +61,16 @@ def routes() -> str:
             text += f"\n### {tag['name']}\n\n{tag['description']}\n\n"
             text += _table(["route", "scope", "what it does", "query"], rows)
     return f"{text}\n"
+
+
+def scopes() -> str:
+    """Return the table of the scopes, with the routes that each opens."""
+    operations = list(_operations(_openapi()))
+    rows = [
+        [f"`{word}`", ", ".join(name for name, each in operations if _scope(each) == f"`{word}`")]
+        for word in GRANTED
+    ]
+    return _table(["scope", "what it opens"], rows)
 
 
 def problems() -> str:
@@ -87,6 +94,7 @@ def commands() -> str:
 MAKERS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "routes": routes,
+    "scopes": scopes,
     "problems": problems,
     "commands": commands,
 }
@@ -111,6 +119,17 @@ def _written(value: Any) -> str:
     if value in (None, ()):
         return "none"
     return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _openapi() -> dict[str, Any]:
+    document: dict[str, Any] = resting_app().test_client().get("/openapi.json").get_json()
+    return document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"`{method.upper()} {path.replace('{', '<').replace('}', '>')}`", operation
 
 
 def _scope(operation: Any) -> str:

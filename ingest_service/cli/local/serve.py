@@ -23,7 +23,11 @@ _APPLICATION = "ingest_service.wsgi:app"
 )
 @click.option("--port", type=click.IntRange(1, 65_535), help="By default PORT, or 8000.")
 @click.option("--host", help="INGEST_HOST; by default both loopback addresses.")
-@click.option("--journal", metavar="FILE", help="INGEST_JOURNAL; what keeps accepted work.")
+@click.option(
+    "--journal",
+    metavar="FILE",
+    help="INGEST_JOURNAL; what keeps accepted work: a file, memory, or postgresql://...",
+)
 @click.option("--upstream", metavar="URL", help="INGEST_UPSTREAM; the external API.")
 @click.option("--interval", metavar="SECONDS", help="INGEST_INTERVAL; between batch starts.")
 @told
