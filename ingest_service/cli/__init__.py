@@ -7,6 +7,7 @@ only when it runs, so that help comes at once.
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 
+from ingest_service.cli.output import forget_unwritten
 from ingest_service.version import VERSION
 
 #: Where each command is, and what it does; in the order of the help.
@@ -62,17 +64,24 @@ class _NobodyReads(click.ClickException):
             os.dup2(nowhere, descriptor)
 
 
+class _NotWritten(click.ClickException):
+    """What was to be printed has no place; the text says why."""
+
+    #: As of all that cannot be written, see docs/command.md.
+    exit_code = 2
+
+
 class _LazyGroup(click.Group):
     """Commands that are imported when they are called."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """Read the arguments; help is printed on the way."""
-        with _while_somebody_reads():
+        with _while_it_is_taken():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was called."""
-        with _while_somebody_reads():
+        with _while_it_is_taken():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -93,12 +102,17 @@ class _LazyGroup(click.Group):
 
 
 @contextmanager
-def _while_somebody_reads() -> Iterator[None]:
-    """Let a command end when its reader has; click would end it with the status of a failure."""
+def _while_it_is_taken() -> Iterator[None]:
+    """Let a command end when its reader has; click would end it with the status of a failure.
+
+    Commands answer what else can go wrong with the output themselves; help cannot.
+    """
     try:
         yield
     except BrokenPipeError as error:
         raise _NobodyReads("") from error
+    except OSError as error:
+        raise _NotWritten(f"The output cannot be written: {error.strerror}.") from error
 
 
 def _name(command: str) -> str:
@@ -131,8 +145,13 @@ def cli(context: click.Context, journal: str | None) -> None:
 
 def main() -> None:
     """Run the command that this process was started with, and end the process."""
+    if sys.stdout is None:
+        # It was closed: what is printed has to fail, and not to get lost in silence. This takes the
+        # free descriptor too, which would be that of the next file or connection.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     try:
         cli.main(prog_name="ingest-service")
     finally:
+        forget_unwritten()
         # The process ends: to look through everything for garbage takes longer than most commands.
         gc.freeze()

@@ -54,6 +54,16 @@ def say_json(document: Mapping[str, Any]) -> None:
     say(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
 
 
+def forget_unwritten() -> None:
+    """Let go of what could not be written: that is known, and Python would fail with it again."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def is_terminal() -> bool:
     """Tell whether somebody looks at what is printed."""
     return sys.stdout.isatty()

@@ -19,6 +19,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
         "FORCE_COLOR",
         "COLUMNS",
         "INGEST_JOURNAL",
+        "PYTHONUNBUFFERED",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("ingest_service.cli.remote.asking.PATIENCE", 0.0)

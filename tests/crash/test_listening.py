@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.server import Server
+from tests.crash.server import Server, well_behaved
 from tests.crash.waiting import eventually
 
 
@@ -44,3 +44,15 @@ def test_the_command_says_that_it_listens_when_it_does(server: Server) -> None:
     assert said.count(f"Listens on    http://127.0.0.1:{server.port}\n") == 1
     assert said.index("Listening at: ") < said.index("Listens on")
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("output", ["> /dev/full", ">&-", "> >(true)"])
+def test_a_service_serves_although_nobody_can_be_told(server: Server, output: str) -> None:
+    server.environment.pop("PYTHONUNBUFFERED", None)
+    server.run_instead(
+        "/bin/bash", "-c", f'exec "$@" {output}', "bash",
+        sys.executable, "-m", "ingest_service", "serve",
+    )  # fmt: skip
+    with well_behaved(server):
+        pass
+    assert "exited with code" not in server.logged()
