@@ -180,10 +180,10 @@ def test_a_second_process_on_the_same_journal_refuses_in_words(make_server: Make
 
 
 def assert_refuses(server: Server, reason: str) -> None:
-    """Assert that the server ends soon and says why in one line."""
+    """Assert that the server ends soon, as docs/command.md says, and says why in one line."""
     began = time.monotonic()
     server.launch()
-    assert server.wait(10.0) != 0
+    assert server.wait(10.0) == 2
     assert time.monotonic() - began < 8.0
     said = [line for line in server.logged().splitlines() if line.startswith("ingest_service:")]
     assert len(said) == 1
@@ -259,7 +259,7 @@ def test_a_journal_of_a_newer_version_is_refused_politely(make_server: MakeServe
 
 
 def test_a_journal_in_a_missing_folder_is_refused(make_server: MakeServer) -> None:
-    """The line asks the right question."""
+    """The line says so, and not that a folder is missing."""
     assert_refuses(
         make_server(app="wsgi:app", journal="missing/journal"), "is the folder there and writable?"
     )
@@ -268,7 +268,7 @@ def test_a_journal_in_a_missing_folder_is_refused(make_server: MakeServer) -> No
 def test_a_journal_in_a_file_instead_of_a_folder_is_refused(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
-    """The line asks the right question."""
+    """The line says so, and not that a folder is missing."""
     (tmp_path / "file").touch()
     assert_refuses(
         make_server(app="wsgi:app", journal="file/journal"), "is the folder there and writable?"
@@ -279,7 +279,7 @@ def test_a_journal_in_a_file_instead_of_a_folder_is_refused(
 def test_a_journal_in_a_read_only_folder_is_refused(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
-    """The line asks the right question."""
+    """The line says so, and not that a folder is missing."""
     (tmp_path / "locked").mkdir(mode=0o500)
     assert_refuses(
         make_server(app="wsgi:app", journal="locked/journal"), "is the folder there and writable?"
@@ -287,10 +287,10 @@ def test_a_journal_in_a_read_only_folder_is_refused(
 
 
 def test_a_journal_that_is_a_folder_is_refused(make_server: MakeServer) -> None:
-    """The line asks the right question."""
+    """The line says so, and not that a folder is missing."""
     server = make_server(app="wsgi:app")
     server.journal.mkdir()
-    assert_refuses(server, "is the folder there and writable?")
+    assert_refuses(server, "it is a folder; name a file.")
 
 
 def test_a_backup_of_a_running_service_can_be_gone_back_to(
