@@ -46,7 +46,8 @@ def _escaped(character: str) -> str:
 
 def say(text: object, *, err: bool = False) -> None:
     """Print one line."""
-    click.echo(shown(text), err=err)
+    # The stream itself: click would look behind what keeps a live picture and the lines apart.
+    click.echo(shown(text), file=sys.stderr if err else sys.stdout, err=err)
 
 
 def say_json(document: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 import pyte
 import pytest
@@ -20,7 +22,7 @@ import pytest
 from ingest_service.client import PRIORITIES, IngestClient
 from tests.client.support import listening
 from tests.client.test_hostile_servers import STATUS
-from tests.realtime import GUARD, Scripted, answer
+from tests.realtime import GUARD, Scripted, answer, reset
 
 HEIGHT = 40
 
@@ -35,6 +37,8 @@ class Terminal:
     colour: bool = True
     kind: str = "xterm-256color"
     encoding: str = "utf-8"
+    #: Where its errors go, if they do not go to the screen.
+    errors: IO[bytes] | None = None
     text: bytes = b""
     _screen: pyte.Screen = field(init=False)
 
@@ -55,8 +59,8 @@ class Terminal:
             environment["NO_COLOR"] = "1"
         self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "ingest_service", *self.arguments],
-            stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
-            preexec_fn=_begin,
+            stdin=slave, stdout=slave, stderr=self.errors or slave, env=environment,
+            start_new_session=True, preexec_fn=_begin,
         )  # fmt: skip
         os.close(slave)
         return self
@@ -86,6 +90,13 @@ class Terminal:
             assert self.read(), self.screen
             assert time.monotonic() < deadline, self.screen
         return self.screen
+
+    def rest_at_column(self, column: int) -> None:
+        """Return as soon as the cursor is there: that is where what is typed will stand."""
+        deadline = time.monotonic() + GUARD
+        while self._screen.cursor.x != column:
+            assert self.read(), self.screen
+            assert time.monotonic() < deadline, self._screen.cursor.x
 
     def end(self) -> int:
         """Return the exit status, and leave the last screen."""
@@ -200,11 +211,45 @@ def test_a_terminal_without_all_characters_shows_the_others(picture: str, encodi
     assert b"Traceback" not in terminal.text
 
 
+def test_what_goes_wrong_stays_on_the_screen_beside_the_picture(slow: str) -> None:
+    with IngestClient(slow) as client:
+        client.pause("tests")
+        waits = client.submit(ids=range(1, 10), priority="LOW").ingestion_id
+    with Terminal(["watch", "nope", waits, "--timeout", "0.5"], slow, 100) as terminal:
+        assert terminal.end() == 5
+    assert "nope:\ningest-service: Ingestion ID not found\n" in terminal.screen
+    assert f"{waits} is not finished after 0.5 s; it goes on.\n" in terminal.screen
+    assert terminal.screen.count("0 %, 0 of 9 settled") == 1
+
+
+def test_errors_that_go_to_a_file_are_in_the_file(slow: str, tmp_path: Path) -> None:
+    with (
+        (tmp_path / "errors").open("wb") as file,
+        Terminal(["watch", "nope"], slow, 100, errors=file) as terminal,
+    ):
+        assert terminal.end() == 4
+    assert "Ingestion ID not found" in (tmp_path / "errors").read_text()
+    assert terminal.screen == ""
+
+
+def test_trying_again_is_told_beside_the_picture() -> None:
+    waits = answer(200, {**STATUS, "outcome": None})
+    replies = iter((waits, reset, reset, answer(200, STATUS)))
+    with (
+        Scripted(lambda _: next(replies)) as server,
+        Terminal(["watch", "x"], f"http://127.0.0.1:{server.port}", 160) as terminal,
+    ):
+        assert terminal.end() == 0
+    assert len(re.findall(r"^http://.* Trying again in .* s\.$", terminal.screen, re.M)) == 2
+    assert terminal.screen.count("1 of 1 settled") == 1
+
+
 def test_ctrl_c_leaves_the_ingestion_running_and_says_how_to_go_on(slow: str) -> None:
     with IngestClient(slow) as client:
         client.pause("tests")
         with Terminal(["submit", "1-9", "--wait"], slow, 80) as terminal:
             terminal.until("paused")
+            terminal.rest_at_column(0)
             os.write(terminal._master, b"\x03")
             assert terminal.end() == 130
         (ingestion,) = client.ingestions()

@@ -8,7 +8,6 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -38,7 +37,7 @@ class Watch:
 
     def __init__(self, ids: Sequence[str], screen: Console | None = None) -> None:
         self._statuses: dict[str, Status | None] = dict.fromkeys(ids)
-        self._live = Live(console=screen or console(), auto_refresh=False)
+        self._live = _live(screen or console())
 
     def __enter__(self) -> "Watch":
         self._live.start()
@@ -59,9 +58,18 @@ class Watch:
         self._live.update(ingestions(known), refresh=True)
 
 
+def _live(screen: Console, *, whole: bool = False) -> Live:
+    """Return a picture that lines on the same terminal do not get into."""
+    # Errors that go elsewhere stay there.
+    beside = sys.stderr is not None and sys.stderr.isatty()
+    return Live(console=screen, auto_refresh=False, redirect_stderr=beside, screen=whole)
+
+
 def ingestions(statuses: Iterable[Status]) -> RenderableType:
     """Return the pictures of ingestions, one below the other."""
-    return Group(*(Padding(_ingestion(status), (0, 0, 1, 0)) for status in statuses))
+    # Below each an empty line, and not a blank one: behind the last column, what the terminal
+    # itself writes for Ctrl-C would begin a line that nobody takes away again.
+    return Group(*(part for status in statuses for part in (_ingestion(status), Text())))
 
 
 def _ingestion(status: Status) -> RenderableType:
@@ -160,6 +168,6 @@ def _table(*head: str) -> Table:
 
 def pictures(reports: Iterable[Queue]) -> None:
     """Show one report after the other on the whole screen, until there is none."""
-    with Live(console=console(), auto_refresh=False, screen=True) as live:
+    with _live(console(), whole=True) as live:
         for report in reports:
             live.update(queue(report), refresh=True)
