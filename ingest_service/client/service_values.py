@@ -81,6 +81,8 @@ class Queue(Documented):
     in_flight: tuple[BatchUnderWay, ...]
     next_slot_at: datetime | None
     next: tuple[ComingSlot, ...]
+    #: When everything has ended, if nothing is added; None if nobody knows.
+    empty_at: datetime | None
 
     @classmethod
     def parse(cls, fields: Fields) -> "Queue":
@@ -96,6 +98,7 @@ class Queue(Documented):
             in_flight=fields.listed("in_flight", BatchUnderWay.parse),
             next_slot_at=fields.optional("next_slot_at", fields.time),
             next=fields.listed("next", ComingSlot.parse),
+            empty_at=fields.optional("empty_at", fields.time),
             document=fields.document,
         )
 

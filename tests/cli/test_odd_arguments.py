@@ -10,7 +10,7 @@ import click
 import pytest
 
 from ingest_service.cli import _LOCAL, _REMOTE, cli
-from ingest_service.cli.output import duration
+from ingest_service.cli.output import clock_time, duration
 from ingest_service.cli.remote import screens
 from ingest_service.client import PRIORITIES, IngestClient, Queue
 from ingest_service.client.fields import Fields
@@ -99,10 +99,13 @@ def test_numbers_that_no_service_has_are_shown() -> None:
                 "depth": dict.fromkeys(PRIORITIES, depth),
                 "in_flight": [],
                 "next": [],
+                "empty_at": "9998-12-31T12:00:00Z",
             }
         )
     )
     console = screens.console()
     with console.capture() as shown:
         console.print(screens.queue(report))
-    assert "for ever" in shown.get()
+    told = " ".join(shown.get().split())
+    assert "one batch every 1e+308 s" in told
+    assert f"done about {clock_time(report.empty_at)}" in told

@@ -278,6 +278,24 @@ class TestControl:
         assert run("interval", "5").exit_code == 0
         assert run("resume").stdout.startswith("The queue is running; one batch every 5 s")
 
+    def test_where_batches_take_longer_than_the_interval_that_is_what_counts(self) -> None:
+        depth = {"batches": 3, "items": 9, "ingestions": 1, "oldest_at": None}
+        slots = [{"at": f"2026-01-01T12:0{at}Z", "ingestion_id": "x", "priority": "LOW"}
+                 for at in ("0:10", "0:30", "0:50", "1:10")]  # fmt: skip
+        queue = {
+            "state": "running", "interval_seconds": 0.5, "policy": "strict", "in_flight": [],
+            "next": slots, "depth": dict.fromkeys(PRIORITIES, depth),
+        }  # fmt: skip
+        with Scripted(lambda _: answer(200, queue)) as server:
+            run = run_at(f"http://127.0.0.1:{server.port}")
+            for seconds in ("10", "20"):
+                ran = run("interval", seconds)
+                assert ran.exit_code == 0
+                assert ran.stderr.startswith("Nobody ends later: ")
+            ran = run("interval", "30")
+            assert ran.exit_code == 2
+            assert "will end later, the last one by about 1 min 30 s." in ran.stderr
+
     @pytest.mark.parametrize("reason", ["x" * 1_025, os.fsdecode(b"\xff")], ids=["long", "no text"])
     def test_a_reason_that_cannot_be_given_is_not_asked_about(
         self, run: Run, waiting: list[str], client: IngestClient, reason: str

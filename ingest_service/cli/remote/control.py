@@ -172,10 +172,12 @@ def interval(client: IngestClient, *, seconds: float, yes: bool, as_json: bool) 
     Holds over restarts, until INGEST_INTERVAL itself is changed.
     """
     queue = client.queue()
-    if seconds > queue.interval_seconds:
+    if seconds > (spacing := _spacing(queue)):
         batches = sum(depth.batches for depth in queue.depth.values())
-        later = duration(batches * (seconds - queue.interval_seconds))
+        later = duration(batches * (seconds - spacing))
         _confirm_for_all(queue, f"will end later, the last one by about {later}", yes=yes)
+    elif seconds > queue.interval_seconds:
+        say("Nobody ends later: batches start further apart than that as it is.", err=True)
     elif seconds < queue.interval_seconds:
         say(
             f"The API gets a batch every {seconds:g} s instead of every "
@@ -183,6 +185,14 @@ def interval(client: IngestClient, *, seconds: float, yes: bool, as_json: bool) 
             err=True,
         )
     _tell(client.set_interval(seconds), as_json=as_json)
+
+
+def _spacing(queue: Queue) -> float:
+    """Return the seconds between starts to come: batches may take longer than the interval."""
+    if len(queue.next) < 2:
+        return queue.interval_seconds
+    ahead = (queue.next[-1].at - queue.next[0].at).total_seconds()
+    return max(queue.interval_seconds, ahead / (len(queue.next) - 1))
 
 
 def _confirm_for_all(queue: Queue, effect: str, *, yes: bool) -> None:

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ingest_service.cli.output import age, clock_time, duration, shown, whose
+from ingest_service.cli.output import age, clock_time, shown, whose
 from ingest_service.cli.remote import watching
 from ingest_service.client import PRIORITIES, Queue, Status
 
@@ -105,6 +105,7 @@ def queue(report: Queue) -> RenderableType:
         (shown(report.state), f"bold {_STATES.get(report.state, '')}"),
         f"  one batch every {report.interval_seconds:g} s, policy {shown(report.policy)}",
         f", next at {clock_time(report.next_slot_at)}" if report.next_slot_at else "",
+        f", done about {clock_time(report.empty_at)}" if report.empty_at else "",
         f": {shown(report.reason)}" if report.reason else "",
         f", until {clock_time(report.until)}" if report.until else "",
     )
@@ -112,19 +113,15 @@ def queue(report: Queue) -> RenderableType:
 
 
 def _depth(report: Queue) -> Table:
-    table = _table("class", "ingestions", "batches", "items", "longest wait", "done in")
-    batches = 0
+    table = _table("class", "ingestions", "batches", "items", "longest wait")
     for name in PRIORITIES:
         depth = report.depth[name]
-        batches += depth.batches
-        seconds = batches * report.interval_seconds
         table.add_row(
             Text(name, _COLOURS[name]),
             f"{depth.ingestions:,}",
             f"{depth.batches:,}",
             f"{depth.items:,}",
             age(depth.oldest_at),
-            duration(seconds) if depth.batches and report.policy == "strict" else "-",
         )
     return table
 
