@@ -273,7 +273,7 @@ def _wait_after(error: IngestError, request: Request, failures: int) -> float | 
     """Return how long to wait before the next attempt, None if there must be none."""
     asked = 0.0
     if isinstance(error, Refused):
-        if error.problem.status not in _COME_AGAIN or not request.repeatable:
+        if error.problem.status not in _COME_AGAIN or not request.repeatable or _is_final(error):
             return None
         asked = error.retry_after or 0.0
     elif not isinstance(error, Unreachable) or (error.connected and not request.repeatable):
@@ -281,6 +281,13 @@ def _wait_after(error: IngestError, request: Request, failures: int) -> float | 
     longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures, 10))
     # Whoever may come again at once comes in vain for the tenth time all the same.
     return max(asked, longest * (0.5 + random.random() / 2))  # noqa: S311 # nosec B311
+
+
+def _is_final(error: Refused) -> bool:
+    """Tell whether it is a 429 for good: wherever that may help, the service says when to come."""
+    problem = error.problem
+    ours = problem.type.startswith("/problems/")
+    return problem.status == 429 and ours and error.retry_after is None
 
 
 def checked_url(url: str) -> str:

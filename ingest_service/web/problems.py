@@ -152,7 +152,8 @@ PROBLEMS = {
             429,
             "The key has as much as it may have for now",
             "Nothing was stored. Repeat the request after the seconds in `Retry-After`; others are "
-            "not affected.",
+            "not affected. Without that header it never succeeds: it has more items than the key "
+            "may have waiting.",
             (QuotaFull,),
         ),
         Problem(

@@ -99,6 +99,17 @@ def test_who_should_come_again_too_late_is_told_at_once() -> None:
     assert (caught.value.retry_after, clock.slept) == (3600.0, [])
 
 
+def test_what_the_service_will_never_take_is_not_sent_again() -> None:
+    """It says of every other 429 when to come again; a proxy may leave that out."""
+    never = {"type": "/problems/too-many-requests", "title": "t", "detail": "Send fewer."}
+    for document, tried_again in ((never, False), ({"detail": "slowly"}, True), (b"", True)):
+        with Scripted(replies(*[answer(429, document)] * 99)) as server:
+            client, clock = client_of(server, patience=2.0)
+            with pytest.raises(Busy) as caught:
+                client.submit(ids=[1], priority="LOW")
+        assert (bool(clock.slept), caught.value.uncertain) == (tried_again, False)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [("5", 5.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("-1", None), ("9" * 50, None),
