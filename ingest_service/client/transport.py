@@ -4,9 +4,11 @@ import contextlib
 import math
 import random
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -247,16 +249,32 @@ class Transport:
             return None
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        cause = error.args[-1] if isinstance(error, NewConnectionError) else error
-        reason = getattr(error, "reason", None) or error.__cause__ or cause
-        text = getattr(reason, "strerror", None) or str(reason).rpartition(": ")[2] or repr(reason)
-        raised = Unreachable(f"{self.url}: {text}.")
+        raised = Unreachable(f"{self.url}: {_in_words(error)}.")
         # Then nothing was sent, so everything may be sent again.
         sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
         raised.connected = raised.uncertain = sent
         # Its frames hold it (urllib3's do), and with it the body.
         let_go(error)
         return raised
+
+
+def _in_words(error: Exception) -> str:
+    """Return why there is no answer, for people."""
+    # Some of urllib3's errors have theirs from another one, and some have it as an argument.
+    inner = next((each for each in error.args if isinstance(each, Exception)), error)
+    reason = error.__cause__ or inner
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {reason.verify_message.rstrip('.')}"
+    if isinstance(reason, ssl.SSLError):
+        why = str(reason.reason or reason)
+        return f"https does not work with it ({why.replace('_', ' ').lower()})"
+    if isinstance(reason, RemoteDisconnected):
+        return "it has hung up without an answer"
+    if isinstance(reason, IncompleteRead):
+        return "the answer was cut off"
+    if isinstance(reason, HTTPException):
+        return f"what it answers is not HTTP ({str(reason).strip()[:100]})"
+    return getattr(reason, "strerror", None) or str(reason) or repr(reason)
 
 
 def _has_an_end(response: BaseHTTPResponse) -> bool:

@@ -4,8 +4,10 @@ import math
 import socket
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from ingest_service.client import BadAnswer, IngestClient, IngestError, Refused,
 from ingest_service.client import connection as connection_module
 from ingest_service.client import transport as transport_module
 from tests.realtime import (
+    GUARD,
     Reply,
     Request,
     Scripted,
@@ -280,6 +283,55 @@ BROKEN: dict[str, Reply] = {
 def test_a_broken_connection_is_said_to_be_broken(reply: str) -> None:
     with pytest.raises((Unreachable, BadAnswer)):
         asked(BROKEN[reply])
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ("reset", "Connection reset by peer"),
+        ("closed", "it has hung up without an answer"),
+        ("another protocol", "what it answers is not HTTP (SSH-2.0-OpenSSH_9.9)"),
+        ("a long header", "what it answers is not HTTP (got more than 65536 bytes when reading "
+         "header line)"),
+        ("half a body", "the answer was cut off"),
+        ("half a chunk", "the answer was cut off"),
+    ],
+)  # fmt: skip
+def test_why_a_connection_broke_is_told_in_words(reply: str, told: str) -> None:
+    with Scripted(lambda _: BROKEN[reply]) as server, pytest.raises(Unreachable) as caught:
+        ask(server)
+    assert str(caught.value) == f"http://127.0.0.1:{server.port}: {told}."
+
+
+@contextmanager
+def plain() -> Iterator[int]:
+    """Give the port of a server that encrypts nothing, whatever it is sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(GUARD)
+
+
+def test_why_nothing_is_encrypted_is_told_in_words(tmp_path: Path) -> None:
+    _, tls = self_signed(tmp_path)
+    told = []
+    with Scripted(lambda _: answer(200, STATUS), tls=tls) as server, plain() as port:
+        for url in (f"https://127.0.0.1:{server.port}", f"https://127.0.0.1:{port}"):
+            with IngestClient(url, patience=0) as client, pytest.raises(Unreachable) as caught:
+                client.status("x")
+            told.append(str(caught.value).removeprefix(url))
+    assert told == [
+        ": its certificate is not trusted: self-signed certificate.",
+        ": https does not work with it (wrong version number).",
+    ]
 
 
 def test_hostile_results_are_a_clear_error() -> None:
