@@ -80,6 +80,17 @@ def test_results_are_written_to_a_file(
     )
 
 
+def test_a_dash_is_standard_output(
+    run: Run, client: IngestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run("submit", "1-4", "--results", "-")
+    results = run("results", ids_in(ran.stdout)[0], "-o", "-").stdout
+    assert [json.loads(line)["id"] for line in results.splitlines()] == [1, 2, 3, 4]
+    assert (ran.exit_code, ran.stdout.endswith(results)) == (0, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_result_that_takes_several_lines_is_one(
     run: Run, client: IngestClient, tmp_path: Path
 ) -> None:
@@ -109,6 +120,19 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
         path = tmp_path / "out.ndjson"
         ran = run_at(f"http://127.0.0.1:{server.port}")("results", "x", "-o", str(path))
     assert ran.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_not_there(
+    run: Run, client: IngestClient, tmp_path: Path
+) -> None:
+    """Also if the last of it is what does not fit."""
+    ingestion = client.submit(ids=[1, 2], priority="LOW")
+    ingestion.wait(timeout=20)
+    path = tmp_path / "out.csv"
+    path.with_name("out.csv.part").symlink_to("/dev/full")
+    ran = run("results", ingestion.ingestion_id, "-o", str(path))
+    assert (ran.exit_code, "No space left on device" in ran.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 

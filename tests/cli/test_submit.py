@@ -324,6 +324,17 @@ def test_a_replay_is_said_by_a_key_that_may_not_look() -> None:
     assert ran.stdout.startswith("Already accepted, nothing new was queued.")
 
 
+@pytest.mark.parametrize("name", ["", "none/out.csv", "x" * 255], ids=["folder", "none", "long"])
+def test_where_results_cannot_be_written_nothing_is_submitted(
+    run: Run, client: IngestClient, tmp_path: Path, name: str
+) -> None:
+    ran = run("submit", "1", "--results", f"{tmp_path}/{name}")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "Error: " in ran.stderr
+    assert list(client.ingestions()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_fetched_of_what_was_not_waited_for(
     run: Run, client: IngestClient, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from ingest_service.client import IngestClient, IngestError, Refused
 _FORMS = ("ndjson", "csv", "json")
 #: How often a stream that breaks is begun anew.
 _ATTEMPTS = 3
+#: A file that results are written to; `-` is standard output.
+OUTPUT = click.Path(dir_okay=False, allow_dash=True)
 
 
 @click.command(
@@ -26,7 +28,9 @@ _ATTEMPTS = 3
 )
 @click.argument("ingestion_id", metavar="ID")
 @click.option("--failed", is_flag=True, help="Only items that failed.")
-@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write to a file.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=OUTPUT, help="Write to a file; - is standard output."
+)
 @click.option(
     "--format", "form", type=click.Choice(_FORMS), help="By default what FILE is called, or ndjson."
 )
@@ -57,7 +61,7 @@ def fetch(
     if form is None:
         suffix = "" if output is None else Path(output).suffix.removeprefix(".").lower()
         form = suffix if suffix in _FORMS else "ndjson"
-    if output is None:
+    if output is None or output == "-":
         if sys.stdout is None:
             raise click.UsageError("There is no standard output; -o names a file.")
         stream = sys.stdout.buffer
@@ -68,25 +72,54 @@ def fetch(
                 stream.write(line)
         stream.flush()
         return
-    unfinished = Path(f"{output}.part")
-    try:
-        if Path(output).exists() and not Path(output).is_file():
-            # As /dev/null: nothing takes its place.
+    with _named(output):
+        if _stays(output):
             with Path(output).open("wb") as file:
                 count = _write(file, _document(client, ids, form, outcome), form)
             say(f"{output}: {plural(count, 'result')}.", err=True)
             return
         for attempt in range(1, _ATTEMPTS + 1):
-            with unfinished.open("wb") as file, _persistent(attempt):
+            with _unfinished(output) as file, _persistent(attempt):
                 count = _write(file, _document(client, ids, form, outcome), form)
-                unfinished.replace(output)
+                # What does not fit on the disk is noticed now at the latest.
+                file.flush()
+                Path(file.name).replace(output)
                 break
+    say(f"{output}: {plural(count, 'result')}.", err=True)
+
+
+def check_output(output: str) -> None:
+    """Raise `UsageError` if nothing can be written to `output`, before it is waited for."""
+    with _named(output):
+        if output != "-" and not _stays(output):
+            with _unfinished(output):
+                pass
+
+
+@contextlib.contextmanager
+def _named(output: str) -> Iterator[None]:
+    """Tell which file cannot be written, and why."""
+    try:
+        yield
     except OSError as error:
         raise click.UsageError(f"{output} cannot be written: {error.strerror}.") from error
+
+
+def _stays(output: str) -> bool:
+    """Tell whether nothing takes the place of what is called so, as of /dev/null."""
+    return Path(output).exists() and not Path(output).is_file()
+
+
+@contextlib.contextmanager
+def _unfinished(output: str) -> Iterator[IO[bytes]]:
+    """Give a file for what is to become `output`; it is gone when that has not happened."""
+    part = Path(f"{output}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
     finally:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
-    say(f"{output}: {plural(count, 'result')}.", err=True)
+            part.unlink()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from ingest_service.cli.remote.asking import (
     priority_option,
     remote,
 )
+from ingest_service.cli.remote.results import OUTPUT, check_output, fetch
 from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 
 
@@ -43,9 +44,7 @@ from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 @click.option("--once", is_flag=True, help="The same content is never queued twice in 24 hours.")
 @click.option("--wait", is_flag=True, help="Follow it to its end.")
 @click.option("--timeout", type=Seconds(0), help="Seconds to follow it at most.")
-@click.option(
-    "--results", metavar="FILE", type=click.Path(), help="Follow it; then fetch the results."
-)
+@click.option("--results", metavar="FILE", type=OUTPUT, help="Follow it; then fetch the results.")
 @json_option
 @remote(patient=True)
 def submit(
@@ -74,10 +73,11 @@ def submit(
     with _chosen(items, file, column) as chosen:
         if dry_run:
             return _plan(client, chosen, priority, as_json=as_json)
+        if results is not None:
+            check_output(results)
         submitted = _submit(client, chosen, priority, key, once=once, as_json=as_json)
     if not (wait or results):
         return 0
-    from ingest_service.cli.remote.results import fetch
     from ingest_service.cli.remote.watching import watch_all
 
     ids = [ingestion.ingestion_id for ingestion in submitted]
