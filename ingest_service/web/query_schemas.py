@@ -205,11 +205,12 @@ class Instant(fields.AwareDateTime):
         text = "This must be a time with an offset, as in 2026-01-01T12:00:00Z."
         for key in ("invalid", "invalid_awareness", "format"):
             self.error_messages[key] = text
+        self.error_messages["range"] = "This must be a time from 1970 to 9000."
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         instant = super()._deserialize(value, *args, **kwargs)
         if not 1970 <= instant.year <= 9000:
-            raise self.make_error("invalid")
+            raise self.make_error("range")
         return instant
 
 

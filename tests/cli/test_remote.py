@@ -219,6 +219,21 @@ def test_when_tells_what_a_request_would_see(run: Run, waiting: list[str]) -> No
     assert json.loads(run("when", "1", "--json").stdout)["dry_run"] is True
 
 
+def test_a_time_that_the_service_tells_is_one_to_ask_for(run: Run, client: IngestClient) -> None:
+    ingestion = client.submit(ids=[1, 2], priority="LOW")
+    created_at = ingestion.wait(timeout=20).document["created_at"]
+    assert "." in created_at
+    ran = run("proof", "--from", created_at)
+    assert ran.stdout.startswith("1 batch start,"), ran.stderr
+    ran = run("proof", "--from", "2026-01-01T00:00:00.5", "--to", created_at)
+    assert ran.stdout.startswith("0 batch starts,"), ran.stderr
+
+
+def test_a_time_that_there_cannot_be_is_said_to_be_none(run: Run) -> None:
+    ran = run("proof", "--to", "9990-12-31")
+    assert (ran.exit_code, "from 1970 to 9000" in ran.stderr) == (4, True)
+
+
 def test_the_proof_is_for_people_and_for_scripts(run: Run, client: IngestClient) -> None:
     client.submit(ids=range(1, 7), priority="LOW").wait(timeout=20)
     assert run("proof").stdout.startswith("2 batch starts, 0 violations\nsmallest gap ")

@@ -25,6 +25,7 @@ _RULES = (
     "/ingestion_id: This key is missing.",
     "This must be at most 16 deep, with integers of at most 64 bits.",
     "This must be a time with an offset, as in 2026-01-01T12:00:00Z.",
+    "This must be a time from 1970 to 9000.",
     "/step: That makes more than 1,000 steps.",
     "/from: This must be before the end of the period.",
 )
