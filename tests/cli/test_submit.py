@@ -145,12 +145,32 @@ def test_what_the_service_refuses_is_sent_as_it_is(run: Run) -> None:
     "arguments",
     [("submit",), ("submit", "1", "-f", "x"), ("submit", "1", "--key", "k", "--once"),
      ("submit", "-f", "/does/not/exist"), ("submit", "1", "--priority", "URGENT"),
-     ("submit", "1", "--key", "a b"), ("submit", "1", "--url", "nowhere")],
+     ("submit", "1", "--key", "a b"), ("submit", "1", "--url", "nowhere"),
+     ("submit", "1", "--key", ""), ("submit", "1", "--results", "")],
 )  # fmt: skip
 def test_wrong_usage_is_2(run: Run, arguments: tuple[str, ...]) -> None:
     ran = run(*arguments)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert "Error: " in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--column id", "--column is of a file"),
+        ("--timeout 5", "--timeout is for --wait and --results"),
+        ("--dry-run --wait", "--dry-run submits nothing"),
+        ("--dry-run --results out.csv", "--dry-run submits nothing"),
+        ("--dry-run --timeout 5", "--timeout is for"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(
+    run: Run, client: IngestClient, options: str, told: str
+) -> None:
+    ran = run("submit", "1", *options.split())
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert told in ran.stderr
+    assert list(client.ingestions()) == []
 
 
 def test_large_files_go_in_several_requests(tmp_path: Path) -> None:

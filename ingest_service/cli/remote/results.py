@@ -15,8 +15,6 @@ from ingest_service.client import IngestClient, IngestError, Refused
 _FORMS = ("ndjson", "csv", "json")
 #: How often a stream that breaks is begun anew.
 _ATTEMPTS = 3
-#: A file that results are written to; `-` is standard output.
-OUTPUT = click.Path(dir_okay=False, allow_dash=True)
 
 
 @click.command(
@@ -29,7 +27,11 @@ OUTPUT = click.Path(dir_okay=False, allow_dash=True)
 @click.argument("ingestion_id", metavar="ID")
 @click.option("--failed", is_flag=True, help="Only items that failed.")
 @click.option(
-    "-o", "--output", metavar="FILE", type=OUTPUT, help="Write to a file; - is standard output."
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write to a file; - is standard output.",
 )
 @click.option(
     "--format", "form", type=click.Choice(_FORMS), help="By default what FILE is called, or ndjson."
@@ -91,6 +93,8 @@ def fetch(
 def check_output(output: str) -> None:
     """Raise `UsageError` if nothing can be written to `output`, before it is waited for."""
     with _named(output):
+        if Path(output).is_dir():
+            raise click.UsageError(f"{output!r} cannot be written: it is a folder.")
         if output != "-" and not _stays(output):
             with _unfinished(output):
                 pass

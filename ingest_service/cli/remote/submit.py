@@ -18,7 +18,7 @@ from ingest_service.cli.remote.asking import (
     priority_option,
     remote,
 )
-from ingest_service.cli.remote.results import OUTPUT, check_output, fetch
+from ingest_service.cli.remote.results import check_output, fetch
 from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 
 
@@ -44,7 +44,9 @@ from ingest_service.client import IngestClient, Ingestion, Items, Refused, parts
 @click.option("--once", is_flag=True, help="The same content is never queued twice in 24 hours.")
 @click.option("--wait", is_flag=True, help="Follow it to its end.")
 @click.option("--timeout", type=Seconds(0), help="Seconds to follow it at most.")
-@click.option("--results", metavar="FILE", type=OUTPUT, help="Follow it; then fetch the results.")
+@click.option(
+    "--results", metavar="FILE", type=click.Path(), help="Follow it; then fetch the results."
+)
 @json_option
 @remote(patient=True)
 def submit(
@@ -68,21 +70,27 @@ def submit(
     NDJSON, or a JSON array of either; with --column it is CSV. It is not read
     into memory: what is more than one request may have is submitted in several.
     """
-    if key is not None and once:
-        raise click.UsageError("--key and --once exclude each other.")
+    waits = wait or results is not None
+    for is_wrong, told in (
+        (key is not None and once, "--key and --once exclude each other."),
+        (dry_run and waits, "--dry-run submits nothing, so there is nothing to wait for."),
+        (timeout is not None and not waits, "--timeout is for --wait and --results."),
+    ):
+        if is_wrong:
+            raise click.UsageError(told)
     with _chosen(items, file, column) as chosen:
         if dry_run:
             return _plan(client, chosen, priority, as_json=as_json)
         if results is not None:
             check_output(results)
         submitted = _submit(client, chosen, priority, key, once=once, as_json=as_json)
-    if not (wait or results):
+    if not waits:
         return 0
     from ingest_service.cli.remote.watching import watch_all
 
     ids = [ingestion.ingestion_id for ingestion in submitted]
     status = watch_all(client, ids, timeout, as_json=as_json)
-    if results and status in (0, SOME_FAILED):
+    if results is not None and status in (0, SOME_FAILED):
         fetch(client, ids, results, None, None)
     return status
 
@@ -94,6 +102,8 @@ def _chosen(items: tuple[str, ...], file: str | None, column: str | None) -> Ite
     if bool(items) == (file is not None):
         raise click.UsageError("Name either ids or one file: `submit 1 2 3`, `submit -f FILE`.")
     if file is None:
+        if column is not None:
+            raise click.UsageError("--column is of a file; -f names one.")
         yield reading.items_of_words(items)
         return
     with reading.opened(file) as text:
@@ -104,7 +114,7 @@ def _submit(
     client: IngestClient, items: Items, priority: str, key: str | None, *, once: bool, as_json: bool
 ) -> list[Ingestion]:
     # Made here, so that it is known however this ends.
-    key = key or str(uuid4())
+    key = str(uuid4()) if key is None else key
     submitted: list[Ingestion] = []
     try:
         for ingestion in client.submit_parts(items, priority=priority, key=key, once=once):
