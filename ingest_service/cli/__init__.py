@@ -71,17 +71,28 @@ class _NotWritten(click.ClickException):
     exit_code = 2
 
 
+class _Interrupted(click.ClickException):
+    """Somebody has pressed Ctrl-C; what a command has to say of it, it has said."""
+
+    #: As of a program that SIGINT has ended.
+    exit_code = 128 + 2
+
+    def show(self, file: Any = None) -> None:
+        """End the line on which the terminal has shown it."""
+        click.echo(err=True)
+
+
 class _LazyGroup(click.Group):
     """Commands that are imported when they are called."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """Read the arguments; help is printed on the way."""
-        with _while_it_is_taken():
+        with _ending_as_known():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was called."""
-        with _while_it_is_taken():
+        with _ending_as_known():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -102,8 +113,8 @@ class _LazyGroup(click.Group):
 
 
 @contextmanager
-def _while_it_is_taken() -> Iterator[None]:
-    """Let a command end when its reader has; click would end it with the status of a failure.
+def _ending_as_known() -> Iterator[None]:
+    """Let a command end with the status that docs/command.md says; click's are those of failures.
 
     Commands answer what else can go wrong with the output themselves; help cannot.
     """
@@ -111,6 +122,13 @@ def _while_it_is_taken() -> Iterator[None]:
         yield
     except BrokenPipeError as error:
         raise _NobodyReads("") from error
+    except KeyboardInterrupt as error:
+        raise _Interrupted("") from error
+    except click.Abort as error:
+        # At a question: of a no, and of no answer at all, click makes the same.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise _Interrupted("") from error
+        raise
     except OSError as error:
         raise _NotWritten(f"The output cannot be written: {error.strerror}.") from error
 

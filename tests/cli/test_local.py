@@ -142,6 +142,15 @@ def test_damage_is_an_answer_and_exit_1(tmp_path: Path) -> None:
     assert "damaged, or not a journal" in ran.stderr
 
 
+def test_ctrl_c_is_exit_130(journal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang_up(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ingest_service.engines.embedded.journals.files.verify", hang_up)
+    ran = run("check", "--journal", journal)
+    assert (ran.exit_code, ran.output.strip()) == (130, "")
+
+
 @pytest.mark.parametrize("command", ["migrate", "migrate --check", "work", "export copy"])
 def test_a_database_that_does_not_answer_is_exit_3(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str

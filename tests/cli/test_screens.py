@@ -283,3 +283,15 @@ def test_a_question_is_asked_at_a_terminal(slow: str) -> None:
                 os.write(terminal._master, reply.encode() + b"\r")
                 assert terminal.end() == status
             assert ingestion.status().counts.cancelled == cancelled
+
+
+def test_ctrl_c_at_a_question_is_what_it_is_elsewhere(slow: str) -> None:
+    with IngestClient(slow) as client:
+        client.pause("tests")
+        ingestion = client.submit(ids=[1, 2], priority="LOW")
+        with Terminal(["cancel", ingestion.ingestion_id], slow, 80) as terminal:
+            terminal.until("Go on")
+            os.write(terminal._master, b"\x03")
+            assert terminal.end() == 130
+        assert "Aborted" not in terminal.screen
+        assert ingestion.status().counts.cancelled == 0

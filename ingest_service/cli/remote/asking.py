@@ -196,8 +196,6 @@ def _guarded(function: Callable[[], Any], url: str) -> int:
         if status == UNREACHABLE and url == DEFAULT_URL:
             say("Does it run? `ingest-service serve` starts one; --url names another.", err=True)
         return status
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
