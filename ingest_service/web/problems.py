@@ -255,7 +255,10 @@ def _http_exception(error: HTTPException) -> Response:
         kind = PROBLEMS["internal-error"]
     elif 300 <= response.status_code < 400:
         kind = PROBLEMS["not-found"]
-    answer = problem(kind.slug, error.description or kind.explanation)
+    detail = error.description or kind.explanation
+    if detail == NotFound.description:
+        detail = "There is nothing at this address; /openapi.json lists what there is."
+    answer = problem(kind.slug, detail)
     if "Allow" in response.headers:
         answer.headers["Allow"] = response.headers["Allow"]
     return answer

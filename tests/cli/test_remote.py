@@ -462,6 +462,16 @@ def test_what_an_encoding_has_no_place_for_is_shown_as_in_json(command: str, enc
         assert json.loads(ran.stdout.decode(encoding))["priority"] == told
 
 
+@pytest.mark.parametrize("command", ["ls", "queue", "submit 1", "status x"])
+def test_an_address_that_goes_on_behind_the_service_is_said_to_be_wrong(
+    run: Run, url: str, command: str
+) -> None:
+    ran = run(*command.split(), "--url", f"{url}/api")
+    assert (ran.exit_code, ran.stdout) == (4, "")
+    assert "There is nothing at this address" in ran.stderr
+    assert ran.stderr.endswith("Is the address in --url or INGEST_URL right?\n")
+
+
 def test_a_key_comes_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,8 @@ _ADVICE = {
     409: "`ingest-service status` tells its state.",
     422: "Take another --key for another request.",
 }
+#: What each unknown id is answered; another 404 is of an address that the service does not have.
+_UNKNOWN_ID = "Ingestion ID not found"
 #: What stands for itself wherever it is quoted.
 _PLAIN = frozenset(f"{string.ascii_letters}{string.digits}/._-+,:=@% ")
 _WORDS = click.Choice(PRIORITIES, case_sensitive=False)
@@ -151,6 +153,8 @@ def tell(error: IngestError) -> int:
     for entry in error.problem.errors[1:]:
         say(f"  {entry.pointer}: {entry.detail}", err=True)
     advice = _ADVICE.get(error.problem.status)
+    if error.problem.status == 404 and error.problem.detail != _UNKNOWN_ID:
+        advice = "Is the address in --url or INGEST_URL right?"
     if error.retry_after is not None:
         advice = f"Come again in {error.retry_after:g} s."
     if advice:

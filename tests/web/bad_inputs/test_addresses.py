@@ -27,6 +27,12 @@ def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
     refused(client.get(path), 404, "not-found")
 
 
+def test_where_nothing_is_what_there_is_is_named(client: FlaskClient) -> None:
+    problem = refused(client.get("/api/queue"), 404, "not-found")
+    told = "There is nothing at this address; /openapi.json lists what there is."
+    assert problem["detail"] == told
+
+
 @pytest.mark.parametrize("route", ["/status/x", "/status/x/results", "/status?ingestion_id=x"])
 @pytest.mark.parametrize(
     "query",
