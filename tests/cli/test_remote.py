@@ -335,7 +335,10 @@ class TestControl:
             assert ran.exit_code == 2
             assert "will end later, the last one by about 1 min 30 s." in ran.stderr
 
-    @pytest.mark.parametrize("reason", ["x" * 1_025, os.fsdecode(b"\xff")], ids=["long", "no text"])
+    @pytest.mark.parametrize(
+        "reason", ["x" * 1_025, os.fsdecode(b"\xff"), "", " \t"],
+        ids=["long", "no text", "empty", "blank"],
+    )  # fmt: skip
     def test_a_reason_that_cannot_be_given_is_not_asked_about(
         self, run: Run, waiting: list[str], client: IngestClient, reason: str
     ) -> None:

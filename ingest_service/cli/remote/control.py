@@ -24,7 +24,9 @@ _LONGEST_REASON = 1_024
 
 
 def _reason(_: object, __: object, text: str) -> str:
-    """Refuse what the service would refuse, before anybody is asked whether it is meant."""
+    """Refuse what tells nothing, or the service would refuse, before anybody is asked."""
+    if not text.strip():
+        raise click.BadParameter("it is empty.")
     if len(text) > _LONGEST_REASON:
         raise click.BadParameter(f"it has more than {_LONGEST_REASON:,} characters.")
     try:
