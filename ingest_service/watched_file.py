@@ -91,8 +91,8 @@ class WatchedFile(Generic[Content]):
         return now.st_mtime_ns, now.st_size, now.st_ino, now.st_mode
 
 
-def read_private(setting: str, path: str, limit: int = 2**20) -> bytes:
-    """Return the content of a file that nobody else may read; `setting` names it in errors.
+def read_private(named: str, path: str, limit: int = 2**20) -> bytes:
+    """Return the content of a file that nobody else may read; errors say how it is `named`.
 
     Raise `SettingsError`.
     """
@@ -103,16 +103,16 @@ def read_private(setting: str, path: str, limit: int = 2**20) -> bytes:
             content = file.read(limit + 1) if stat.S_ISREG(mode) else b""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"{setting}={path!r} cannot be read: {reason}.") from error
+        raise SettingsError(f"{named} cannot be read: {reason}.") from error
     if not stat.S_ISREG(mode):
-        raise SettingsError(f"{setting}={path!r} must be a file that can be read again and again.")
+        raise SettingsError(f"{named} must be a file that can be read again and again.")
     if mode & 0o077 and not _is_credential(path):
         raise SettingsError(
-            f"{setting}={path!r}: others can read or change what is secret; "
+            f"{named}: others can read or change what is secret; "
             f"run `chmod 600 {shlex.quote(path)}`."
         )
     if len(content) > limit:
-        raise SettingsError(f"{setting}={path!r} is larger than {limit} bytes.")
+        raise SettingsError(f"{named} is larger than {limit} bytes.")
     return content
 
 

@@ -5,27 +5,30 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest_service.domain.model import Priority
 from ingest_service.errors import SettingsError
-from ingest_service.keys.file_format import SETTING, KeysFileError, parse_keys, spans_of
+from ingest_service.keys.file_format import KeysFileError, parse_keys, spans_of
 from ingest_service.keys.key import Key, digest_of, fresh_key
 from ingest_service.watched_file import read_private
 
 
-def add(path: str, key: Key) -> None:
-    """Append `key` to the file at `path`, which is made if it is not there."""
+def add(path: str, key: Key, show: Callable[[], object] = lambda: None) -> None:
+    """Append `key` to the file at `path`, which is made if it is not there.
+
+    `show` is called when nothing speaks against it: a key that nobody sees is not added.
+    """
 
     def more(keys: tuple[Key, ...]) -> tuple[Key, ...]:
         if any(other.name == key.name for other in keys):
             raise SettingsError(f"{path}: there is a key {key.name!r}; `keys rotate` replaces it.")
         return (*keys, key)
 
-    _change(path, lambda text: _append(text, _table(key)), more)
+    _change(path, lambda text: _append(text, _table(key)), more, show)
 
 
 def revoke(path: str, name: str) -> None:
@@ -45,10 +48,16 @@ def revoke(path: str, name: str) -> None:
     _change(path, edit, remaining)
 
 
-def rotate(path: str, name: str, until: datetime, now: datetime) -> str:
+def rotate(
+    path: str,
+    name: str,
+    until: datetime,
+    now: datetime,
+    show: Callable[[str], object] = lambda _: None,
+) -> str:
     """Give `name` another key, which is returned; the one before it is good `until` then.
 
-    Those that have expired are taken out.
+    Those that have expired are taken out. `show` gets the key when nothing speaks against it.
     """
     secret = fresh_key()
 
@@ -71,7 +80,7 @@ def rotate(path: str, name: str, until: datetime, now: datetime) -> str:
                 lines[start:end] = _expiring(lines[start:end], until)
         return _append("\n".join(lines), _table(_successor(parse_keys(text), name, secret)))
 
-    _change(path, edit, replaced)
+    _change(path, edit, replaced, lambda: show(secret))
     return secret
 
 
@@ -95,20 +104,34 @@ def _change(
     path: str,
     edit: Callable[[str], str],
     expected: Callable[[tuple[Key, ...]], tuple[Key, ...]],
+    announce: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write what `edit` makes of the file, if that means `expected`; raise `SettingsError`."""
+    """Write what `edit` makes of the file, if that means `expected`; raise `SettingsError`.
+
+    What `announce` raises keeps the file as it is.
+    """
     # The name may be a link: what it points to is replaced.
     real = os.path.realpath(path)
-    try:
-        with _alone(real):
-            text = read_private(SETTING, real).decode() if os.path.exists(real) else ""
+    with ExitStack() as meanwhile:
+        with _named(path):
+            meanwhile.enter_context(_alone(real))
+            text = read_private(path, real).decode() if os.path.exists(real) else ""
             try:
                 wanted = expected(parse_keys(text))
                 changed = edit(text)
             except KeysFileError as error:
                 raise SettingsError(f"{path}: {error}") from None
             _check_result(path, changed, wanted)
+        announce()
+        with _named(path):
             _write(real, changed)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Tell which file cannot be changed, and why."""
+    try:
+        yield
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise SettingsError(f"{path} cannot be changed: {reason}.") from error

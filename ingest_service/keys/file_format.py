@@ -30,14 +30,18 @@ class KeysFileError(SettingsError):
         super().__init__(f"line {line}: {reason}")
 
 
-def read_keys(path: str) -> tuple[Key, ...]:
-    """Return the keys in the file at `path`; raise `SettingsError`."""
+def read_keys(path: str, named: str | None = None) -> tuple[Key, ...]:
+    """Return the keys in the file at `path`; raise `SettingsError`.
+
+    Errors say that the setting names it, unless it is `named` otherwise.
+    """
+    named = named or f"{SETTING}={path!r}"
     try:
-        return parse_keys(read_private(SETTING, path).decode())
+        return parse_keys(read_private(named, path).decode())
     except UnicodeDecodeError:
-        raise SettingsError(f"{SETTING}={path!r}: it must be UTF-8 text.") from None
+        raise SettingsError(f"{named}: it must be UTF-8 text.") from None
     except KeysFileError as error:
-        raise SettingsError(f"{SETTING}={path!r}: {error}") from None
+        raise SettingsError(f"{named}: {error}") from None
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:

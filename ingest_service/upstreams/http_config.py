@@ -107,7 +107,7 @@ def read_headers(path: str | None) -> dict[str, str]:
 def _private_lines(path: str) -> list[str]:
     """Return the lines of a file that nobody else may read."""
     try:
-        return read_private(_HEADERS_FILE, path).decode("ascii").splitlines()
+        return read_private(f"{_HEADERS_FILE}={path!r}", path).decode("ascii").splitlines()
     except UnicodeDecodeError:
         raise SettingsError(
             f"{_HEADERS_FILE}={path!r} cannot be read: it is not ASCII text."

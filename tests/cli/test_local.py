@@ -284,6 +284,8 @@ def test_keys_are_made_listed_replaced_and_revoked(tmp_path: Path) -> None:
         (("new", "a", "--scope", "all"), "is not one of"),
         (("new", "a", "--scope", "read", "--requests-per-minute", "0"), "whole number from 1"),
         (("new", "a", "--scope", "read", "--expires-at", "2027-01-01"), "time zone"),
+        (("new", "a", "--scope", "read", "--expires-at", "2026-01-01T00:00:00Z"), "has passed"),
+        (("new", "a", "--scope", "read", "--expires-in", "0s"), "has passed"),
         (("rotate", "a", "--overlap", "soon"), "must be"),
     ],
 )
@@ -293,3 +295,30 @@ def test_a_wrong_key_is_not_made(tmp_path: Path, options: tuple[str, ...], told:
     assert ran.exit_code == 2
     assert told in ran.stderr
     assert not file.exists()
+
+
+@pytest.mark.parametrize("command", ["new b --scope read", "rotate a --overlap 0s"])
+def test_a_key_that_nobody_has_seen_is_not_in_the_file(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "keys.toml"
+    assert run("keys", "--file", str(file), "new", "a", "--scope", "read").exit_code == 0
+    before = file.read_text()
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "ingest_service", "keys", "--file", file, *command.split()],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, file.read_text()) == (2, before)
+    assert ran.stderr == "ingest_service: the output: No space left on device.\n"
+
+
+@pytest.mark.parametrize("command", ["list", "revoke a", "rotate a --overlap 1h"])
+def test_a_keys_file_is_called_what_it_was_called(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "keys.toml"
+    assert run("keys", "--file", str(file), "new", "a", "--scope", "read").exit_code == 0
+    file.chmod(0o644)
+    ran = run("keys", "--file", str(file), *command.split())
+    assert ran.stderr.startswith(f"ingest_service: {file}: others can read or change")
+    assert (
+        "INGEST_API_KEYS_FILE='"
+        in CliRunner(env={"INGEST_API_KEYS_FILE": str(file)}).invoke(cli, ["keys", "list"]).stderr
+    )

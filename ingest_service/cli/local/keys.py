@@ -122,6 +122,8 @@ def new(
     path, secret = _path(file), fresh_key()
     if expires_in is not None:
         expires_at = _now() + expires_in
+    if expires_at is not None and expires_at <= _now():
+        raise click.UsageError(f"{_shown(expires_at)} has passed: the key would never be good.")
     key = Key(
         name=name,
         digest=digest_of(secret),
@@ -132,14 +134,13 @@ def new(
         own_only=own_only,
         expires_at=expires_at,
     )
-    editing.add(path, key)
+    editing.add(path, key, lambda: say(secret))
     # People are told beside the output: that is for the script that takes the key from it.
     say(
         f"Added to {path}. This is the only time the key is shown; send it as "
         "`Authorization: Bearer <key>`.",
         err=True,
     )
-    say(secret)
 
 
 @keys.command(
@@ -156,7 +157,7 @@ def list_keys(file: str | None) -> None:
         ("name", "scopes", "limits", "expires"),
         [
             (key.name, " ".join(sorted(key.scopes)), _limits(key), _end(key, now))
-            for key in read_keys(_path(file))
+            for key in read_keys(_path(file), file)
         ],
     )
 
@@ -193,13 +194,12 @@ def revoke(file: str | None, *, name: str) -> None:
 def rotate(file: str | None, *, name: str, overlap: timedelta) -> None:
     """Replace a key; the old one is good for a while."""
     now = _now()
-    secret = editing.rotate(_path(file), name, now + overlap, now)
+    editing.rotate(_path(file), name, now + overlap, now, say)
     say(
         f"The key before it is good until {_shown(now + overlap)} at most; "
         "the new one does not expire. This is the only time it is shown.",
         err=True,
     )
-    say(secret)
 
 
 def _limits(key: Key) -> str:
