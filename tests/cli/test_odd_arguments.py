@@ -44,6 +44,13 @@ def test_what_nobody_means_is_a_usage_error(run: Run, arguments: list[str]) -> N
     assert "Error: " in ran.stderr
 
 
+@pytest.mark.parametrize("arguments", ["submit 1 -p urgent", "move x urgent", "ls -p urgent"])
+def test_words_are_told_as_they_are_written_everywhere(run: Run, arguments: str) -> None:
+    ran = run(*arguments.split())
+    assert ran.exit_code == 2
+    assert ran.stderr.endswith(": 'urgent' is not one of 'HIGH', 'MEDIUM', 'LOW'.\n")
+
+
 @pytest.mark.parametrize("name", [*_REMOTE, *_LOCAL])
 def test_every_option_that_is_a_number_refuses_what_is_none(name: str) -> None:
     context = click.Context(command(name))

@@ -149,10 +149,6 @@ def _command(name: str) -> click.Command:
 
 
 def _usage(name: str, command: click.Command) -> Iterator[list[str]]:
-    if isinstance(command, click.Group):
-        for below, subcommand in command.commands.items():
-            yield from _usage(f"{name} {below}", subcommand)
-        return
     context = click.Context(command, info_name=name)
     words = [name, *command.collect_usage_pieces(context)]
     options = (
@@ -163,3 +159,6 @@ def _usage(name: str, command: click.Command) -> Iterator[list[str]]:
     usage = " ".join(word for word in words if word != "[OPTIONS]").replace("|", "\\|")
     summary = (command.help or "").strip().partition("\n\n")[0]
     yield [f"`{usage}`", summary, ", ".join(options)]
+    if isinstance(command, click.Group):
+        for below, subcommand in command.commands.items():
+            yield from _usage(f"{name} {below}", subcommand)

@@ -40,7 +40,6 @@ _ADVICE = {
 _UNKNOWN_ID = "Ingestion ID not found"
 #: What stands for itself wherever it is quoted.
 _PLAIN = frozenset(f"{string.ascii_letters}{string.digits}/._-+,:=@% ")
-_WORDS = click.Choice(PRIORITIES, case_sensitive=False)
 
 
 class Command(click.Command):
@@ -71,6 +70,20 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class _Word(click.Choice[str]):
+    """One of some words, in capitals or not."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__(words, case_sensitive=False)
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Name the words as they are written, which is not how click compares them."""
+        return f"{value!r} is not one of {', '.join(map(repr, self.choices))}."
+
+
+_PRIORITY = _Word(PRIORITIES)
+
+
 def called() -> list[str]:
     """Return the command as it was called, word by word."""
     context = click.get_current_context()
@@ -82,7 +95,7 @@ def priority_option(default: str | None = "MEDIUM") -> Callable[[F], F]:
     return click.option(
         "--priority",
         "-p",
-        type=_WORDS,
+        type=_PRIORITY,
         metavar="|".join(PRIORITIES),
         default=default,
         show_default=default is not None,
@@ -91,7 +104,7 @@ def priority_option(default: str | None = "MEDIUM") -> Callable[[F], F]:
 
 def priority_argument(function: F) -> F:
     """Add the argument PRIORITY."""
-    return click.argument("priority", type=_WORDS, metavar="|".join(PRIORITIES))(function)
+    return click.argument("priority", type=_PRIORITY, metavar="|".join(PRIORITIES))(function)
 
 
 def remote(*, patient: bool = False) -> Callable[[F], Callable[..., Any]]:
