@@ -12,7 +12,6 @@ from ingest_service.cli.output import (
     age,
     can_draw,
     clock_time,
-    duration,
     plural,
     say,
     say_json,
@@ -198,5 +197,4 @@ def _print_queue(report: Queue) -> None:
     for slot in report.next[:10]:
         say(f"{clock_time(slot.at)}  {slot.priority}  {whose(slot.ingestion_id)}")
     if len(report.next) > 10:
-        last = report.next[-1].at - report.next[10].at
-        say(f"and {len(report.next) - 10} more slots in the next {duration(last.total_seconds())}")
+        say(f"and {len(report.next) - 10} more until {clock_time(report.next[-1].at)}")
