@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from ingest_service.domain.pace import limits
 from ingest_service.domain.rollup import Counts, add, without
 
 MINUTE = timedelta(minutes=1)
@@ -136,7 +137,7 @@ def _more(before: _Slots, pace: PaceAt, until: datetime) -> _Slots:
     seconds = (until - opens_at).total_seconds()
     if pace.paused or seconds <= 0:
         return before
-    if not pace.interval:
+    if not limits(pace.interval):
         return _Slots(before.slots, before.unlimited + seconds)
     return _Slots(before.slots + seconds / pace.interval, before.unlimited)
 

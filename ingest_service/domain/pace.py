@@ -4,6 +4,15 @@ import math
 from typing import NamedTuple
 
 
+#: Seconds; clocks here tell no moments apart that are nearer to each other.
+_SHORTEST = 1e-6
+
+
+def limits(interval: float) -> bool:
+    """Tell whether slots so far apart can be counted; nearer to each other, there is no limit."""
+    return interval >= _SHORTEST
+
+
 class Pace(NamedTuple):
     """Slots at least `interval` seconds apart, start to start; instants are monotonic.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ingest_service.domain.pace import Pace
+from ingest_service.domain.pace import Pace, limits
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class SlotMeter:
 
     def advance(self, pace: Pace, now: float) -> None:
         """Count what there was until `now` at the pace there is."""
-        if pace.interval:
+        if limits(pace.interval):
             closed_until = now if pace.paused is not None else min(now, pace.closed_until)
             closed = max(0.0, closed_until - self.at)
             self.held += closed / pace.interval

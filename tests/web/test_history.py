@@ -177,6 +177,20 @@ def test_slots_are_those_that_could_have_been_used(either: Api) -> None:
     ]
 
 
+@pytest.mark.parametrize("interval", [5e-324, 1e-300, 1e-7])
+def test_an_interval_too_short_to_tell_counts_as_none(either: Api, interval: float) -> None:
+    """Also long after it is over: it is on record."""
+    either.client.patch("/queue", json={"interval_seconds": interval})
+    either.advance(60)
+    either.client.patch("/queue", json={"interval_seconds": 5})
+    either.advance(60)
+
+    assert [step["slots"] for step in history(either)["steps"][-2:]] == [None, 12]
+    ages = {"from": "1970-01-01T00:00:00Z", "to": "9000-01-01T00:00:00Z"}
+    assert len(history(either, **ages)["steps"]) <= 60
+    assert either.client.get("/dashboard").status_code == 200
+
+
 def test_the_state_before_a_period_is_known_from_the_marks_before_it(either: Api) -> None:
     either.client.post("/queue/pause", json={"reason": "lunch"})
     either.advance(600)

@@ -217,6 +217,9 @@ def test_promtool_finds_nothing_wrong_with_it(still: Api) -> None:
     assert (checked.returncode, checked.stderr) == (0, b"")
 
 
-def test_it_is_there_without_a_limit_as_well() -> None:
-    with serving(Settings(interval=0), threaded=False) as api:
+@pytest.mark.parametrize("interval", [0, 5e-324])
+def test_it_is_there_without_a_limit_as_well(interval: float) -> None:
+    """Slots that nobody could tell apart are no limit."""
+    with serving(Settings(interval=interval), threaded=False) as api:
+        api.advance(60)
         assert Scraped(api.client).value("ingest_slots_total", use="idle") == 0
