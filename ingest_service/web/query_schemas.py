@@ -13,6 +13,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 from ingest_service.domain.model import FAMILIES, OutcomeWord
 from ingest_service.engines import audit
 from ingest_service.engines.audit import Action, AuditPlace
+from ingest_service.keys.key import NAME
 from ingest_service.web.strict_schema import PriorityField
 
 #: Most batches or results in one answer.
@@ -170,6 +171,13 @@ class ShownWord(fields.String):
         raise ValidationError(f"Must be one of: {', '.join(self.words)}.")
 
 
+class KeyName(fields.String):
+    """The name of a key; what can be none is nobody's: not every engine could look it up."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return value if NAME.fullmatch(value) else ""
+
+
 class IngestionsQuery(QuerySchema):
     """Which ingestions."""
 
@@ -186,7 +194,7 @@ class IngestionsQuery(QuerySchema):
         validate=validate.Range(1, 1_000),
         metadata={"description": "how many to list at most"},
     )
-    submitted_by = fields.String(
+    submitted_by = KeyName(
         metadata={"description": "those that were submitted with the key of this name"}
     )
     cursor = Cursor()
@@ -233,7 +241,7 @@ class PeriodQuery(_Period):
 class AuditQuery(_Period):
     """Which of what was done."""
 
-    key = fields.String(metadata={"description": "what was done with the key of this name"})
+    key = KeyName(metadata={"description": "what was done with the key of this name"})
     action = fields.Enum(Action, by_value=True, metadata={"description": "only this"})
     limit = WholeNumber(
         load_default=100,

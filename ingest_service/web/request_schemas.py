@@ -83,7 +83,14 @@ class MoveRequest(StrictSchema):
 class PauseRequest(StrictSchema):
     """Why the queue is paused, for those who look at it."""
 
-    reason = fields.String(load_default="", validate=validate.Length(0, MAX_TEXT))
+    reason = fields.String(
+        load_default="",
+        validate=(
+            validate.Length(0, MAX_TEXT),
+            # Not every engine could keep it.
+            validate.Regexp(r"^[^\x00]*$", error="This must not contain U+0000."),
+        ),
+    )
 
     example: ClassVar[Any] = {"reason": "the upstream is being maintained"}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Response, redirect, request, url_for
-from marshmallow import ValidationError
+from marshmallow import RAISE, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from ingest_service.domain.ingestion import IngestionSnapshot
@@ -17,8 +17,7 @@ from ingest_service.web.dashboard.formats import count, span
 from ingest_service.web.dashboard.frame import page
 from ingest_service.web.dashboard.gate import blueprint, local, shows
 from ingest_service.web.request import check_priority, the_caller, the_service
-from ingest_service.web.request_schemas import MAX_INTERVAL
-from ingest_service.web.strict_schema import MAX_TEXT
+from ingest_service.web.request_schemas import MAX_INTERVAL, PauseRequest, load
 
 bp = blueprint("dashboard_controls", __name__)
 
@@ -53,10 +52,8 @@ class Action:
 @shows(Scope.OPERATE)
 def pause() -> AnyResponse:
     """Start nothing from now on."""
-    reason = request.form.get("reason", "").strip()
-    if len(reason) > MAX_TEXT:
-        raise ValidationError({"reason": [f"This must have at most {MAX_TEXT} characters."]})
-    the_service().operator.pause(reason, the_caller())
+    body = load(PauseRequest, {"reason": request.form.get("reason", "").strip()}, RAISE)
+    the_service().operator.pause(body["reason"], the_caller())
     return _back()
 
 

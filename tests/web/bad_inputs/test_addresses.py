@@ -54,6 +54,25 @@ def test_a_page_that_cannot_be_is_refused(client: FlaskClient, route: str, query
     assert [each["pointer"] for each in problem["errors"]] == ["/" + query.partition("=")[0]]
 
 
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%ff", "%ed%a0%80", "' OR 1=1--", "a" * 10_000])
+@pytest.mark.parametrize(
+    "route", ["/ingestions?submitted_by=", "/audit?key=", "/audit?format=ndjson&key="]
+)
+def test_nothing_is_found_of_who_cannot_be(client: FlaskClient, route: str, name: str) -> None:
+    answer = client.get(route + name)
+    assert answer.status_code == 200
+    assert answer.text in (
+        "",
+        '{"ingestions":[],"next_cursor":null}',
+        '{"entries":[],"next_cursor":null}',
+    )
+
+
+@pytest.mark.parametrize("query", ["ingestions?submitted_by=%00", "find?id=%00", "submit?x=%00"])
+def test_no_page_fails_for_what_cannot_be(client: FlaskClient, query: str) -> None:
+    assert client.get(f"/dashboard/{query}", follow_redirects=True).status_code in (200, 404)
+
+
 @pytest.mark.parametrize("outcome", ["", "success", "FAILED", "queued", "%00"])
 def test_results_of_an_unknown_outcome_are_refused(client: FlaskClient, outcome: str) -> None:
     answer = client.get(f"/status/x/results?outcome={outcome}")

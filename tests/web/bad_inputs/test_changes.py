@@ -129,9 +129,13 @@ def test_what_is_not_an_interval_is_told_its_limits(client: FlaskClient, bad: ob
     assert client.get("/queue").get_json()["interval_seconds"] == 5
 
 
-@pytest.mark.parametrize("bad", [1, None, True, [], {}, "x" * 1_025], ids=lambda bad: repr(bad)[:9])
+@pytest.mark.parametrize(
+    "bad", [1, None, True, [], {}, "x" * 1_025, "\0", "a\n\0b"], ids=lambda bad: repr(bad)[:9]
+)
 def test_what_is_not_a_reason_does_not_pause(client: FlaskClient, bad: object) -> None:
     answer = client.post("/queue/pause", json={"reason": bad})
     problem = refused(answer, 400, "validation-error")
     assert [each["pointer"] for each in problem["errors"]] == ["/reason"]
     assert client.get("/queue").get_json()["state"] == "running"
+    if isinstance(bad, str):
+        assert client.post("/dashboard/pause", data={"reason": bad}).status_code == 400
