@@ -12,6 +12,7 @@ import flask
 from flask import Flask, Response
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ingest_service.keys.key import Key
 from ingest_service.keys.keyring import Keyring
 from ingest_service.keys.rates import Rate
 from ingest_service.keys.scope import Scope
@@ -144,6 +145,11 @@ def _check_key(app: Flask, keyring: Keyring, environ: Environ) -> Response | Non
             "forbidden", f"This asks for the scope `{scope}`, which this key does not have."
         )
     environ[KEY] = key
+    return count(environ, keyring, key)
+
+
+def count(environ: Environ, keyring: Keyring, key: Key) -> Response | None:
+    """Count a request that `key` lets in; return the answer to one that is too many."""
     rate = keyring.rates.count(key)
     if rate is None:
         return None

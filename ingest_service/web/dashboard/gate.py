@@ -10,6 +10,7 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
 from ingest_service.keys.scope import Scope
+from ingest_service.web import admission
 from ingest_service.web.dashboard.frame import bare_page, for_people
 from ingest_service.web.dashboard.sessions import COOKIE, LIFETIME, Sessions
 from ingest_service.web.request import the_service
@@ -33,7 +34,7 @@ def shows(scope: Scope) -> Callable[[View], View]:
 
 
 def check() -> Response | None:
-    """Return the page to sign in for who has to, None for who may go on."""
+    """Return the page to sign in for who has to, a problem for what is too often, else None."""
     view: Any = current_app.view_functions[request.endpoint or ""]
     sessions, scope = _sessions(), view.__shows__
     if sessions is None or scope is Scope.OPEN:
@@ -44,7 +45,7 @@ def check() -> Response | None:
     request.environ[KEY] = key
     if not key.may(scope):
         raise Forbidden(f"This asks for the scope `{scope}`, which this key does not have.")
-    return None
+    return admission.count(request.environ, sessions.keyring, key)
 
 
 def blueprint(name: str, import_name: str) -> Blueprint:

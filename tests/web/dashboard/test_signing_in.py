@@ -13,8 +13,9 @@ from ingest_service.web.dashboard.sessions import COOKIE
 from tests.keys.support import secret, table, write
 from tests.support import Api, serving
 from tests.web.dashboard.support import words
+from tests.web.support import get
 
-FULL, READER, OTHER, OWN, MODEST = (secret(number) for number in range(1, 6))
+FULL, READER, OTHER, OWN, MODEST, TWICE = (secret(number) for number in range(1, 7))
 ALL = '["submit", "read", "operate"]'
 TABLES = (
     table("full", FULL, scopes=ALL),
@@ -22,6 +23,7 @@ TABLES = (
     table("submitter", OTHER, scopes='["submit"]'),
     table("own", OWN, "own_only = true", scopes=ALL),
     table("modest", MODEST, 'max_priority = "MEDIUM"', scopes=ALL),
+    table("twice", TWICE, "requests_per_minute = 2", scopes=ALL),
 )
 
 
@@ -133,6 +135,27 @@ def test_who_signs_out_is_out(guarded: Api) -> None:
     sign_in(guarded, FULL)
     assert guarded.client.post("/dashboard/sign-out").status_code == 303
     assert guarded.client.get("/dashboard").status_code == 401
+
+
+def test_a_cookie_asks_as_often_as_its_key_may_and_no_more(guarded: Api) -> None:
+    """On the pages and over HTTP together; what everybody may see counts for nobody."""
+    sign_in(guarded, TWICE)
+    bearer = {"Authorization": f"Bearer {TWICE}"}
+    first, second = guarded.client.get("/dashboard"), guarded.client.get("/queue", headers=bearer)
+    assert [first.headers["RateLimit"], second.headers["RateLimit"]] == [
+        '"requests";r=1;t=61',
+        '"requests";r=0;t=61',
+    ]
+    form = {"items": "1", "priority": "LOW", "do": "send"}
+    refused = guarded.client.post("/dashboard/submit", data=form)
+    assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    assert refused.headers["Retry-After"] == "61"
+    assert "This key may ask 2 times a minute" in words(refused)
+    assert guarded.client.get("/queue", headers=bearer).status_code == 429
+    assert guarded.client.get("/dashboard/sign-in").status_code == HTTPStatus.OK
+    assert get(guarded.client, "/health")["active_requests"] == 0
+    guarded.advance(61)
+    assert guarded.client.post("/dashboard/submit", data=form).status_code == 303
 
 
 def test_the_cookie_opens_the_pages_and_not_the_api(guarded: Api) -> None:

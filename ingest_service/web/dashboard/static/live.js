@@ -29,7 +29,8 @@ async function look() {
   try {
     const headers = etag ? { "If-None-Match": etag } : {};
     const response = await fetch(source(), { headers, cache: "no-store", redirect: "follow" });
-    if (response.status >= 500) throw new Error(`it answers ${response.status}`);
+    // What is shown stays, also when the key has asked too often.
+    if (response.status === 429 || response.status >= 500) throw new Error(`it answers ${response.status}`);
     // Signed out meanwhile, or the key has ended.
     if (response.status === 401) return location.reload();
     learn(response, sent);
