@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple
 
-
 #: Seconds; clocks here tell no moments apart that are nearer to each other.
 _SHORTEST = 1e-6
 

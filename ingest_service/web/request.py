@@ -96,7 +96,7 @@ def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[st
     What an empty one lacks is not the body's fault.
     """
     body = read_body()
-    payload = {} if optional and not body else _read_json(body, 1)
+    payload = {} if optional and not body else read_values(body, 1)
     try:
         return request_schemas.load(schema, payload, current_app.config["UNKNOWN_KEYS"])
     except ValidationError as error:
@@ -106,7 +106,7 @@ def parse_body(schema: type[StrictSchema], *, optional: bool = False) -> dict[st
 def parse_submission() -> tuple[Items, Priority]:
     """Return what the body asks to be done."""
     config = current_app.config
-    payload = _read_json(read_body(), config["ITEM_LIMIT"])
+    payload = read_values(read_body(), config["ITEM_LIMIT"])
     try:
         return request_schemas.load_submission(
             payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"]
@@ -115,7 +115,8 @@ def parse_submission() -> tuple[Items, Priority]:
         raise InvalidBody(error.messages) from None
 
 
-def _read_json(body: bytes, items: int) -> Any:
+def read_values(body: bytes, items: int) -> Any:
+    """Return what `body` says, if so many items can need it; raise what is answered otherwise."""
     if is_too_heavy(body, items):
         raise RequestEntityTooLarge(f"The body has more values than {items} items can need.")
     return read_json(body)

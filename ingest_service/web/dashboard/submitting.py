@@ -1,6 +1,7 @@
 """Submitting by hand: paste, see the plan, send."""
 
 import re
+from itertools import islice
 from typing import Any
 
 from flask import Response, current_app, redirect, request, url_for
@@ -13,14 +14,14 @@ from ingest_service.keys.scope import Scope
 from ingest_service.web import problems
 from ingest_service.web.dashboard.frame import page
 from ingest_service.web.dashboard.gate import blueprint, shows
-from ingest_service.web.request import check_priority, the_caller, the_service
+from ingest_service.web.request import check_priority, read_values, the_caller, the_service
 from ingest_service.web.request_schemas import load_submission
-from ingest_service.web.strict_json import InvalidJson, read_json
+from ingest_service.web.strict_json import InvalidJson
 
 bp = blueprint("dashboard_submitting", __name__)
 
 _LISTED = 10
-_SEPARATORS = re.compile(r"[\s,;]+")
+_WORD = re.compile(r"[^\s,;]+")
 
 
 @bp.get("/submit")
@@ -77,25 +78,29 @@ def _read(text: str, priority: str) -> tuple[Items, Priority]:
     """Return what `text` asks for: ids in any order and form, or a body of the API."""
     text = text.strip()
     is_json = text.startswith(("{", "["))
-    payload: dict[str, Any] = _from_json(text) if is_json else {"ids": _ids(text)}
-    payload["priority"] = priority
     config = current_app.config
-    return load_submission(payload, config["UNKNOWN_KEYS"], config["ITEM_LIMIT"])
+    limit: int = config["ITEM_LIMIT"]
+    payload: dict[str, Any] = _from_json(text, limit) if is_json else {"ids": _ids(text, limit)}
+    payload["priority"] = priority
+    return load_submission(payload, config["UNKNOWN_KEYS"], limit)
 
 
-def _from_json(text: str) -> dict[str, Any]:
-    value = read_json(text.encode("utf-8", "surrogatepass"))
+def _from_json(text: str, limit: int) -> dict[str, Any]:
+    value = read_values(text.encode("utf-8", "surrogatepass"), limit)
     if isinstance(value, dict):
         return value
     mappings = bool(value) and all(isinstance(entry, dict) for entry in value)
     return {"mappings" if mappings else "ids": value}
 
 
-def _ids(text: str) -> list[int]:
-    """Return the numbers in `text`; a heading, as tables have it, is left out."""
-    words = [word for word in _SEPARATORS.split(text) if word]
+def _ids(text: str, limit: int) -> list[int]:
+    """Return the numbers in `text`, `limit` at most; a heading, as tables have it, is left out."""
+    # With the heading, and one that is too many: all of them could take gigabytes.
+    words = [word[0] for word in islice(_WORD.finditer(text), limit + 2)]
     if words and words[0].strip('"').lower() in ("id", "ids"):
         del words[0]
+    if len(words) > limit:
+        raise ValidationError({"items": [f"These are more than {limit} ids."]})
     if not words:
         raise ValidationError({"items": ["Paste at least one id."]})
     wrong = [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 12)]

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tests.support import Api
+from ingest_service.settings import Settings
+from tests.support import Api, serving
 from tests.web.dashboard.support import look, send, words
 from tests.web.support import NO, get
 
@@ -161,6 +162,24 @@ class TestSubmitting:
         assert answer.status_code == 200
         assert expected in words(answer)
         assert get(still.client, "/health")["active_requests"] == 0
+
+    def test_what_nobody_can_need_is_refused_before_it_is_built(self) -> None:
+        """As over HTTP."""
+        text = "[" + "[]," * 300_000 + "[]]"
+        with serving(Settings(max_items=10), threaded=False) as api:
+            answer = send(api, "/submit", items=text, priority="LOW")
+        assert answer.status_code == 413
+        assert "The body has more values than 10 items can need." in words(answer)
+
+    @pytest.mark.parametrize("heading", ["", "ids\n"])
+    def test_no_more_ids_are_looked_at_than_there_may_be(self, heading: str) -> None:
+        """The first behind them is one too many, whatever it is."""
+        with serving(Settings(max_items=10), threaded=False) as api:
+            fits = send(api, "/submit", items=heading + "1 " * 10, priority="LOW")
+            answer = send(api, "/submit", items=heading + "1 " * 11 + "x", priority="LOW")
+        assert "10 ids in" in words(fits)
+        assert "These are more than 10 ids." in words(answer)
+        assert "“x”" not in words(answer)
 
     def test_a_hundred_thousand_ids_can_be_pasted(self, still: Api) -> None:
         text = "\n".join(map(str, range(1, 100_001)))
