@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import flask_swagger_ui
-from flask import Blueprint, Flask, Response, current_app, render_template, send_from_directory
+from flask import Blueprint, Flask, Response, current_app, render_template
 from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
@@ -15,7 +15,7 @@ from ingest_service.keys.scope import Scope
 from ingest_service.web.openapi import Contract, build_document, operation
 from ingest_service.web.ops_schemas import Document, ProblemPage
 from ingest_service.web.problems import PROBLEMS
-from ingest_service.web.responses import answer
+from ingest_service.web.responses import answer, file
 from ingest_service.web.scopes import needs
 
 bp = Blueprint("docs", __name__, template_folder="templates")
@@ -131,4 +131,4 @@ def _page(html: str) -> Response:
 
 
 def _asset(folder: Path, name: str) -> Response:
-    return send_from_directory(folder, name, max_age=86_400)
+    return file(folder, name, max_age=86_400)

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
-from flask import Response, request
+from flask import Response, request, send_from_directory
 from werkzeug.datastructures import Headers
 
 from ingest_service import json_text
 
 MEDIA_TYPE = "application/json"
+#: What a 304 depends on.
+_KNOWN = ("REQUEST_METHOD", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
 
 
 class JsonResponse(Response):
@@ -56,8 +59,24 @@ def conditional(response: Response) -> Response:
     digest = hashlib.blake2b(response.get_data(), digest_size=16).hexdigest()
     response.set_etag(digest)
     response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
+    return unless_known(response)
+
+
+def unless_known(response: Response) -> Response:
+    """Return `response`, or 304 if the client has said that it knows it.
+
+    Other conditions, and `Range`, are not looked at, as what only reads may do (RFC 9110,
+    sections 13.1.1 and 14.2): they would have it refused, or told in part.
+    """
+    environ = request.environ
+    response.make_conditional({name: environ[name] for name in _KNOWN if name in environ})
     return response
+
+
+def file(folder: Path, name: str, max_age: int) -> Response:
+    """Return a file of ours, or 304 if the client has said that it knows it."""
+    found = send_from_directory(folder, name, max_age=max_age, conditional=False)
+    return unless_known(found)
 
 
 @lru_cache(maxsize=1024)

@@ -30,7 +30,7 @@ from ingest_service.web.response_schemas import (
     MappingsResults,
     MappingsStatus,
 )
-from ingest_service.web.responses import JsonResponse, answer, conditional, to_json
+from ingest_service.web.responses import JsonResponse, answer, conditional, to_json, unless_known
 
 bp = Blueprint("status", __name__)
 
@@ -75,7 +75,7 @@ def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
             snapshot = queries.status(ingestion_id, *page)
             response = _status(snapshot, queries.estimate(ingestion_id))
     if "HTTP_IF_NONE_MATCH" in request.environ:
-        response.make_conditional(request)
+        unless_known(response)
     return response
 
 

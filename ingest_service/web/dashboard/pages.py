@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from flask import Response, current_app, redirect, request, send_from_directory, url_for
+from flask import Response, current_app, redirect, request, url_for
 from marshmallow import fields, validate
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -28,6 +28,7 @@ from ingest_service.web.query_schemas import (
     load_query,
 )
 from ingest_service.web.request import parse_query, the_caller, the_service
+from ingest_service.web.responses import file
 
 bp = blueprint("dashboard", __name__)
 
@@ -178,7 +179,7 @@ def find() -> AnyResponse:
 @shows(Scope.OPEN)
 def asset(name: str) -> Response:
     """Return a file of our own; whether it is still the same is asked every time."""
-    return send_from_directory(Path(__file__).with_name("static"), name, max_age=0)
+    return file(Path(__file__).with_name("static"), name, max_age=0)
 
 
 @bp.route("/<path:_>")
