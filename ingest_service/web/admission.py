@@ -66,7 +66,7 @@ def init_app(app: Flask, settings: Settings, keyring: Keyring | None) -> None:
     _trust_proxies(app, settings.trusted_proxies)
     app.before_request(_admit_request)
     if keyring is not None:
-        app.after_request(_tell_rate)
+        app.after_request(lambda answer: _tell_rate(answer, flask.request.environ))
     cors.init_app(app, settings.cors_origins)
 
 
@@ -90,6 +90,7 @@ def admit(app: Flask, environ: Environ) -> Response | None:
 def complete(app: Flask, environ: Environ, answer: Response) -> Response:
     """Give an answer that no view has made what all have; let the page that asked read it."""
     complete_head(answer, request_id_of(environ))
+    _tell_rate(answer, environ)
     allowing = app.extensions["cors"]
     return answer if allowing is None else allowing.finish(answer, environ)
 
@@ -160,15 +161,15 @@ def count(environ: Environ, keyring: Keyring, key: Key) -> Response | None:
 def _too_often(rate: Rate) -> Response:
     detail = f"This key may ask {rate.quota} times a minute; again in {rate.more_in} s."
     refusal = problem("too-many-requests", detail)
-    refusal.headers.extend({"Retry-After": str(rate.more_in), **rate.headers})
+    refusal.headers["Retry-After"] = str(rate.more_in)
     return refusal
 
 
-def _tell_rate(response: Response) -> Response:
-    rate: Rate | None = flask.request.environ.get(_RATE)
+def _tell_rate(answer: Response, environ: Environ) -> Response:
+    rate: Rate | None = environ.get(_RATE)
     if rate is not None:
-        response.headers.update(rate.headers)
-    return response
+        answer.headers.update(rate.headers)
+    return answer
 
 
 def _trust_proxies(app: Flask, hops: int) -> None:

@@ -17,8 +17,14 @@ from ingest_service.keys.scope import Scope
 from ingest_service.version import VERSION
 from ingest_service.web.item_lists import MAX_ID, IdList, ItemList, MappingList, MappingSchema
 from ingest_service.web.ops_schemas import ProblemDetails
-from ingest_service.web.problems import BODY_PROBLEMS, PROBLEMS, Problem, slug_of
-from ingest_service.web.request_schemas import Absent
+from ingest_service.web.problems import (
+    ANY_PROBLEMS,
+    BODY_PROBLEMS,
+    PROBLEMS,
+    Problem,
+    slug_of,
+)
+from ingest_service.web.request_schemas import Absent, FindRequest
 from ingest_service.web.response_fields import Answer
 from ingest_service.web.scopes import View, needs
 from ingest_service.web.strict_schema import StrictSchema, Unknown
@@ -40,14 +46,12 @@ _HEADERS = {
     "RateLimit": "How many of them remain, `r`, and in how many seconds there are more, `t`.",
 }
 _RATE = ("RateLimit-Policy", "RateLimit")
+_TRY_AGAIN = {"Retry-After": ("Seconds after which to try again.", "integer")}
 #: Headers of problems, by status.
 _PROBLEM_HEADERS = {
     401: {"WWW-Authenticate": ("How to authenticate: `Bearer`.", "string")},
-    429: {
-        "Retry-After": ("Seconds after which to try again.", "integer"),
-        **{name: (_HEADERS[name], "string") for name in _RATE},
-    },
-    503: {"Retry-After": ("Seconds after which to try again.", "integer")},
+    429: _TRY_AGAIN,
+    503: _TRY_AGAIN,
 }
 _KEY = "key"
 _SECURITY_SCHEME = {
@@ -148,9 +152,15 @@ def build_document(app: Flask, contract: Contract) -> dict[str, Any]:
             _add(spec, rule, view, contract)
     document = spec.to_dict()
     types = [kind.type for kind in PROBLEMS.values()]
-    document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"] = types
+    schemas = document["components"]["schemas"]
+    schemas["Problem"]["properties"]["type"]["enum"] = types
+    # That one of them has to be there, marshmallow has no word for.
+    schemas[FindRequest.__name__]["anyOf"] = [
+        {"required": [name], "properties": {name: {"type": "string"}}}
+        for name in FindRequest().fields
+    ]
     if contract.unknown == EXCLUDE:
-        for schema in document["components"]["schemas"].values():
+        for schema in schemas.values():
             schema.pop("additionalProperties", None)
     return document
 
@@ -231,10 +241,13 @@ def _responses(
         response["description"] = f"{response['description']} {kind.title}.".strip()
         example = {"value": _problem_example(kind, status)}
         response["content"][_PROBLEM_MEDIA_TYPE]["examples"][kind.slug] = example
-        if status in _PROBLEM_HEADERS:
+        headers = dict(_PROBLEM_HEADERS.get(status, {}))
+        if documented.scope is not Scope.OPEN and status != 401:
+            headers |= {name: (_HEADERS[name], "string") for name in _RATE}
+        if headers:
             response["headers"] = {
                 name: {"description": about, "schema": {"type": kind_of_value}}
-                for name, (about, kind_of_value) in _PROBLEM_HEADERS[status].items()
+                for name, (about, kind_of_value) in headers.items()
             }
     return responses
 
@@ -269,8 +282,7 @@ def _problems(
     """Return what can go wrong, each with its status: it follows from what the view uses."""
     slugs = [slug_of(error) for error in documented.raises]
     slugs += BODY_PROBLEMS if documented.bodies else ()
-    # Also where no body is read: how large it is, its head says.
-    slugs.append("payload-too-large")
+    slugs += ANY_PROBLEMS
     if not rule.rule.startswith("/health"):
         slugs.append("forbidden")
     if documented.scope is not Scope.OPEN:

@@ -186,14 +186,10 @@ PROBLEMS = {
     )
 }
 
+#: What can be wrong with any request, whatever it asks for: how it arrives, and beside how many.
+ANY_PROBLEMS = ("malformed-request", "request-timeout", "payload-too-large", "not-ready")
 #: What can be wrong with any body, beside what it says.
-BODY_PROBLEMS = (
-    "malformed-request",
-    "invalid-json",
-    "payload-too-large",
-    "request-timeout",
-    "unsupported-media-type",
-)
+BODY_PROBLEMS = ("invalid-json", "unsupported-media-type")
 _BY_STATUS = {
     400: "malformed-request",
     401: "unauthorized",

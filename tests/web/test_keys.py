@@ -290,6 +290,42 @@ def test_a_key_that_asks_too_often_is_told_when_it_may_again(api: Api) -> None:
     assert "RateLimit" not in ask(api, FULL, "/queue").headers
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [({"CONTENT_TYPE": "text/plain"}, 415), ({"CONTENT_LENGTH": "9" * 18}, 413)],
+    ids=["media type", "length"],
+)
+def test_what_is_refused_before_its_body_tells_how_the_key_stands(
+    api: Api, head: dict[str, str], status: int
+) -> None:
+    """It was counted."""
+    environ = EnvironBuilder("/ingest", method="POST").get_environ()
+    environ |= {"HTTP_AUTHORIZATION": f"Bearer {TWICE}", "wsgi.input": None, **head}
+    refusal = admission.admit(api.client.application, environ)
+    assert refusal is not None
+    assert refusal.status_code == status
+    assert refusal.headers["RateLimit"] == '"requests";r=1;t=61'
+
+
+def test_that_every_answer_to_a_key_tells_how_it_stands_is_documented(api: Api) -> None:
+    """Whatever it says, but that there is no key."""
+    paths = api.client.get("/openapi.json").get_json()["paths"]
+    for path in ("/status/{ingestion_id}", "/status/{ingestion_id}/results"):
+        answer = ask(api, TWICE, path.format(ingestion_id="x"))
+        told = {name for name, _ in answer.headers if name.startswith("RateLimit")}
+        assert told == {"RateLimit", "RateLimit-Policy"}
+        assert told <= paths[path]["get"]["responses"]["404"]["headers"].keys()
+    for path, methods in paths.items():
+        for operation in methods.values():
+            tells = {
+                status
+                for status, response in operation["responses"].items()
+                if "RateLimit" in response.get("headers", {})
+            }
+            expected = operation["responses"].keys() - {"401"} if operation["security"] else set()
+            assert tells == expected, path
+
+
 def test_what_is_refused_is_refused_before_its_body(api: Api) -> None:
     """The server calls this before it reads."""
     app = api.client.application

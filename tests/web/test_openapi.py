@@ -208,6 +208,10 @@ def test_what_the_service_refuses_the_schema_refuses_too(
         ("post", "/queue/pause", {"reason": "x" * 1_025}),
         ("post", "/queue/pause", {"x": 1}),
         ("post", "/queue/pause", []),
+        ("get", "/status", {}),
+        ("get", "/status", {"ingestion_id": None}),
+        ("get", "/status", {"ingestion_id": None, "request_id": None}),
+        ("get", "/status", {"request_id": 1}),
     ],
     ids=str,
 )
@@ -331,6 +335,19 @@ def test_a_body_that_is_too_large_is_documented_everywhere(
         answer = client.open(path, method=method, data=b" " * 10_001)
         assert answer.status_code == 413
         check(document, path, answer)
+
+
+def test_what_the_server_refuses_by_itself_is_documented_everywhere(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
+    """A framing that is not read, a request that comes too slowly, too many of them at once."""
+    for path, method, operation in operations(document):
+        answer = client.open(path, method=method, headers={"Transfer-Encoding": "gzip"})
+        assert answer.get_json()["type"] == "/problems/malformed-request"
+        check(document, path, answer)
+        for status, slug in (("408", "request-timeout"), ("503", "not-ready")):
+            content = operation["responses"][status]["content"]["application/problem+json"]
+            assert slug in content["examples"], (path, method)
 
 
 @pytest.mark.parametrize(
