@@ -27,7 +27,7 @@ from ingest_service.web.responses import JsonResponse
 
 bp = Blueprint("metrics", __name__)
 
-_OPENMETRICS = "application/openmetrics-text"
+_OPENMETRICS, _TEXT = "application/openmetrics-text", "text/plain"
 _EXAMPLE = """\
 # HELP ingest_queued_batches Batches that wait.
 # TYPE ingest_queued_batches gauge
@@ -40,7 +40,7 @@ ingest_queued_batches{priority="HIGH"} 4.0
     tag="Operation",
     scope=Scope.METRICS,
     returns=(),
-    streams={"text/plain": _EXAMPLE, _OPENMETRICS: f"{_EXAMPLE}# EOF\n"},
+    streams={_TEXT: _EXAMPLE, _OPENMETRICS: f"{_EXAMPLE}# EOF\n"},
 )
 def show_metrics() -> Response:
     """Be monitored.
@@ -50,12 +50,22 @@ def show_metrics() -> Response:
     registry = CollectorRegistry(auto_describe=False)
     keyring: Keyring | None = current_app.extensions["keyring"]
     registry.register(ServiceCollector(the_service(), the_counts(), keyring))
-    if _OPENMETRICS in request.environ.get("HTTP_ACCEPT", ""):
+    if _would_rather_have(_OPENMETRICS, _TEXT):
         text = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         media_type = openmetrics.CONTENT_TYPE_LATEST
     else:
         text, media_type = generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
     return JsonResponse(text, media_type=media_type)
+
+
+def _would_rather_have(wanted: str, usual: str) -> bool:
+    """Tell whether the client accepts one media type, of any version, and the other not more."""
+    qualities = {wanted: 0.0, usual: 0.0}
+    for told, quality in request.accept_mimetypes:
+        media_type = told.partition(";")[0].strip().lower()
+        if media_type in qualities:
+            qualities[media_type] = max(qualities[media_type], quality)
+    return qualities[wanted] > 0 and qualities[wanted] >= qualities[usual]
 
 
 class ServiceCollector(Collector):

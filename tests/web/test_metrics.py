@@ -186,6 +186,28 @@ def test_no_accept_header_breaks_it(client: FlaskClient, accept: str) -> None:
     assert client.get("/metrics", headers={"Accept": accept}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("APPLICATION/OPENMETRICS-TEXT", OPENMETRICS),
+        (
+            "text/plain;q=0.4, application/openmetrics-text ; version=9;q=0.5, */*;q=0.9",
+            OPENMETRICS,
+        ),
+        ("application/openmetrics-text, text/plain", OPENMETRICS),
+        ("application/openmetrics-text;q=0.1, text/plain", "text/plain"),
+        ("application/openmetrics-text;q=0", "text/plain"),
+        ("application/openmetrics-textual", "text/plain"),
+        ("application/json, */*", "text/plain"),
+    ],
+)
+def test_who_would_rather_have_openmetrics_gets_it(
+    client: FlaskClient, accept: str, expected: str
+) -> None:
+    answer = client.get("/metrics", headers={"Accept": accept})
+    assert answer.content_type.startswith(expected)
+
+
 def test_every_family_is_documented_with_its_labels_and_nothing_else_is(still: Api) -> None:
     still.client.get("/health")
     told = {
