@@ -14,6 +14,7 @@ from ingest_service.domain.model import ItemState, OutcomeWord, Priority
 from ingest_service.engines import ListQuery, Result
 from ingest_service.keys.scope import Scope
 from ingest_service.web import streams
+from ingest_service.web.control import show_rate_proof
 from ingest_service.web.dashboard import words
 from ingest_service.web.dashboard.charts import PERIODS
 from ingest_service.web.dashboard.frame import page
@@ -90,7 +91,7 @@ def now() -> Response:
         taken=[(slot, words.mark(slot)) for slot in queue.taken],
         rows=_rows(snapshots or latest),
         unfinished=bool(snapshots),
-        example=example_command(),
+        example=_example_command(),
         range=query["range"],
         periods=PERIODS,
         charts=past.charts(query["range"], queue.health.at),
@@ -127,7 +128,7 @@ def ingestions() -> Response:
         status_words=ShownWord.words,
         outcomes=tuple(OutcomeWord),
         priorities=tuple(Priority),
-        example=example_command(),
+        example=_example_command(),
     )
 
 
@@ -151,7 +152,9 @@ def ingestion(ingestion_id: str) -> Response:
         items_shown=ITEMS,
         more=more,
         priorities=tuple(Priority),
-        curl=_download_command(ingestion_id),
+        waiting=_curl(f"status/{ingestion_id}?wait=30"),
+        # Without the first, what is downloaded could be a problem.
+        downloading=_curl(f"status/{ingestion_id}/results?format=csv", f"-f -o {ingestion_id}.csv"),
         legend=tuple(words.BATCH_MARKS.values()),
     )
 
@@ -163,6 +166,13 @@ def download(ingestion_id: str, form: str) -> Response:
     return streams.stream(
         form, *the_service().queries.stream(ingestion_id, _STATES[""], the_caller())
     )
+
+
+@bp.get("/rate-proof")
+@shows(Scope.READ)
+def rate_proof() -> Response:
+    """Return the proof of the rate, as `download` returns results."""
+    return show_rate_proof()
 
 
 @bp.get("/find")
@@ -192,16 +202,18 @@ def nowhere(_: str) -> Response:
 _FILTERS = ("show", "status", "outcome", "priority", "submitted_by")
 
 
-def example_command() -> str:
+def _example_command() -> str:
     """Return what submits three ids, as a line for a shell."""
-    address = shlex.quote(f"{request.host_url}ingest")
     body = """'{"ids": [1, 2, 3], "priority": "HIGH"}'"""
-    return f"curl -H 'Content-Type: application/json' -d {body} {address}"
+    return _curl("ingest", f"-H 'Content-Type: application/json' -d {body}")
 
 
-def _download_command(ingestion_id: str) -> str:
-    address = f"{request.host_url}status/{ingestion_id}/results?format=csv"
-    return f"curl -o {ingestion_id}.csv {shlex.quote(address)}"
+def _curl(path: str, options: str = "") -> str:
+    """Return what asks the API for `path`, as a line for a shell."""
+    keys_needed = current_app.extensions["keyring"] is not None
+    key = '-H "Authorization: Bearer $INGEST_KEY"' if keys_needed else ""
+    address = shlex.quote(f"{request.host_url}{path}")
+    return " ".join(part for part in ("curl", key, options, address) if part)
 
 
 def _more(shown: list[IngestionSnapshot], chosen: dict[str, str], rows: int) -> str:

@@ -58,6 +58,7 @@ def test_an_ingestion_tells_where_it_is_and_what_became_of_its_items(still: Api)
     assert ingestion_id in text
     assert "4 queued" not in text
     assert re.search("queued ?4 ?under way ?0 ?succeeded ?2 ?failed ?1", text)
+    assert f"curl -f -o {ingestion_id}.csv 'http://localhost/status/" in text
     assert "Next start 12:00:05 UTC" in text
     assert re.search("2 ?✗ failed ?1 ?\u2013 ?no ?12:00:01 UTC", text)
 

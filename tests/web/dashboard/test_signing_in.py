@@ -1,5 +1,6 @@
 """With keys: pages are open, what they show is not."""
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -174,6 +175,36 @@ def test_a_reader_sees_everything_and_is_offered_nothing(guarded: Api) -> None:
     assert guarded.client.post("/dashboard/pause").status_code == 403
     assert guarded.client.get("/dashboard/submit").status_code == 403
     assert "reader" in html
+
+
+def test_a_command_that_is_shown_asks_with_a_key_and_fails_without(guarded: Api) -> None:
+    """Otherwise what it downloads would be the refusal."""
+    sign_in(guarded, FULL)
+    key = '-H "Authorization: Bearer $INGEST_KEY"'
+    for path in ("/dashboard", "/dashboard/ingestions"):
+        assert f"curl {key} -H 'Content-Type: " in words(guarded.client.get(path))
+    form = {"items": "1 2", "priority": "HIGH", "do": "send"}
+    ingestion_id = guarded.client.post("/dashboard/submit", data=form).location.rpartition("/")[2]
+    at = f"http://localhost/status/{ingestion_id}"
+    one = words(guarded.client.get(f"/dashboard/ingestions/{ingestion_id}"))
+    assert f"curl {key} '{at}?wait=30'" in one
+    assert f"curl {key} -f -o {ingestion_id}.csv '{at}/results?format=csv'" in one
+
+
+def test_what_the_foot_of_a_page_leads_to_is_there_for_who_has_signed_in(guarded: Api) -> None:
+    foot = re.compile("<footer>.*</footer>", re.DOTALL)
+    asked = guarded.client.get("/dashboard/rate-proof")
+    assert (asked.status_code, asked.mimetype) == (HTTPStatus.UNAUTHORIZED, "text/html")
+    sign_in(guarded, FULL)
+    (found,) = foot.findall(guarded.client.get("/dashboard").text)
+    leads_to = re.findall('href="([^"]*)"', found)
+    assert "/dashboard/rate-proof" in leads_to
+    for path in leads_to:
+        assert guarded.client.get(path).status_code == HTTPStatus.OK
+    proof = guarded.client.get("/dashboard/rate-proof").get_json()
+    bearer = {"Authorization": f"Bearer {FULL}"}
+    assert proof == guarded.client.get("/rate-proof", headers=bearer).get_json()
+    assert guarded.client.get("/dashboard/rate-proof?from=x").mimetype == "text/html"
 
 
 def test_who_may_not_read_is_told_so_and_nothing_else(guarded: Api) -> None:
