@@ -157,7 +157,10 @@ def _answers(ats: Sequence[datetime], steps: Sequence[Mapping[str, Any]]) -> Cha
         for quantile in ("p50", "p95")
     ]
     failed = [_failed(step) for step in steps]
-    about = "How long the upstream took for a request; from the top, how many items failed."
+    about = (
+        "How long the upstream took at most: p50 for half of the batches, p95 for 95 of 100; from "
+        "the top, how many items failed."
+    )
     return _chart("upstream", "Upstream", about, ats, span, lines=series, failed=failed)
 
 
