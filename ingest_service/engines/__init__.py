@@ -238,6 +238,10 @@ class Reading(Protocol):
         """Return the ingestions that `query` describes, without their items."""
         ...
 
+    def shortage(self) -> str | None:
+        """Return what keeps new work out while what was accepted goes on, None if nothing does."""
+        ...
+
 
 class Following(Protocol):
     """Following an ingestion, for who may not be kept waiting."""

@@ -27,7 +27,7 @@ from ingest_service.engines import (
 )
 from ingest_service.engines.audit import AuditEntry, AuditQuery
 from ingest_service.engines.history import History
-from ingest_service.errors import IngestionNotFound, Stopping
+from ingest_service.errors import IngestionNotFound, Stopping, StorageUnavailable
 from ingest_service.service.calendar import Calendar, Wall
 from ingest_service.service.reports import (
     BatchInFlight,
@@ -270,6 +270,8 @@ class Queries:
         if not worker.alive:
             raise Stopping("The worker thread does not run.")
         self._records.check()
+        if (shortage := self._reading.shortage()) is not None:
+            raise StorageUnavailable(shortage)
         if worker.trouble is not None:
             raise Stopping(f"The worker cannot work: {worker.trouble}")
 
@@ -292,12 +294,12 @@ class Queries:
         return True
 
     def _health(self, snapshot: QueueSnapshot) -> Health:
-        still = standstill(snapshot)
+        still, worker = standstill(snapshot), snapshot.worker
         return Health(
             at=snapshot.at,
-            worker_alive=snapshot.worker.alive,
-            workers=_workers(snapshot.worker),
-            trouble=snapshot.worker.trouble or snapshot.worker.upstream_trouble,
+            worker_alive=worker.alive,
+            workers=_workers(worker),
+            trouble=worker.trouble or self._reading.shortage() or worker.upstream_trouble,
             unfinished=snapshot.unfinished,
             queued_items=snapshot.queued_items,
             state=still.state,

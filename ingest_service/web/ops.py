@@ -71,7 +71,7 @@ def live() -> Response:
 def ready() -> Response:
     """Tell whether work is taken.
 
-    For a load balancer: 503, with the reason, while new work would not be done.
+    For a load balancer: 503, with the reason, while new work would not be taken or not be done.
     """
     the_service().queries.check_ready()
     return answer({"status": "ready"})

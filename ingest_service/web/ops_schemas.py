@@ -66,7 +66,7 @@ class HealthReport(Answer):
     queue = word("what the queue does", QueueState)
     reason = optional_text("why it does not run")
     until = time("until when it is held", allow_none=True)
-    trouble = optional_text("what keeps work from going on; null if nothing does")
+    trouble = optional_text("what keeps work from being taken or going on; null if nothing does")
     keys = fields.Nested(
         KeysReport,
         required=True,

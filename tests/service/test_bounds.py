@@ -114,6 +114,25 @@ def test_with_too_little_room_on_the_disk_no_new_work_is_taken_and_old_work_goes
         api.parts.close(0)
 
 
+def test_a_disk_that_is_nearly_full_shows_before_work_is_refused(tmp_path: Path) -> None:
+    """To a load balancer and to people; whether the process lives is another question."""
+    scarce = Settings(journal=str(tmp_path / "journal.sqlite3"), min_free_disk=2**50)
+    with serving(scarce, threaded=True) as api:
+        ready = api.client.get("/health/ready")
+        health = api.client.get("/health").get_json()
+        page = api.client.get("/dashboard").text
+        lives = api.client.get("/health/live").status_code
+        api.parts.close(0)
+    reason = "The disk is nearly full."
+    assert (ready.status_code, ready.get_json()["type"], ready.get_json()["detail"]) == (
+        503,
+        "/problems/storage-unavailable",
+        reason,
+    )
+    assert (health["status"], health["trouble"], lives) == ("healthy", reason, 200)
+    assert reason in page
+
+
 @given(
     policy=st.sampled_from(Policy),
     concurrent=st.integers(1, 3),

@@ -287,6 +287,10 @@ class Journal(Protocol):
         """Raise `StorageUnavailable` if nothing can be written now."""
         ...
 
+    def shortage(self) -> str | None:
+        """Return why no submission is recorded while all else is, None if they are."""
+        ...
+
     def close(self) -> None:
         """Write what is left and let go of everything; may be called twice."""
         ...

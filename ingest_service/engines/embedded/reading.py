@@ -148,6 +148,10 @@ class EmbeddedReading:
         if not kept and core.journal.find(ingestion_id, _NO_BATCHES) is None:
             raise IngestionNotFound
 
+    def shortage(self) -> str | None:
+        """Ask the journal."""
+        return self._core.journal.shortage()
+
     def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
         """Merge the unfinished ones, which memory knows best, with those the journal has ended."""
         of_journal = FinishedQuery(

@@ -72,6 +72,10 @@ class PostgresReading:
             if position in outcomes
         ]
 
+    def shortage(self) -> str | None:
+        """Nobody here knows the disk of the server."""
+        return None
+
     def ingestions(self, query: ListQuery) -> list[IngestionSnapshot]:
         """Read the rows from the newest on."""
         shown = None if query.word is None else Jsonb(shown_as(query.word))

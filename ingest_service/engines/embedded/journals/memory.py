@@ -278,6 +278,10 @@ class MemoryJournal:
     def check(self) -> None:
         """Memory can always be written."""
 
+    def shortage(self) -> str | None:
+        """Nor does it ever run short."""
+        return None
+
     def close(self) -> None:
         """Nothing to let go of."""
 

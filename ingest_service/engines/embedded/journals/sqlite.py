@@ -65,8 +65,8 @@ class SqliteJournal:
 
         Refuse it if the disk is nearly full; accepted work goes on.
         """
-        if self._space.is_short:
-            return self._accepted_before(submission, key)
+        if (shortage := self.shortage()) is not None:
+            return self._accepted_before(submission, key, shortage)
         statements, counts = submitted(submission), count_of(submission)
 
         def write(db: apsw.Connection) -> str:
@@ -82,7 +82,9 @@ class SqliteJournal:
 
         return self._db.write(write, publish)
 
-    def _accepted_before(self, submission: Submission, key: IdempotencyKey | None) -> "Future[str]":
+    def _accepted_before(
+        self, submission: Submission, key: IdempotencyKey | None, shortage: str
+    ) -> "Future[str]":
         """Answer a request that was accepted when there was room; refuse any other."""
         done: Future[str] = Future()
         try:
@@ -91,7 +93,7 @@ class SqliteJournal:
             done.set_exception(refusal)
             return done
         if stands_for is None:
-            done.set_exception(StorageUnavailable("The disk is nearly full."))
+            done.set_exception(StorageUnavailable(shortage))
         else:
             done.set_result(stands_for)
         return done
@@ -188,6 +190,10 @@ class SqliteJournal:
     def check(self) -> None:
         """Commit nothing, which is something to be written all the same."""
         self._db.run([])
+
+    def shortage(self) -> str | None:
+        """Ask the disk."""
+        return "The disk is nearly full." if self._space.is_short else None
 
     def close(self) -> None:
         """Write what is left; the last connection moves the WAL into the file."""
