@@ -16,7 +16,8 @@ _NOT_JSON = (
 
 def reason_not_json(environ: Mapping[str, Any]) -> str | None:
     """Return why the body of a request cannot be JSON as it is read here, None if it can."""
-    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() != "identity":
+    # An empty field names none.
+    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
         return "The body has a Content-Encoding; send it without."
     content_type = environ.get("CONTENT_TYPE", "").strip()
     if content_type in ("", "application/json"):

@@ -31,6 +31,14 @@ def test_a_coded_body_is_refused(client: FlaskClient, coding: str) -> None:
     refused(answer, 415, "unsupported-media-type")
 
 
+@pytest.mark.parametrize("coding", ["", " ", "identity", "IDENTITY"])
+def test_a_field_that_names_no_coding_is_no_reason_to_refuse(
+    client: FlaskClient, coding: str
+) -> None:
+    answer = post(client, b"{", **{"Content-Encoding": coding})
+    refused(answer, 400, "invalid-json")
+
+
 class Unread:
     """A body that must not be touched."""
 
