@@ -160,7 +160,8 @@ class Shell:
         """Send a problem at once; the connection is kept if the rest of the request soon comes."""
         length = environ.get("CONTENT_LENGTH", "0")
         closing = "HTTP_TRANSFER_ENCODING" in environ or "HTTP_EXPECT" in environ
-        closing = closing or not length.isdigit() or int(length[:19]) > limits.QUICK_BODY
+        most = min(limits.QUICK_BODY, self._app.config["BODY_LIMIT"])
+        closing = closing or not length.isdigit() or int(length[:19]) > most
         await _send(send, call(refusal, environ), closing=closing)
         if not closing and int(length):
             # Without all of it the server closes the connection; the answer has been given.
