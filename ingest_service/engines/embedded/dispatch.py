@@ -49,6 +49,8 @@ class EmbeddedDispatch:
         #: When each batch under way was on the wire first, and how long after the one before.
         self._on_wire: dict[int, tuple[float, float | None]] = {}
         self._last_on_wire: float | None = None
+        #: Started later than is on record, and the upstream may not tell when.
+        self._late: set[int] = set()
         #: Started, but not on the wire yet.
         self._connecting: set[int] = set()
         #: How long before its slot a batch is chosen: as long as its record is likely to take.
@@ -205,13 +207,15 @@ class EmbeddedDispatch:
         core, state = self._core, self._core.state
         number, interval = state.slots + 1, state.pace.interval
         try:
-            at, now = self._record_start(ingestion, batch, number, settlements)
+            at, now, late = self._record_start(ingestion, batch, number, settlements)
         except BaseException:
             with core.lock:
                 state.put_back(ingestion)
             raise
         fills = len(state.in_flight) + 1 >= core.concurrent
         slot = Slot(number, batch, now, interval, fills)
+        if late:
+            self._late.add(number)
         with core.lock:
             self._connecting.add(number)
             state.start(ingestion, slot, at)
@@ -226,11 +230,12 @@ class EmbeddedDispatch:
 
     def _record_start(
         self, ingestion: Ingestion, batch: Batch, number: int, settlements: Sequence[_Settling]
-    ) -> tuple[datetime, float]:
+    ) -> tuple[datetime, float, bool]:
         """Record the start before it happens; return the time on record, and when it happens.
 
         After a crash the pace goes on from the record, so the record must not be
-        much older than the call. A slow commit is repeated; people are told the first time.
+        much older than the call, and at last whether it is. A slow commit is repeated; people
+        are told the first time.
         A record that was made before its slot opens is of that moment, which is awaited.
         """
         core, pace, changes = self._core, self._core.state.pace, _changes(settlements)
@@ -247,14 +252,15 @@ class EmbeddedDispatch:
                 self._apply(settlements)
                 changes = []
             now = core.clock.monotonic()
-            if now - instant.monotonic <= PROMPT:
+            late = now - instant.monotonic > PROMPT
+            if not late:
                 break
         # Twice what it took: half of them take longer than the last one did.
         self._lead = min(2 * (now - began), LONGEST_LEAD)
         while now < opens_at:
             core.clock.sleep(opens_at - now)
             now = core.clock.monotonic()
-        return times[0], now
+        return times[0], now, late
 
     def _seconds(self, slot: Slot, decision: Decision) -> float:
         """Return how long the upstream had a batch."""
@@ -263,7 +269,8 @@ class EmbeddedDispatch:
 
     def _sent_record(self, slot: Slot) -> list[Change]:
         if slot.number not in self._on_wire:
-            return []
+            late = slot.number in self._late
+            return [Sent(slot.batch, self._core.instant(slot.at), None)] if late else []
         at, gap = self._on_wire[slot.number]
         # The pace counts from the last request of all; only what was sent first is judged.
         last = max(at, self._core.state.pace.last_at if self._is_last(slot) else at)
@@ -275,6 +282,7 @@ class EmbeddedDispatch:
     def _forget(self, slot: Slot, decision: Decision) -> None:
         state = self._core.state
         self._on_wire.pop(slot.number, None)
+        self._late.discard(slot.number)
         self._connecting.discard(slot.number)
         state.in_flight.remove(slot, decision.ended_at)
         probe_at = -math.inf

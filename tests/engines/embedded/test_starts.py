@@ -141,14 +141,14 @@ class TestSlots:
             self.slow_down(restarts)
             yield restarts
 
-    def slow_down(self, lives: Restarts) -> None:
+    def slow_down(self, lives: Restarts, seconds: float = 0.05) -> None:
         """Let every record of a start take so long that it is repeated."""
         record = lives.api.parts.journal.record
 
         def slow(*changes: Change) -> None:
             record(*changes)
             if any(isinstance(change, Started) for change in changes):
-                lives.pass_by(0.05)
+                lives.pass_by(seconds)
 
         lives.api.parts.journal.record = slow  # type: ignore[method-assign]
 
@@ -166,6 +166,19 @@ class TestSlots:
 
         assert len(served) > 2 * len(CYCLE) - 4
         assert served == [classes[CYCLE[at % len(CYCLE)]] for at in range(len(served))]
+
+    def test_after_a_restart_the_pace_counts_from_the_start_and_not_from_its_record(
+        self, tmp_path: Path
+    ) -> None:
+        """Also if the upstream does not tell when it was asked."""
+        with restarting(tmp_path / "slower", Settings(interval=5)) as lives:
+            self.slow_down(lives, 2)
+            lives.api.ingest(range(1, 7))
+            lives.api.advance(8)
+            lives.crash()
+            lives.api.advance(20)
+            (first, _), (second, _) = lives.api.sent()
+        assert second - first == pytest.approx(5)
 
 
 def listed(api: Api) -> list[dict[str, Any]]:
