@@ -79,7 +79,7 @@ class SubmitQuery(QuerySchema):
     dry_run = fields.String(
         load_default="false",
         validate=validate.OneOf(("true", "false")),
-        metadata={"description": "`true`: check everything, tell the plan, store nothing"},
+        metadata={"description": "`true`: check the request, tell the plan, store nothing"},
     )
 
     @post_load
