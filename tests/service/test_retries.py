@@ -239,3 +239,15 @@ def test_whatever_the_upstream_does_the_promises_hold(
     assert all(count <= settings.max_attempts for count in script.attempts.values())
     assert all(count <= 1 for count in script.ended.values())
     assert all(b - a >= settings.interval - 1e-6 for a, b in pairwise(starts))
+
+
+def test_batches_that_end_at_once_do_not_let_it_be_forgotten_that_nobody_is_there() -> None:
+    """Five of their six items could not be sent: one more is tried, and only after a while."""
+    settings = Settings(settle=0, interval=0, max_concurrent_batches=3, batch_size_ids=2)
+    with serving(settings, threaded=False) as api:
+        api.upstream.reply = lambda batch: [NOBODY] * len(batch.items)
+        api.ingest(range(1, 7))
+        api.advance(1.2)
+
+        assert api.client.get("/queue").get_json()["state"] == "held"
+        assert len(api.sent()) == 3

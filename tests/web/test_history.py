@@ -123,6 +123,17 @@ def test_what_is_cancelled_before_its_next_attempt_is_due_is_a_batch_that_was_gi
     assert (settled["batches"]["retried"], settled["batches"]["cancelled"]) == (1, 2)
 
 
+def test_a_move_leaves_what_waited_at_the_end_of_a_minute_before_as_it_was(either: Api) -> None:
+    either.client.post("/queue/pause")
+    name = either.ingest([1, 2, 3], "MEDIUM")
+    either.advance(90)
+    either.client.patch(f"/ingestions/{name}", json={"priority": "LOW"})
+    before, now = history(either)["steps"][-2:]
+
+    assert (before["depth"]["MEDIUM"]["items"], before["depth"]["LOW"]["items"]) == (3, 0)
+    assert (now["depth"]["MEDIUM"]["items"], now["depth"]["LOW"]["items"]) == (0, 3)
+
+
 def test_waits_are_told_by_class_as_bounds(either: Api) -> None:
     """From acceptance to the first start of each batch: 0.45, 5.45, 10.45 seconds and so on."""
     either.ingest(range(1, 61), "LOW")

@@ -191,7 +191,9 @@ class EmbeddedControl:
         core, ingestion_id = self._core, ingestion.ingestion_id
         what = {"priority": ingestion.priority.name}, {"priority": priority.name}
         mark = core.mark(MarkKind.MOVE, caller, ingestion_id, *what)
-        core.journal.record(Moved(ingestion.sequence, ingestion_id, priority), mark)
+        # The minute begins with what waited until now.
+        begun = Counted(core.clock.now(), {})
+        core.journal.record(begun, Moved(ingestion.sequence, ingestion_id, priority), mark)
         with core.lock:
             core.state.move(ingestion, priority)
         logs.event("moved", ingestion_id=ingestion_id, priority=priority.name)

@@ -162,6 +162,10 @@ class EmbeddedDispatch:
                 decision.probe_wait is not None or self._core.state.pace.probe_at > -math.inf
             )
             joins_now = decision.resend is not None and not decision.wait
+            if breaker_moves and others:
+                # They were decided before, and would let it be forgotten again.
+                self._record_and_apply(self._settlements(list(others.values())))
+                others.clear()
             # Two batches of one ingestion: which of them finishes it depends on the other.
             if breaker_moves or joins_now or slot.batch.ingestion_id in others:
                 self._record_and_apply(self._settlements([(slot, decision)]))

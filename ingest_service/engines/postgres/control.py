@@ -75,7 +75,8 @@ class PostgresControl:
         before, waited = self._expected(ingestion_id, caller)
         if dry_run:
             place = before.place
-            assert place is not None  # noqa: S101 - it is not finished
+            if place is None:
+                raise Conflict("It is finished.")  # a moment ago
             old, sequence = place.priority, place.sequence
             after, waits = as_if_moved(before, waited, priority)
         else:

@@ -72,6 +72,8 @@ _UNUSABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.errors.IdleInTransactionSessionTimeout,
+    # What was prepared before a migration has added a column; the next time it is prepared anew.
+    psycopg.errors.FeatureNotSupported,
     PoolTimeout,
 )
 

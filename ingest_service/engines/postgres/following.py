@@ -28,8 +28,12 @@ class PostgresFollowing:
             on_change()
             return lambda: None
         end = self._listening.watch(ingestion_id, on_change)
-        with self._database.reading() as tx:
-            row = tx.row("version", id=ingestion_id)
+        try:
+            with self._database.reading() as tx:
+                row = tx.row("version", id=ingestion_id)
+        except BaseException:
+            end()
+            raise
         if row is None or row.version != version or row.finished_at is not None:
             end()
             on_change()
