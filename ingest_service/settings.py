@@ -226,7 +226,7 @@ class Settings:
 
 def _refusal(knob: Field[Any], value: object) -> SettingsError:
     name, allowed = PREFIX + knob.name.upper(), knob.metadata["kind"].allowed
-    if knob.name == "journal" and isinstance(value, str):
+    if isinstance(value, str):
         value = _without_secrets(value)
     shown = repr(value[:80] if isinstance(value, str) else value)[:90]
     return SettingsError(f"{name}={shown} is not allowed: it must be {allowed}.")

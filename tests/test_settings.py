@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -143,12 +144,16 @@ def test_the_ends_of_what_is_allowed_are_taken(name: str, text: str) -> None:
     Settings.from_env({f"INGEST_{name}": text})
 
 
+def _without_password(text: str) -> str:
+    return re.sub("(//[a-z]+):[a-z]+@", r"\1:...@", text)
+
+
 @pytest.mark.parametrize(("name", "text"), WRONG, ids=lambda text: ascii(text[:40]))
 def test_a_wrong_value_is_refused_in_one_line(name: str, text: str) -> None:
-    """The line names the variable, the value and what is allowed."""
+    """The line names the variable, the value without a password, and what is allowed."""
     line = refused({f"INGEST_{name}": text})
     assert line.startswith(f"INGEST_{name}=")
-    assert repr(text[:80]) in line
+    assert repr(_without_password(text)[:80]) in line
     assert " is not allowed: it must be " in line
     assert len(line) < 250
 

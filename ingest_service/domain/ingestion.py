@@ -14,6 +14,7 @@ from ingest_service.domain.model import (
     Priority,
     Resend,
     batch_ids,
+    some_or_all,
 )
 
 
@@ -278,8 +279,9 @@ class Ingestion:
             of_batch = states[span.start : span.stop]
             if not _OPEN & set(of_batch):
                 failed = [n for n, state in enumerate(of_batch) if state == ItemState.FAILED]
+                offsets = some_or_all(failed, len(span))
                 # One start number is the decision to do it, the next one does it.
-                resends.append(Resend(index, start_counts.get(index, 0) + 2, 1, failed))
+                resends.append(Resend(index, start_counts.get(index, 0) + 2, 1, offsets))
             at = states.find(ItemState.FAILED, span.stop)
         return resends
 

@@ -197,6 +197,11 @@ class Resend:
     offsets: Sequence[int]
 
 
+def some_or_all(offsets: Sequence[int], size: int) -> Sequence[int]:
+    """Return which items of a batch of `size`; a range if all, by which the request is known."""
+    return range(size) if len(offsets) == size else offsets
+
+
 #: Counted for every batch, and an enum is slow to go through.
 _STATES = tuple(map(int, ItemState))
 

@@ -49,12 +49,15 @@ def decide(
     decided, resend, attempt = outcomes, None, batch.attempt
     if any(outcome.transient or outcome.attempts != attempt for outcome in outcomes):
         decided = [_counted(outcome, attempt, policy, counts=counts) for outcome in outcomes]
-        resend = _resend(batch, decided, attempt + counts)
+        # What is left was tried once more, unless none of it was ever sent.
+        tried = counts and not all(outcome.unsent for outcome in decided if outcome.transient)
+        resend = _resend(batch, decided, attempt + tried)
     return Decision(
         outcomes=decided,
         states=states_of(decided),
         resend=resend,
-        wait=policy.wait(batch.attempt) if counts and resend else 0.0,
+        # Those who were not there are waited for as a whole.
+        wait=policy.wait(batch.attempt) if resend and not nobody_there else 0.0,
         breaker=after,
         probe_wait=policy.wait_to_probe(after, interval) if after.is_open else None,
         ended_at=ended_at,
@@ -66,6 +69,8 @@ def _counted(outcome: Outcome, attempt: int, policy: RetryPolicy, *, counts: boo
     """Return the outcome with its number of attempts; the last attempt makes it final."""
     if outcome.attempts == attempt and not outcome.transient:
         return outcome
+    # What was never sent has not failed, however its batch mates fared.
+    counts = counts and not outcome.unsent
     exhausted = outcome.transient and counts and attempt >= policy.max_attempts
     return replace(outcome, attempts=attempt, transient=outcome.transient and not exhausted)
 

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Sequence
 
-from ingest_service.domain.model import ItemState
+from ingest_service.domain.model import ItemState, some_or_all
 
 
 def pack_offsets(offsets: Sequence[int]) -> bytes | None:
@@ -17,7 +17,7 @@ def unpack_offsets(packed: bytes | None, size: int) -> Sequence[int]:
         return range(size)
     offsets = array("H")
     offsets.frombytes(packed)
-    return offsets.tolist()
+    return some_or_all(offsets.tolist(), size)
 
 
 def find_states(

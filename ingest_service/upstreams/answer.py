@@ -64,7 +64,7 @@ class _Stream:
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
-        self._deadline = deadline
+        self.deadline = deadline
         #: What was received, and where what nobody has read begins.
         self._received = bytearray()
         self._at = 0
@@ -130,7 +130,7 @@ class _Stream:
         self._received += piece
 
     def _receive_or_end(self) -> bytes:
-        wait_until(self._sock, self._deadline)
+        wait_until(self._sock, self.deadline)
         return self._sock.recv(_PIECE)
 
 
@@ -169,6 +169,10 @@ class Answer:
     def is_in_step(self) -> bool:
         """Return whether the next answer on this connection will be that of the next request."""
         return self._is_complete and self._stays_open and not self._stream.has_more()
+
+    def hurry(self, seconds: float) -> None:
+        """Have the rest read within so many seconds, or not at all."""
+        self._stream.deadline = min(self._stream.deadline, _clock.monotonic() + seconds)
 
     def read(self, most: int) -> bytes:
         """Return the body; raise `Unreadable` if it has more than `most` bytes."""

@@ -1,5 +1,6 @@
 """What the answers of an HTTP API mean, however hostile they are."""
 
+import codecs
 import contextlib
 import email.utils
 import re
@@ -34,8 +35,13 @@ _UNREACHABLE = (
     ProxyError,
     SSLError,
 )
-#: Bytes that are read for the sake of the connection.
+#: Bytes that are read for the sake of the connection, and in how many seconds.
 _SHORT = 64 * 1024
+_SOON = 1.0
+#: Those that take longer to read than an answer may: the square of its length.
+_NO_CHARSETS = frozenset(("punycode", "idna"))
+#: A number of seconds, and as some write it.
+_SECONDS = re.compile(r"\s*[0-9]{1,400}(\.[0-9]{1,400})?\s*", re.ASCII)
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 
 
@@ -73,9 +79,10 @@ def may_pass(status: int) -> bool:
 
 def retry_after(value: str, now: datetime) -> float | None:
     """Return the seconds that a `Retry-After` means (RFC 9110, 10.2.3), None for nonsense."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:12])
+    # Two fields are as one, with a comma between them.
+    parts = value.split(",")
+    if all(map(_SECONDS.fullmatch, parts)):
+        return max(map(float, parts))
     try:
         at = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError):
@@ -86,29 +93,37 @@ def retry_after(value: str, now: datetime) -> float | None:
 
 
 def _drain(answer: Answer) -> None:
-    """Read what nobody needs, if it is short: otherwise it costs the connection."""
+    """Read what nobody needs, if it is short and soon there: otherwise it costs the connection."""
     with contextlib.suppress(HTTPError, OSError, Unreadable):
+        answer.hurry(_SOON)
         answer.read(_SHORT)
 
 
 def _parse(headers: Mapping[str, str], body: bytes) -> Any:
     """Return what the body says: JSON if it claims to be, or does not say; otherwise text."""
-    encoding = headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
+    encoding = headers.get("content-encoding", "")
+    if encoding.lower() not in ("", "identity"):
         raise Encoded(encoding)
     media_type = headers.get("content-type", "")
     if not body:
         return None
     if not media_type or "json" in media_type.lower():
         try:
-            return json_text.loads(body)
+            return json_text.loads(body.removeprefix(codecs.BOM_UTF8))
         except ValueError:
             raise Unreadable("The answer is not valid JSON.") from None
-    charset = _CHARSET.search(media_type)
+    found = _CHARSET.search(media_type)
     try:
-        return body.decode(charset[1] if charset else "utf-8")
+        return body.decode(_charset(found[1]) if found else "utf-8")
     except (LookupError, UnicodeError):
         raise Unreadable("The answer is not text in the charset that it names.") from None
+
+
+def _charset(name: str) -> str:
+    charset = codecs.lookup(name).name
+    if charset in _NO_CHARSETS:
+        raise LookupError(charset)
+    return charset
 
 
 def interrupted(error: Exception) -> Outcome:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ingest_service import json_text
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome
 from ingest_service.upstreams.answer import Unreadable
@@ -94,20 +95,21 @@ def _name_in(entry: Any, kind: Kind) -> str | None:
 def _outcome(entry: Any, status_code: int | None) -> Outcome:
     """Return the outcome that one entry of a batch's answer describes.
 
-    An object with `"status": "failed"`, or with an `"error"`, has failed; `"status_code"`
-    in it is classified as if it were the status of an answer. Anything else is
-    the item's processed_data.
+    An object with `"status": "failed"`, or with an `"error"` that is not empty, has failed;
+    `"status_code"` in it is classified as if it were the status of an answer. Anything else is the
+    item's processed_data.
     """
     if not isinstance(entry, dict):
         return Outcome(succeeded=True, processed_data=entry, status_code=status_code)
-    if entry.get("status") not in ("failed", "error") and entry.get("error") is None:
+    if entry.get("status") not in ("failed", "error") and not entry.get("error"):
         data = entry.get("processed_data", entry)
         return Outcome(succeeded=True, processed_data=data, status_code=status_code)
     own = entry.get("status_code")
     code = own if type(own) is int and 100 <= own < 600 else status_code
+    error = entry.get("error") or "The upstream failed this item."
     return Outcome(
         succeeded=False,
-        error=str(entry.get("error") or "The upstream failed this item."),
+        error=error if isinstance(error, str) else json_text.dumps(error).decode(),
         status_code=code,
         transient=code is not None and may_pass(code),
     )

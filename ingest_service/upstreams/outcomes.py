@@ -7,6 +7,8 @@ from typing import Any
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
 
+#: More seconds than anybody is left alone for.
+_LONGEST_WAIT = 1e9
 #: Characters of an error that are kept.
 LONGEST_ERROR = 2_000
 #: Bytes that `encoded_size` counts of an outcome that is kept besides its data, at most: a
@@ -85,7 +87,10 @@ def bounded_together(outcomes: Sequence[Outcome], most_bytes: int) -> list[Outco
 def seconds_asked(outcome: object) -> float | None:
     """Return for how long an outcome asks to leave the upstream alone; None for nonsense."""
     asked = outcome.retry_after if isinstance(outcome, Outcome) else None
-    return float(asked) if isinstance(asked, int | float) and asked > 0 else None
+    # No float is as large as a number can be.
+    return (
+        float(min(asked, _LONGEST_WAIT)) if isinstance(asked, int | float) and asked > 0 else None
+    )
 
 
 def _tidied(outcome: Outcome) -> Outcome:

@@ -54,12 +54,17 @@ class Pool:
             return sum(job.deadline < now for job in self._jobs)
 
     def _work(self) -> None:
-        while True:
-            job = self._queue.get()
-            try:
-                job.task()
-            finally:
-                with self._lock:
-                    self._jobs.remove(job)
-            # A finished task can hold a large answer until the next one comes.
-            del job
+        try:
+            while True:
+                job = self._queue.get()
+                try:
+                    job.task()
+                finally:
+                    with self._lock:
+                        self._jobs.remove(job)
+                # A finished task can hold a large answer until the next one comes.
+                del job
+        finally:
+            # Whatever has ended it: another one is started in its place.
+            with self._lock:
+                self._threads -= 1

@@ -12,7 +12,7 @@ def load_connector(name: str) -> Connector:
     module, _, attribute = name.partition(":")
     try:
         connector = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingsError(f"INGEST_UPSTREAM={name!r} cannot be imported: {error}.") from error
     if not callable(connector):
         raise SettingsError(f"INGEST_UPSTREAM={name!r} is not allowed: it must name a callable.")

@@ -84,11 +84,20 @@ def test_the_last_attempt_makes_an_outcome_final() -> None:
 
 
 def test_an_attempt_of_which_nothing_was_sent_does_not_count() -> None:
-    """It is not the items' fault, and is sent again at once; the pace sees to the rest."""
+    """It is not the items' fault; it waits all the same, or it would take every slot."""
     decided = decision([UNSENT, UNSENT], attempt=3)
 
     assert decided.resend is not None
-    assert (decided.resend.attempt, decided.wait) == (3, 0.0)
+    assert (decided.resend.attempt, decided.wait) == (3, 4.0)
+
+
+def test_what_was_never_sent_does_not_fail_beside_what_was() -> None:
+    """Not even at the last attempt of its batch."""
+    decided = decision([FINE, UNSENT, LATER], attempt=POLICY.max_attempts)
+
+    assert [outcome.transient for outcome in decided.outcomes] == [False, True, False]
+    assert decided.resend is not None
+    assert (list(decided.resend.offsets), decided.resend.attempt) == ([1], POLICY.max_attempts)
 
 
 def test_while_nobody_is_there_attempts_do_not_count_and_the_upstream_is_left_alone() -> None:

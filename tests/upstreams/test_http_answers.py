@@ -33,6 +33,8 @@ from tests.upstreams.replies import HALF, OK, first
         (answer(201, "gr\u00fcn".encode(), Content_Type="text/plain"), "gr\u00fcn"),
         (answer(200, b"gr\xfcn", Content_Type="text/plain; charset=latin-1"), "gr\u00fcn"),
         (answer(200, b""), None),
+        (answer(200, b'\xef\xbb\xbf{"a": 1}'), {"a": 1}),
+        (answer(200, b"1", Content_Encoding=""), 1),
         (b"HTTP/1.1 204 No Content\r\n\r\n", None),
         (cut(b"HTTP/1.0 200 OK\r\n\r\n[1]"), [1]),
         (
@@ -42,7 +44,9 @@ from tests.upstreams.replies import HALF, OK, first
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, {"fine": True}),
         (answer(200, b"7", Content_Encoding="identity"), 7),
     ],
-    ids=str.split("json json-suffix utf-8 latin-1 empty 204 no-type chunked 100 identity"),
+    ids=str.split(
+        "json json-suffix utf-8 latin-1 empty bom no-coding 204 no-type chunked 100 identity"
+    ),
 )
 def test_the_body_of_a_2xx_is_the_data_of_the_item(reply: Reply, data: object) -> None:
     """As JSON if it says so or says nothing, as text otherwise."""
@@ -124,6 +128,7 @@ def test_two_contradicting_lengths_are_an_unreadable_answer_that_is_tried_again(
         (answer(200, b"\xff", Content_Type="text/plain"), 200, "charset"),
         (answer(200, b"x", Content_Type="text/plain; charset=klingon"), 200, "charset"),
         (answer(200, b"x", Content_Type="text/plain; charset=zlib"), 200, "charset"),
+        (answer(200, b"x", Content_Type="text/plain; charset=punycode"), 200, "charset"),
         (answer(200, b"\x1f\x8b", Content_Encoding="gzip"), 200, "encoded (gzip)"),
         (answer(200, b"x" * (2**20 + 1)), 200, "larger than 1048576 bytes"),
     ],

@@ -1,5 +1,6 @@
 """One request a batch: whose the listed outcomes are, and what is sent again."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from tests.realtime import (
     Scripted,
     answer,
     cut,
+    eventually,
     running,
 )
 from tests.upstreams.calls import batch_of
@@ -23,9 +25,9 @@ def test_a_batch_is_one_request_and_its_answer_lists_an_outcome_an_item() -> Non
         [
             {
                 "results": [
-                    {"status": "success", "error": None, "n": 1},
+                    {"status": "success", "error": "", "n": 1},
                     {"status": "failed", "error": "later", "status_code": 503},
-                    {"status": "failed", "error": "never"},
+                    {"status": "failed", "error": {"code": 7}},
                 ]
             },
             [{"processed_data": "two"}],
@@ -45,7 +47,7 @@ def test_a_batch_is_one_request_and_its_answer_lists_an_outcome_an_item() -> Non
     assert (whole.key, rest.key) == (batch_id, f"{batch_id}/1")
     assert (one.succeeded, one.processed_data["n"]) == (True, 1)
     assert (two.succeeded, two.processed_data, two.attempts) == (True, "two", 2)
-    assert (three.succeeded, three.error, three.attempts) == (False, "never", 1)
+    assert (three.succeeded, three.error, three.attempts) == (False, '{"code":7}', 1)
 
 
 @pytest.mark.parametrize("batch_size", [3, 300])
@@ -60,6 +62,26 @@ def test_a_batch_that_is_sent_again_as_a_whole_has_the_same_key(batch_size: int)
     assert [request.attempt for request in server.requests] == [1, 2]
     assert len({request.key for request in server.requests}) == 1
     assert all(outcome.succeeded for outcome in outcomes)
+
+
+def test_a_whole_batch_is_known_by_the_same_key_after_a_restart_and_when_it_is_retried(
+    tmp_path: Path,
+) -> None:
+    """While it waits for its next attempt, and once all of it has failed for good."""
+    journal = tmp_path / "journal.sqlite3"
+    with Scripted(lambda _: answer(503)) as server:
+        with running(server.batch, journal=journal, backoff=0.01) as service:
+            ingestion_id = service.send([1, 2, 3])
+            eventually("it fails", lambda: service.snapshot(ingestion_id).counts.retrying == 3)
+        server.reply = lambda _: answer(404)
+        with running(server.batch, journal=journal) as service:
+            service.finish(ingestion_id)
+            server.reply = lambda _: answer(200, {})
+            service.parts.service.operator.retry(ingestion_id)
+            assert all(each.succeeded for each in service.finish(ingestion_id))
+
+    assert len(server.requests) >= 3
+    assert len({request.key for request in server.requests}) == 1
 
 
 def test_the_key_of_a_long_rest_of_a_batch_fits_into_a_header() -> None:

@@ -1,5 +1,6 @@
 """An HTTP API that asks to be left alone, or is gone, or insists on its rate."""
 
+import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ingest_service.demo_upstream import DemoBehaviour, DemoUpstream
-from ingest_service.upstreams.http_answers import retry_after
+from ingest_service.upstreams import http_answers
+from ingest_service.upstreams.answer import Answer
+from ingest_service.upstreams.http_answers import classify, retry_after
 from tests.realtime import (
+    GUARD,
     Scripted,
     answer,
     eventually,
@@ -27,6 +31,9 @@ from tests.upstreams.replies import OK, first
     [
         ("0", 0, 0),
         ("7", 6, 7),
+        ("7.5", 7, 7.5),
+        ("000000000000000007", 6, 7),
+        ("7, 7", 6, 7),
         ("in a while", 0, 0),
         ("-7", 0, 0),
         ("99999999999999999999", 29, 30),
@@ -50,6 +57,22 @@ def held(service: Any) -> float:
     """Return for how many seconds the pace is held."""
     pace = service.parts.engine.reading.snapshot().pace
     return max(0.0, float(pace.held_until) - time.monotonic())
+
+
+@pytest.mark.parametrize(
+    "length", [b"", b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n"]
+)
+def test_a_refusal_whose_body_never_comes_is_one_all_the_same(
+    length: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody needs it, and what its head says is not lost."""
+    monkeypatch.setattr(http_answers, "_SOON", 0.05)
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(b"HTTP/1.1 429 X\r\nRetry-After: 60\r\n" + length + b"\r\n")
+        refused = classify(Answer(near, time.monotonic() + GUARD), 1_000, datetime.now(UTC))
+
+    assert (refused.status_code, refused.transient, refused.retry_after) == (429, True, 60.0)
 
 
 def test_a_hold_ends_by_itself_and_the_item_goes_on() -> None:

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from ingest_service import json_text
 from ingest_service.domain.model import Outcome
 from ingest_service.engines import calls
-from ingest_service.upstreams.outcomes import MOST_BESIDE, all_bounded, bounded, encoded_size
+from ingest_service.upstreams.outcomes import (
+    MOST_BESIDE,
+    all_bounded,
+    bounded,
+    encoded_size,
+    seconds_asked,
+)
 from ingest_service.upstreams.protocol import FinishedCall
 from tests.upstreams.calls import batch_of
 
@@ -232,3 +238,8 @@ def test_ordinary_text_is_written_by_orjson() -> None:
     """Byte for byte."""
     value = {"a": [1, "\u00fc", None, 2**64 - 1, -(2**63)]}
     assert json_text.dumps(value) == orjson.dumps(value)
+
+
+def test_a_hold_may_be_any_number() -> None:
+    """An API can answer with more digits than a float has."""
+    assert seconds_asked(Outcome(succeeded=False, retry_after=10**400)) == 1e9

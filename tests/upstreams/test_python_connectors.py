@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -309,6 +310,16 @@ def test_a_connector_is_found_by_its_name() -> None:
     """As `package.module:callable`, in the settings."""
     with running("tests.upstreams.test_python_connectors:send") as service:
         assert service.finish(service.send([1]))[0].processed_data == "python"
+
+
+def test_a_connector_that_ends_the_process_when_it_is_imported_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the worker again and again."""
+    (tmp_path / "leaving.py").write_text("raise SystemExit('no configuration')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match="no configuration"):
+        load_connector("leaving:send")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """A machine out of threads or descriptors, and calls that never return."""
 
+import math
 import threading
 from typing import Any
 
 import pytest
 
 from ingest_service.domain.model import Batch, Outcome
+from ingest_service.upstreams.pool import Pool
 from ingest_service.upstreams.shortage import shortage
 from ingest_service.upstreams.threaded import GRACE
 from tests.descriptors import no_descriptors
@@ -68,6 +70,19 @@ def test_a_connector_that_lacks_something_is_not_at_fault(error: Exception) -> N
 
     (outcome,) = Started(upstream_of(connector), batch_of(1)).finish()
     assert (outcome.succeeded, outcome.transient, outcome.unsent) == (False, True, True)
+
+
+def test_a_thread_that_ends_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has ended it."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    pool, done = Pool(1), threading.Event()
+
+    def crash() -> None:
+        raise KeyError
+
+    assert pool.submit([crash], math.inf)
+    eventually("it has ended", lambda: pool.overdue(math.inf) == 0)
+    eventually("another one runs", lambda: pool.submit([done.set], math.inf) and done.wait(0.1))
 
 
 def test_what_was_lacking_is_found_behind_other_errors() -> None:

@@ -10,7 +10,7 @@ from typing import cast
 import apsw
 
 from ingest_service.domain.ingestion import Ingestion
-from ingest_service.domain.model import Batch, ItemState, Resend
+from ingest_service.domain.model import Batch, ItemState, Resend, some_or_all
 from ingest_service.engines import OperatorState
 from ingest_service.engines.chunks import Chunk, join_items
 from ingest_service.engines.embedded.journal import Instant, Recovered
@@ -116,7 +116,7 @@ def _replay_batch(progress: _Progress, index: int, starts: Sequence[Row]) -> Non
     elif resend_at is not None:
         pairs = zip(offsets, item_states, strict=True)
         left = [offset for offset, state in pairs if state == ItemState.RETRYING]
-        resend = Resend(index, start_no + 1, resend_as, left)
+        resend = Resend(index, start_no + 1, resend_as, some_or_all(left, len(span)))
         progress.retries.append((to_datetime(resend_at), resend))
 
 
