@@ -26,6 +26,8 @@ heap.share_one_heap()
 bind = listeners.addresses(SETTINGS.host, PORT)
 worker_class = "ingest_service.front.worker.FrontWorker"
 graceful_timeout = 30
+# It bounds the wait for a body as well, which has a minute of our own (see front/limits.py).
+timeout = 90
 control_socket_disable = True
 http_parser = "fast"
 asgi_loop = "uvloop"

@@ -24,6 +24,7 @@ _CONSTANT: Environ = {
 }
 #: Names that are the same in every request are made once; strangers cannot make this grow.
 _MAX_NAMES = 500
+_LONGEST_NAME = 100
 _names = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _absolute = (b"http://", b"https://")
 
@@ -130,7 +131,7 @@ def _target(raw: bytes) -> tuple[str, str | None]:
 
 def _name(name: bytes) -> str:
     key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-    if len(_names) < _MAX_NAMES:
+    if len(_names) < _MAX_NAMES and len(name) <= _LONGEST_NAME:
         _names[name] = key
     return key
 

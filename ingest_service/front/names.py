@@ -25,7 +25,7 @@ METHODS: dict[Any, tuple[str, ...]] = {
         "pause_writing",
         "resume_writing",
     ),
-    protocol.BodyReceiver: ("_complete", "signal_disconnect"),
+    protocol.BodyReceiver: ("_body_finished", "_complete", "signal_disconnect"),
     gasgi.ASGIWorker: (
         "_serve",
         "check_config",

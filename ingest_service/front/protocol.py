@@ -17,7 +17,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     """A connection; its worker sees to it that it does not stay for nothing."""
 
     _closed: bool
-    _half_closed = False
+    half_closed = False  # nothing more will come, and it reads on
     _ahead = b""  # its turn comes later; the parser keeps only a little of that
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -44,9 +44,10 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         receiver = self._body_receiver
         if self._closed or receiver is None or not receiver._complete:  # noqa: SLF001 - see `names`
             return False
-        self._half_closed = True
-        # A client that waits for a change is answered now: perhaps nobody is there any more.
-        receiver.signal_disconnect()
+        self.half_closed = True
+        # Who waits for a change is answered now: perhaps nobody is there. A body is read first.
+        if receiver._body_finished:  # noqa: SLF001 - see `names`
+            receiver.signal_disconnect()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -99,7 +100,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def _arm_keepalive_timer(self) -> None:
         self.worker.await_head(self)
         self._take_ahead()
-        if self._half_closed and not self._request_ready.is_set():
+        if self.half_closed and not self._request_ready.is_set():
             self._close_transport()
 
     def _cancel_keepalive_timer(self) -> None:
@@ -115,6 +116,5 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     def _build_http_scope(self, *request: Any) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(*request)
-        scope["connection"] = self
-        scope["arrived"] = self._body_receiver._complete  # noqa: SLF001 - see `names`
-        return scope
+        arrived = self._body_receiver._complete  # noqa: SLF001 - see `names`
+        return scope | {"connection": self, "arrived": arrived}

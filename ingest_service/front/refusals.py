@@ -8,6 +8,7 @@ from ingest_service.domain.ids import fresh_id
 from ingest_service.front.bridge import Answer, Environ, call
 from ingest_service.web.admission import complete
 from ingest_service.web.answer_headers import complete_head
+from ingest_service.web.http_counts import NO_ROUTE, Answered, HttpCounts
 from ingest_service.web.problems import problem
 
 
@@ -28,6 +29,8 @@ class Refused(Exception):
     def answer(self, app: Flask, environ: Environ) -> Answer:
         """Return the answer to the request of `environ`."""
         response = problem(self.slug, str(self))
+        counts: HttpCounts = app.extensions["http_counts"]
+        counts.count(Answered(NO_ROUTE, environ["REQUEST_METHOD"], response.status_code), 0.0)
         if self.slug == "not-ready":
             response.headers["Retry-After"] = "1"
         return call(complete(app, environ, response), environ)

@@ -74,7 +74,11 @@ class Shell:
             # Its body may not have been read to the end.
             answer, closing = error.answer(self._app, environ), True
         except ClientGone:
-            return
+            if scope["connection"].is_gone():
+                return
+            # The server has waited long enough for its body.
+            late = Refused("request-timeout", "The request took too long to arrive.")
+            answer, closing = late.answer(self._app, environ), True
         finally:
             self.arrivals.release(body)
         # A client may take its answer slowly: nothing else is kept for so long.
@@ -103,7 +107,7 @@ class Shell:
             return answer
         # It may be large, and nobody sees it.
         del answer
-        await self._waiters.wait(*held.awaited, receive)
+        await self._waiters.wait(*held.awaited, receive, lambda: connection.half_closed)
         if connection.is_gone():
             raise ClientGone
         held.end()
@@ -111,8 +115,7 @@ class Shell:
         return await self._answer_now(environ, size, connection)
 
     async def _answer_now(self, environ: Environ, size: int, connection: Any) -> Answer:
-        path = environ["PATH_INFO"]
-        quick = size <= limits.QUICK_BODY and path not in self._long
+        quick = size <= limits.QUICK_BODY and _named(environ) not in self._long
         if quick and admission.is_quick(self._app, environ):
             return await self._answer_in_loop(environ)
         work = partial(call, self._app, environ)
@@ -135,7 +138,7 @@ class Shell:
         elif isinstance(answer.body, Parts) or len(answer.body) > limits.QUICK_BODY:
             if len(self._long) >= _MAX_LONG:
                 self._long.clear()
-            self._long[environ["PATH_INFO"]] = None
+            self._long[_named(environ)] = None
         return answer
 
     async def _stream(self, parts: Parts, send: Send, connection: Any) -> None:
@@ -168,6 +171,12 @@ class Shell:
             with suppress(Refused, ClientGone):
                 body = await self.arrivals.read(receive, arrived=scope["arrived"])
                 self.arrivals.release(body)
+
+
+def _named(environ: Environ) -> str:
+    """Return what a path asks for, however it is written."""
+    path: str = environ["PATH_INFO"]
+    return path.lower().rstrip("/")
 
 
 def _start(answer: Answer, *more: tuple[bytes, bytes]) -> dict[str, Any]:

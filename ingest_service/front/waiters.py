@@ -24,10 +24,18 @@ class Waiters:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._released = False
 
-    async def wait(self, ingestion_id: str, version: int, seconds: float, receive: Receive) -> None:
+    async def wait(
+        self,
+        ingestion_id: str,
+        version: int,
+        seconds: float,
+        receive: Receive,
+        has_ended: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Return at the first change, when the client hangs up, or after `seconds`.
 
-        At once if too many are waiting already, the service stops, or nobody can tell.
+        At once if too many are waiting already, the service stops, nobody can tell, or the client
+        `has_ended` its half.
         """
         if self._released or len(self._waiting) >= limits.MAX_WAITERS:
             return
@@ -39,7 +47,7 @@ class Waiters:
         self._waiting.add(changed)
         try:
             end = await self._begin(partial(self._watch, ingestion_id, version, call_back))
-            hung_up = asyncio.ensure_future(_hang_up(receive))
+            hung_up = asyncio.ensure_future(_hang_up(receive, has_ended))
             try:
                 await asyncio.wait(
                     (changed, hung_up), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
@@ -69,9 +77,9 @@ class Waiters:
             _set(changed)
 
 
-async def _hang_up(receive: Receive) -> None:
+async def _hang_up(receive: Receive, has_ended: Callable[[], bool]) -> None:
     """Return when the client has gone; the end of its request comes before that."""
-    while (await receive())["type"] != "http.disconnect":
+    while not has_ended() and (await receive())["type"] != "http.disconnect":
         pass
 
 

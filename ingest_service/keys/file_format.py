@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest_service.domain.model import Priority
 from ingest_service.errors import SettingsError
-from ingest_service.keys.key import NAME, Key
+from ingest_service.keys.key import KEY, NAME, Key
 from ingest_service.keys.scope import Scope
 from ingest_service.watched_file import read_private
 
@@ -113,6 +113,8 @@ def _key(table: dict[str, Any], place: _Place) -> Key:
     values: dict[str, Any] = {}
     if "name" in table:
         values["name"] = _field("name", table["name"], place)
+        if KEY.fullmatch(values["name"]):
+            raise place.error(None, "its `name` is a key itself, which must be told to nobody.")
         place.key = f"key {values['name']!r}"
     for field in ("name", "sha256", "scopes"):
         if field not in table:

@@ -27,10 +27,11 @@ class HeldBack:
         self.awaited: Change | None = None
         self._is_over = False
 
-    def until(self, change: Change) -> None:
-        """Have the request asked again after `change`, unless that is so by now."""
+    def until(self, change: Change) -> bool:
+        """Have the request asked again after `change`; return False if that is so by now."""
         if not self._is_over:
             self.awaited = change
+        return not self._is_over
 
     def end(self) -> None:
         """Take the next answer, whatever it is."""

@@ -64,16 +64,20 @@ def show(ingestion_id: str) -> Response:
 
 def _follow(ingestion_id: str, query: dict[str, Any]) -> Response:
     page, queries = (query["offset"], query["limit"], the_caller()), the_service().queries
-    snapshot = queries.status(ingestion_id, *page)
-    response = _status(snapshot, queries.estimate(ingestion_id))
-    if query["wait"] and snapshot.finished_at is None and not _is_news(response):
-        held: HeldBack | None = request.environ.get(HELD_BACK)
-        if held is not None:
-            held.until(Change(snapshot.ingestion_id, snapshot.version, query["wait"]))
-        else:
-            queries.await_change(snapshot, query["wait"])
-            snapshot = queries.status(ingestion_id, *page)
+    snapshot, response = queries.status(ingestion_id, *page), None
+    if query["wait"] and snapshot.finished_at is None:
+        if request.if_none_match:
             response = _status(snapshot, queries.estimate(ingestion_id))
+        if response is None or not _is_news(response):
+            held: HeldBack | None = request.environ.get(HELD_BACK)
+            if held is None:
+                queries.await_change(snapshot, query["wait"])
+                snapshot, response = queries.status(ingestion_id, *page), None
+            elif held.until(Change(snapshot.ingestion_id, snapshot.version, query["wait"])):
+                # Nobody sees this one.
+                return JsonResponse(b"")
+    if response is None:
+        response = _status(snapshot, queries.estimate(ingestion_id))
     if "HTTP_IF_NONE_MATCH" in request.environ:
         unless_known(response)
     return response

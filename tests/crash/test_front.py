@@ -4,7 +4,6 @@ import os
 import resource
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -303,6 +302,25 @@ def test_a_client_may_close_its_half(server: Server) -> None:
         assert client.is_closed()
 
 
+@pytest.mark.parametrize("size", [0, 300_000], ids=["small", "large"])
+def test_a_body_before_a_closed_half_is_read(server: Server, size: int) -> None:
+    """Though the end comes along with it; pipelined ones are answered in order."""
+    for _ in range(20):
+        with Raw(server.port) as client:
+            client.send((post(ids(3) + b" " * size)) * 2)
+            client.socket.shutdown(socket.SHUT_WR)
+            assert [client.answer().status for _ in range(2)] == [200, 200]
+
+
+def test_waiters_behind_one_another_that_close_their_half_are_answered(server: Server) -> None:
+    posted = server.request("POST", "/ingest", {"ids": [1], "priority": "LOW"})
+    asking = head("GET", f"/status/{posted.json()['ingestion_id']}?wait=20")
+    with Raw(server.port) as client:
+        client.send(asking * 3)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [client.answer().status for _ in range(3)] == [200] * 3
+
+
 def test_a_waiter_that_closes_its_half_is_answered(server: Server) -> None:
     """It may have gone altogether; nobody waits for it."""
     posted = server.request("POST", "/ingest", {"ids": [1], "priority": "LOW"})
@@ -475,18 +493,3 @@ def test_all_threads_share_one_heap(server: Server) -> None:
     spans = [(line[1], [int(end, 16) for end in line[0].split("-")]) for line in maps]
     reserved = [end - start for rights, (start, end) in spans if rights == "---p"]
     assert not [size for size in reserved if 32 * 2**20 < size < 64 * 2**20]
-
-
-def test_a_wrong_worker_is_named(tmp_path: Path) -> None:
-    """The start-up check, with a gunicorn that lacks something."""
-    script = (
-        "import sys; from gunicorn.asgi.protocol import ASGIProtocol as P; "
-        "del P._close_transport; from gunicorn.app.wsgiapp import run; "
-        "sys.argv = ['gunicorn', 'wsgi:app']; run()"
-    )
-    server = Server(tmp_path / "journal", tmp_path / "log")
-    server._command = [sys.executable, "-c", script]
-    server.launch()
-    assert server.wait() != 0
-    assert "it lacks ASGIProtocol._close_transport" in server.logged()
-    assert "Traceback" not in server.logged()

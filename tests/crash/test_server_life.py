@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -315,3 +316,18 @@ def test_a_backup_of_a_running_service_can_be_gone_back_to(
         eventually(lambda each=each: counts(server, each)["succeeded"] == 6)  # type: ignore[misc]
     assert server.stop() == 0
     assert "sound; 5 ingestions, 0 of them unfinished" in server.command("check").stdout
+
+
+def test_a_wrong_worker_is_named(tmp_path: Path) -> None:
+    """The start-up check, with a gunicorn that lacks something."""
+    script = (
+        "import sys; from gunicorn.asgi.protocol import ASGIProtocol as P; "
+        "del P._close_transport; from gunicorn.app.wsgiapp import run; "
+        "sys.argv = ['gunicorn', 'wsgi:app']; run()"
+    )
+    server = Server(tmp_path / "journal", tmp_path / "log")
+    server._command = [sys.executable, "-c", script]
+    server.launch()
+    assert server.wait() != 0
+    assert "it lacks ASGIProtocol._close_transport" in server.logged()
+    assert "Traceback" not in server.logged()

@@ -19,6 +19,7 @@ class Connection:
     """Somebody who listens, until told otherwise."""
 
     gone = False
+    half_closed = False
 
     def is_gone(self) -> bool:
         return self.gone

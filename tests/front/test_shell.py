@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, Response
 
 from ingest_service.errors import StorageUnavailable
-from ingest_service.front import limits
+from ingest_service.front import bridge, limits
 from ingest_service.front.arrivals import Arrival, Arrivals
 from ingest_service.front.pool import Pool
 from ingest_service.front.refusals import Refused
@@ -123,6 +123,25 @@ def test_the_threads_are_there_before_the_first_crowd() -> None:
         return threads
 
     assert asyncio.run(run()) == 3
+
+
+def test_what_the_server_waits_for_in_vain_is_a_timeout_and_counted(app: Flask) -> None:
+    """It has a clock of its own, and says that somebody has gone who is there."""
+
+    async def ask(client: Client) -> int:
+        client.hung_up.set()
+        length = (b"content-length", b"5")
+        return (await client.ask("POST", "/ingest", headers=[length, *JSON]))[0]
+
+    assert run(app, ask) == 408
+    assert app.extensions["http_counts"].answered() == {("none", "POST", 408): 1}
+
+
+def test_names_of_fields_are_remembered_if_they_are_short() -> None:
+    before = len(bridge._names)
+    for letter in (b"a", b"b"):
+        assert bridge._name(letter * 60_000) == "HTTP_" + letter.decode().upper() * 60_000
+    assert len(bridge._names) == before
 
 
 def test_nothing_is_begun_for_who_has_gone(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

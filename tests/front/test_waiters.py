@@ -15,6 +15,7 @@ from ingest_service.errors import StorageUnavailable
 from ingest_service.front import limits
 from ingest_service.front.pool import Pool
 from ingest_service.front.waiters import Waiters
+from ingest_service.web import render
 from tests.front.shells import BODY, JSON, Client, nothing_holds, run
 from tests.uncollected import uncollected
 
@@ -128,6 +129,31 @@ def test_however_one_asks_it_waits_without_a_thread_and_is_counted_once(
         return statuses
 
     assert run(app, ask) == {200}
+
+
+def test_nothing_is_rendered_before_a_wait(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd can come at once, and the answer can have thousands of batches."""
+    rendered: list[None] = []
+    status = render.status
+
+    def rendering(*what: Any) -> Any:
+        rendered.append(None)
+        return status(*what)
+
+    monkeypatch.setattr(render, "status", rendering)
+    accepted = app.test_client().post("/ingest", json={"ids": [1], "priority": "LOW"})
+    path = f"/status/{accepted.get_json()['ingestion_id']}?wait=30"
+
+    async def ask(client: Client) -> int:
+        asked = asyncio.ensure_future(client.ask("GET", path))
+        while not client.shell._waiters._waiting:
+            await asyncio.sleep(0.01)
+        assert rendered == []
+        client.shell.release_waiters()
+        return (await asked)[0]
+
+    assert run(app, ask) == 200
+    assert len(rendered) == 1
 
 
 def test_an_answer_that_is_news_does_not_wait(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

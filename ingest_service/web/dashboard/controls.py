@@ -10,7 +10,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ingest_service.domain.ingestion import IngestionSnapshot
 from ingest_service.domain.model import OutcomeWord, Priority
-from ingest_service.errors import Conflict, IngestionNotFound, QueueFull
+from ingest_service.errors import (
+    Conflict,
+    IngestionNotFound,
+    QueueFull,
+    QuotaFull,
+    StorageUnavailable,
+)
 from ingest_service.keys.scope import Scope
 from ingest_service.service.reports import MoveReport
 from ingest_service.web.dashboard.formats import count, span
@@ -146,7 +152,7 @@ def _attempt(do: Callable[[str], Effect], ingestion_id: str) -> Effect:
         return Effect(ingestion_id, str(error), applies=False)
     except IngestionNotFound:
         return Effect(ingestion_id, "Nobody knows it (any more).", applies=False)
-    except QueueFull as error:
+    except (QueueFull, QuotaFull, StorageUnavailable) as error:
         return Effect(ingestion_id, str(error), applies=False)
 
 
