@@ -27,7 +27,7 @@ class Arrival:
     def refusal(self) -> Refused:
         """Return why it was ended; a new one, because what was raised holds what has raised it."""
         if self._in_time:
-            return Refused("request-timeout", "The request took too long to arrive.")
+            return Refused.late()
         return Refused("not-ready", "Too many requests are arriving at once.")
 
 

@@ -20,6 +20,11 @@ class Refused(Exception):
         self.slug = slug
 
     @classmethod
+    def late(cls) -> Self:
+        """Return what is answered to a request that does not arrive in time."""
+        return cls("request-timeout", "The request took too long to arrive.")
+
+    @classmethod
     def by_server(cls, status: int) -> Self:
         """Return what gunicorn refuses with `status` and words of its own."""
         if status == 500:

@@ -77,8 +77,7 @@ class Shell:
             if scope["connection"].is_gone():
                 return
             # The server has waited long enough for its body.
-            late = Refused("request-timeout", "The request took too long to arrive.")
-            answer, closing = late.answer(self._app, environ), True
+            answer, closing = Refused.late().answer(self._app, environ), True
         finally:
             self.arrivals.release(body)
         # A client may take its answer slowly: nothing else is kept for so long.

@@ -126,7 +126,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         if connection.transport.get_write_buffer_size():
             self.watch_reader(connection)
         elif connection.framing.head_bytes:
-            connection.refuse(Refused("request-timeout", "The request took too long to arrive."))
+            connection.refuse(Refused.late())
         else:
             connection.transport.abort()
 

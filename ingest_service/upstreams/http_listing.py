@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ingest_service import json_text
 from ingest_service.domain.items import Kind
 from ingest_service.domain.model import Batch, Outcome
 from ingest_service.upstreams.answer import Unreadable
@@ -106,10 +105,9 @@ def _outcome(entry: Any, status_code: int | None) -> Outcome:
         return Outcome(succeeded=True, processed_data=data, status_code=status_code)
     own = entry.get("status_code")
     code = own if type(own) is int and 100 <= own < 600 else status_code
-    error = entry.get("error") or "The upstream failed this item."
     return Outcome(
         succeeded=False,
-        error=error if isinstance(error, str) else json_text.dumps(error).decode(),
+        error=entry.get("error") or "The upstream failed this item.",
         status_code=code,
         transient=code is not None and may_pass(code),
     )

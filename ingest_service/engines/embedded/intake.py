@@ -9,10 +9,8 @@ from ingest_service.domain.forecast import forecast
 from ingest_service.domain.ids import fresh_id
 from ingest_service.domain.ingestion import Ingestion, Submission
 from ingest_service.domain.policy import Policy
-from ingest_service.domain.room import Waiting, room_at
+from ingest_service.domain.room import Lacking, Waiting, opens_in
 from ingest_service.domain.runs import Moment
-from ingest_service.domain.slot_times import SlotTimes
-from ingest_service.domain.snapshot import FRONT
 from ingest_service.engines import Acceptance, Draft, IdempotencyKey
 from ingest_service.engines.embedded.core import Core
 from ingest_service.errors import QueueFull, QuotaFull
@@ -126,11 +124,8 @@ def check_quota(core: Core, caller: Caller, items: int) -> None:
     if items > limit:
         raise QuotaFull(limit, None)
     if too_many > 0:
-        slots, waiting = (
-            core.state.slots_until_gone(key, too_many),
-            core.state.waiting_of_owner(key),
-        )
-        raise QuotaFull(limit, _opens_in(core, slots, waiting, items=too_many))
+        lacking = Lacking(too_many, 0, core.state.slots_until_gone(key, too_many))
+        raise QuotaFull(limit, _opens_in(core, core.state.waiting_of_owner(key), lacking))
 
 
 def check_room(core: Core, items: int, ingestions: int = 1) -> None:
@@ -141,25 +136,14 @@ def check_room(core: Core, items: int, ingestions: int = 1) -> None:
     if not (too_many_items or too_many):
         return
     slots = state.index.slots_until_room(too_many_items, too_many)
-    room = {"items": too_many_items, "ingestions": too_many}
-    raise QueueFull(_opens_in(core, slots, state.waiting_of, **room))
+    lacking = Lacking(too_many_items, too_many, slots)
+    raise QueueFull(_opens_in(core, state.waiting_of, lacking))
 
 
-def _opens_in(core: Core, slots: int, waiting: Waiting, **room: int) -> float:
-    """Return in how many seconds there will be so much room; inf if nobody knows.
-
-    Too far ahead to be seen it is when the last of about `slots` slots opens.
-    """
+def _opens_in(core: Core, waiting: Waiting, lacking: Lacking) -> float:
     state, now = core.state, core.clock.monotonic()
     moment = Moment(now, core.options.rule, core.slot_model(now, state.filled_at), state.slots)
-    if math.isinf(moment.model.opens_at):
-        return math.inf
-    at = None
-    if slots <= FRONT:
-        at = room_at(moment, state.index.front(), state.retries(), waiting, **room)
-    if at is None:
-        at = SlotTimes(moment.model, now).at(max(0, slots - 1))
-    return max(0.0, at - now)
+    return opens_in(moment, state.index.front(), state.retries(), waiting, lacking)
 
 
 def _answered(ingestion_id: str) -> Acceptance:

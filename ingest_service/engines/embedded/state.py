@@ -146,7 +146,7 @@ class QueueState:
         return QueueEntry(sequence, priority, since, ingestion.ingestion_id, ready)
 
     def waiting_of(self, sequence: int) -> tuple[int, Iterator[int]]:
-        """Return how many items of an ingestion wait, and those of each batch; see `room_at`."""
+        """Return how many items of an ingestion wait, and those of each batch; see `Waiting`."""
         ingestion = self._unfinished[sequence]
         later = (len(retry.resend.offsets) for retry in self.retries_of(ingestion))
         return ingestion.counts.queued, chain(ingestion.batch_sizes(), later)

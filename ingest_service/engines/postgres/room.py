@@ -1,15 +1,13 @@
 """Whether there is room for more, and when there will be."""
 
-import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from ingest_service.domain.caller import Caller
 from ingest_service.domain.model import Priority
-from ingest_service.domain.room import Waiting, room_at
+from ingest_service.domain.room import Lacking, Waiting, opens_in
 from ingest_service.domain.runs import Moment
-from ingest_service.domain.slot_times import SlotTimes
-from ingest_service.domain.snapshot import FRONT, QueueSnapshot
+from ingest_service.domain.snapshot import QueueSnapshot
 from ingest_service.engines.options import EngineOptions
 from ingest_service.engines.postgres.database import Database, Transaction
 from ingest_service.engines.postgres.pictures import Pictures
@@ -54,7 +52,7 @@ class Room:
         if full is not None:
             raise QueueFull(self._opens_in(full, None))
 
-    def _over_quota(self, tx: Transaction, caller: Caller, items: int) -> "_Lacking | None":
+    def _over_quota(self, tx: Transaction, caller: Caller, items: int) -> Lacking | None:
         """Return what a key has too much waiting for so many more, None if it has not."""
         key, limit = caller.key, caller.max_queued_items
         if key is None or limit is None:
@@ -64,9 +62,9 @@ class Room:
         too_many = waiting + items - limit
         if too_many <= 0:
             return None
-        return _Lacking(too_many, 0, _slots_until_gone(tx, key, min(too_many, waiting)))
+        return Lacking(too_many, 0, _slots_until_gone(tx, key, min(too_many, waiting)))
 
-    def _overfull(self, tx: Transaction, items: int, ingestions: int) -> "_Lacking | None":
+    def _overfull(self, tx: Transaction, items: int, ingestions: int) -> Lacking | None:
         """Return what waits too much for so many more, None if there is room."""
         depth, options = tx.row("depth"), self._options
         too_many_items = max(0, sum(depth.items) + items - options.max_queued_items)
@@ -74,26 +72,13 @@ class Room:
         if not (too_many_items or too_many):
             return None
         slots = max(_slots_of_items(tx, too_many_items), _slots_of_ingestions(tx, too_many))
-        return _Lacking(too_many_items, too_many, slots)
+        return Lacking(too_many_items, too_many, slots)
 
-    def _opens_in(self, lacking: "_Lacking", owner: str | None) -> float:
-        """Return when that is gone (of what came with a key), in seconds; inf if nobody knows.
-
-        Too far ahead to be seen it is when the last of about so many slots opens.
-        """
+    def _opens_in(self, lacking: Lacking, owner: str | None) -> float:
+        """Return when that is gone (of what came with a key), in seconds; inf if nobody knows."""
         snapshot = self._pictures.snapshot(None)
-        if not snapshot.has_times:
-            return math.inf
-        at = None
-        if lacking.slots <= FRONT:
-            at = room_at(
-                Moment.of(snapshot), snapshot.front, snapshot.retries,
-                self._waiting(snapshot, owner),
-                items=lacking.items, ingestions=lacking.ingestions,
-            )  # fmt: skip
-        if at is None:
-            at = SlotTimes(snapshot.model, snapshot.now).at(max(0, lacking.slots - 1))
-        return max(0.0, at - snapshot.now)
+        waiting = self._waiting(snapshot, owner)
+        return opens_in(Moment.of(snapshot), snapshot.front, snapshot.retries, waiting, lacking)
 
     def _waiting(self, snapshot: QueueSnapshot, owner: str | None) -> Waiting:
         """Return what waits of what the next slots can serve, as if it went in full batches."""
@@ -111,15 +96,6 @@ class Room:
             return row.queued, (min(row.batch_size, left) for left in sizes)
 
         return waiting
-
-
-class _Lacking(NamedTuple):
-    """What has to go before there is room."""
-
-    items: int
-    ingestions: int
-    #: After how many slots that is gone, about.
-    slots: int
 
 
 def _slots_until_gone(tx: Transaction, owner: str, items: int) -> int:
